@@ -1,0 +1,1 @@
+//! Static analysis of how a project chooses its GPU.
