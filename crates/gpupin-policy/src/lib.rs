@@ -1,1 +1,5 @@
 //! What is declared, and what it means.
+#[derive(Debug, Default)]
+pub struct Policy;
+#[derive(Debug, Default)]
+pub struct LockFile;

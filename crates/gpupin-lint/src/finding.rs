@@ -1,0 +1,85 @@
+//! What rules report.
+
+use crate::{rules::Rule, span::Span, unit::UnitId};
+
+/// How bad a finding is. Rules have a severity; a finding can be milder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Warning,
+    Error,
+}
+
+/// A place that could put work on another GPU than the policy's.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub rule: &'static Rule,
+    pub severity: Severity,
+    pub unit: UnitId,
+    pub span: Span,
+    /// One line, lower case, user's values in backticks.
+    pub message: String,
+    /// Other places that explain it, each with a short text.
+    pub related: Vec<Related>,
+    /// What else to know; shown by the full format.
+    pub help: Option<String>,
+    pub fix: Option<Fix>,
+    /// The entry points a finding about order depends on.
+    pub programs: Vec<UnitId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    pub unit: UnitId,
+    pub span: Span,
+    pub message: String,
+}
+
+/// A proposed change of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fix {
+    /// Imperative, without a period: "Set `CUDA_DEVICE_ORDER` first".
+    pub title: String,
+    pub safety: Safety,
+    /// Sorted, not overlapping.
+    pub edits: Vec<Edit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Safety {
+    /// On every recorded machine the program then reaches exactly the policy's GPU, and nothing else changes.
+    Safe,
+    /// Why it is not.
+    Unsafe(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    pub span: Span,
+    pub replacement: String,
+}
+
+impl Finding {
+    #[must_use]
+    pub fn with_fix(mut self, title: impl Into<String>, safety: Safety, edits: Vec<Edit>) -> Self {
+        self.fix = Some(Fix { title: title.into(), safety, edits });
+        self
+    }
+
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    #[must_use]
+    pub fn with_related(mut self, unit: UnitId, span: Span, message: impl Into<String>) -> Self {
+        self.related.push(Related { unit, span, message: message.into() });
+        self
+    }
+
+    #[must_use]
+    pub fn as_warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
+    }
+}
