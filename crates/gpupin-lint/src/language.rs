@@ -24,6 +24,7 @@ pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
 pub struct UnitBuilder {
     unit: Unit,
     function: Option<String>,
+    service: Option<String>,
 }
 
 impl UnitBuilder {
@@ -46,23 +47,31 @@ impl UnitBuilder {
                 bases: std::collections::BTreeMap::new(),
                 entry: crate::unit::EntryMarks::default(),
                 suppressions: Vec::new(),
+                console_scripts: Vec::new(),
                 possible: Vec::new(),
                 syntax_errors: Vec::new(),
             },
             function: None,
+            service: None,
         }
     }
 
     /// Records an event and returns the step at which it happens.
     pub fn event(&mut self, span: Span, does: Does) -> Step {
         let id = EventId(u32::try_from(self.unit.events.len()).unwrap_or(u32::MAX));
-        self.unit.events.push(Event { span, does, function: self.function.clone() });
+        let (function, service) = (self.function.clone(), self.service.clone());
+        self.unit.events.push(Event { span, does, function, service });
         Step::Event(id)
     }
 
     /// The function that following events stand in; returns the one before, to restore.
     pub fn enter(&mut self, function: Option<String>) -> Option<String> {
         std::mem::replace(&mut self.function, function)
+    }
+
+    /// The service, container or job that following events belong to; returns the one before, to restore.
+    pub fn enter_service(&mut self, service: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.service, service)
     }
 
     /// Everything else a reader fills in directly.

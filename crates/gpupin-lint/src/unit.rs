@@ -39,6 +39,8 @@ pub struct Unit {
     /// Base classes by class path, for methods found in a base.
     pub bases: BTreeMap<String, Vec<Name>>,
     pub entry: EntryMarks,
+    /// Console scripts that a project file declares.
+    pub console_scripts: Vec<ConsoleScript>,
     pub suppressions: Vec<Suppression>,
     /// Hits of the needles in parts of a broken file that no syntax node covers. Reported as possible, never fixed.
     pub possible: Vec<Span>,
@@ -59,6 +61,17 @@ pub struct EntryMarks {
     pub top_level_work: bool,
     /// A notebook, a shell script, a service: started as it stands.
     pub started_as_is: bool,
+}
+
+/// `serve = "app.main:run"` under `[project.scripts]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleScript {
+    pub name: String,
+    /// The dotted module: `app.main`.
+    pub module: String,
+    /// The function in it, `run`; dotted for a method.
+    pub function: Option<String>,
+    pub span: Span,
 }
 
 #[derive(Debug)]
@@ -91,6 +104,9 @@ pub enum Step {
     Loop(Block),
     /// Only when this file is the program: `if __name__ == "__main__":`.
     Main(Block),
+    /// Runs with a copy of the environment: what it sets does not reach the steps that follow. A subshell,
+    /// a compose service, a pipeline's job or step, a line of a recipe.
+    Scope(Block),
     /// Leaves the function, or the program: `return`, `raise`, `sys.exit()`.
     Leave(Leave),
 }
@@ -134,6 +150,8 @@ pub struct Event {
     pub does: Does,
     /// The innermost function (key of [`Unit::functions`]) the event stands in.
     pub function: Option<String>,
+    /// The service, container, job or target the event belongs to, where the file describes several.
+    pub service: Option<String>,
 }
 
 #[derive(Debug, Clone)]
