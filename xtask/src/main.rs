@@ -1,1 +1,56 @@
-fn main() {}
+//! The project's own chores: `cargo xtask`.
+//!
+//! Everything here is for people who work on gpupin; nothing of it is shipped.
+//! [`ci`] is the whole gate, and each other command is one of its parts that is
+//! also useful alone. [`tidy`] holds the rules about the repository that no
+//! compiler checks; they run as tests.
+//!
+//! Adding a chore: a module, a line in [`USAGE`] and an arm in [`run`]. A chore
+//! that every change must pass is also a step in `ci::STEPS`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to a developer")]
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+mod ci;
+mod docs;
+mod licenses;
+mod process;
+mod readme;
+mod tidy;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  ci [--skip STEP]… [STEP]…   run the whole gate, or the named steps of it
+  docs [--check]              write docs/reference, or only tell whether it is up to date
+  licenses                    check the licenses of all dependencies
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[&str]) -> Result<()> {
+    match args {
+        ["ci", rest @ ..] => ci::run(rest),
+        ["docs"] => docs::write(),
+        ["docs", "--check"] => docs::check(),
+        ["licenses"] => licenses::check(),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("unknown command `{}`\n\n{USAGE}", args.join(" ")),
+    }
+}
