@@ -11,6 +11,9 @@ use crate::{
     value::{Name, Spanned},
 };
 
+pub(crate) mod settings;
+pub(crate) mod suppress;
+
 /// Reads a file. `None` when its language is not one that can matter.
 ///
 /// `path` is relative to the working directory and `/`-separated.

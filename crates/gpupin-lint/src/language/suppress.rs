@@ -1,0 +1,152 @@
+//! `gpupin: ignore[GP201] reason` in a comment of any language.
+
+use std::ops::Range;
+
+use crate::{
+    span::{Positions, Span},
+    unit::Suppression,
+};
+
+const MARK: &str = "gpupin:";
+
+/// Reads a comment, given with its marker (`#`, `//`, `;`, `REM`, `::`, `<#`).
+///
+/// It covers its own line, or, when nothing else stands there, the next line that is neither blank nor
+/// a comment. A reader that knows statements widens that to the statement. A suppression without codes
+/// is returned too, with none, so that it can be reported.
+pub(crate) fn comment(text: &str, comment: Range<usize>, at: &Positions) -> Option<Suppression> {
+    let body = text.get(comment.clone())?;
+    let mark = body.match_indices(MARK).map(|it| it.0).find(|it| opens_comment(&body[..*it]))?;
+    let after = body[mark + MARK.len()..].trim_start().strip_prefix("ignore")?;
+    let mut codes = Vec::new();
+    let mut reason = after;
+    if let Some(list) = after.trim_start().strip_prefix('[') {
+        let (inside, rest) = list.split_once(']').unwrap_or((list, ""));
+        reason = rest;
+        let mut start = comment.end - list.len();
+        for code in inside.split(',') {
+            let lead = code.len() - code.trim_start().len();
+            let (from, code_len) = (start + lead, code.trim().len());
+            if code_len > 0 {
+                codes.push((code.trim().to_owned(), at.span(from..from + code_len)));
+            }
+            start += code.len() + 1;
+        }
+    } else if after.starts_with(|it: char| it.is_alphanumeric() || it == '_') {
+        // `ignored`, `ignore_all`: some other word.
+        return None;
+    }
+    Some(Suppression {
+        span: at.span(comment.clone()),
+        covers: at.span(covered(text, &comment)),
+        codes,
+        reason: reason.trim_end_matches(['*', '/', '>', '#']).trim().to_owned(),
+    })
+}
+
+/// Whether what stands before the mark is only a comment's opening, perhaps that of a second comment in it (`# noqa  # gpupin: …`).
+fn opens_comment(before: &str) -> bool {
+    let before = before.trim_end();
+    before.ends_with(['#', '/', '*', ';', ':', '-'])
+        || before.len() >= 3
+            && before.get(before.len() - 3..).is_some_and(|it| it.eq_ignore_ascii_case("rem"))
+}
+
+fn covered(text: &str, comment: &Range<usize>) -> Range<usize> {
+    let line_start = text[..comment.start].rfind('\n').map_or(0, |it| it + 1);
+    let line_end = |from: usize| text[from..].find('\n').map_or(text.len(), |it| from + it);
+    if !text[line_start..comment.start].trim().is_empty() {
+        return line_start..line_end(comment.start);
+    }
+    let mut next = line_end(comment.end.max(comment.start)) + 1;
+    while next < text.len() {
+        let end = line_end(next);
+        let line = text[next..end].trim();
+        if !line.is_empty() && !is_comment_line(line) {
+            return next..end;
+        }
+        next = end + 1;
+    }
+    line_start..line_end(comment.start)
+}
+
+fn is_comment_line(line: &str) -> bool {
+    line.starts_with(['#', ';'])
+        || line.starts_with("//")
+        || line.starts_with("::")
+        || line.get(..4).is_some_and(|it| it.eq_ignore_ascii_case("rem "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::comment;
+    use crate::span::Positions;
+
+    /// Reads the comment that starts at `at` in `text` and runs to the end of its line.
+    #[track_caller]
+    fn check(text: &str, marker: &str, expected: Option<(&[&str], &str, &str)>) {
+        let start = text.find(marker).expect("the marker stands in the text");
+        let end = text[start..].find('\n').map_or(text.len(), |it| start + it);
+        let found = comment(text, start..end, &Positions::identity());
+        let found = found.map(|it| {
+            for (code, span) in &it.codes {
+                assert_eq!(code, &text[span.range()]);
+            }
+            let codes: Vec<String> = it.codes.into_iter().map(|it| it.0).collect();
+            (codes, it.reason, text[it.covers.range()].to_owned())
+        });
+        let expected = expected.map(|(codes, reason, covers)| {
+            let codes = codes.iter().map(|it| (*it).to_owned()).collect();
+            (codes, reason.to_owned(), covers.to_owned())
+        });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_trailing_comment_covers_its_line() {
+        check(
+            "a\nx = 1  # gpupin: ignore[GP201] shared machine\nb",
+            "#",
+            Some((&["GP201"], "shared machine", "x = 1  # gpupin: ignore[GP201] shared machine")),
+        );
+    }
+
+    #[test]
+    fn a_comment_of_its_own_covers_the_next_code_line() {
+        check(
+            "# gpupin: ignore[GP201, missing-device-order]\n\n# why\nx = 1\ny",
+            "#",
+            Some((&["GP201", "missing-device-order"], "", "x = 1")),
+        );
+    }
+
+    #[test]
+    fn every_comment_syntax_works() {
+        for line in [
+            "REM gpupin: ignore[GP103] r",
+            ":: gpupin: ignore[GP103] r",
+            "// gpupin: ignore[GP103] r",
+            "; gpupin: ignore[GP103] r",
+        ] {
+            check(&format!("{line}\nset X=1"), line, Some((&["GP103"], "r", "set X=1")));
+        }
+        check("/* gpupin: ignore[GP103] r */\nx", "/*", Some((&["GP103"], "r", "x")));
+        check(
+            "x # noqa # gpupin: ignore[GP1]",
+            "#",
+            Some((&["GP1"], "", "x # noqa # gpupin: ignore[GP1]")),
+        );
+    }
+
+    #[test]
+    fn missing_codes_are_told_apart_from_no_suppression() {
+        check("x  # gpupin: ignore", "#", Some((&[], "", "x  # gpupin: ignore")));
+        check(
+            "x  # gpupin: ignore everything",
+            "#",
+            Some((&[], "everything", "x  # gpupin: ignore everything")),
+        );
+        check("x  # gpupin: ignored", "#", None);
+        check("x  # see gpupin: ignore[GP101]", "#", None);
+    }
+}
