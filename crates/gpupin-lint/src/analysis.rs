@@ -1,25 +1,23 @@
 //! From units to findings.
 
+use std::collections::HashMap;
+
 use gpupin_policy::{LockFile, Policy};
 
 use crate::{
+    baseline,
     finding::Finding,
     project::Project,
-    rules::{Check, RULES, Rule},
+    rules::{Check, Rule},
+    selection::Selection,
+    suppress::suppress,
     unit::{Unit, UnitId},
 };
 
 /// What to look for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The selected rules, ordered by code.
-    pub rules: Vec<&'static Rule>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { rules: RULES.iter().filter(|it| it.default).collect() }
-    }
+    pub selection: Selection,
 }
 
 /// Findings, ordered by path and place.
@@ -35,21 +33,59 @@ pub struct Analysis {
 /// Judges a project. Units are expected in path order.
 pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Options) -> Analysis {
     let project = Project { units, policy, lock, programs: Vec::new() };
-    let mut findings = Vec::new();
-    for rule in &options.rules {
-        match rule.check {
-            Check::Unit(check) => {
-                for (id, unit) in (0..).map(UnitId).zip(units) {
-                    check(rule, &project, id, unit, &mut findings);
-                }
-            }
-            Check::Program(check) => {
-                for program in &project.programs {
-                    check(rule, &project, program, &mut findings);
-                }
+    let mut found = Vec::new();
+    for rule in options.selection.rules() {
+        run(rule, &project, &mut found);
+    }
+    let selected = |rule: &Rule, unit: UnitId| {
+        options.selection.includes(rule, &units[unit.0 as usize].source.path)
+    };
+    found.retain(|it| selected(it.rule, it.unit));
+
+    let (mut findings, mut suppressed, comments) = suppress(units, found);
+    for rule in options.selection.rules() {
+        let Check::Suppression(check) = rule.check else { continue };
+        for (unit, used) in &comments {
+            if selected(rule, *unit) {
+                check(rule, *unit, used, &|rule| selected(rule, *unit), &mut findings);
             }
         }
     }
-    findings.sort_by_key(|it| (it.unit, it.span, it.rule.code));
-    Analysis { findings, suppressed: Vec::new(), programs: project.programs.len() }
+    count_occurrences(units, &mut findings, &mut suppressed);
+    Analysis { findings, suppressed, programs: project.programs.len() }
+}
+
+/// Runs one rule over everything.
+fn run(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    match rule.check {
+        Check::Unit(check) => {
+            for (id, unit) in (0..).map(UnitId).zip(project.units) {
+                check(rule, project, id, unit, found);
+            }
+        }
+        Check::Program(check) => {
+            for program in &project.programs {
+                check(rule, project, program, found);
+            }
+        }
+        Check::Project(check) => check(rule, project, found),
+        Check::Suppression(_) => {}
+    }
+}
+
+/// Sorts, and numbers the findings that have the same rule, file and text.
+fn count_occurrences(units: &[Unit], findings: &mut [Finding], suppressed: &mut [Finding]) {
+    let place = |it: &Finding| (it.unit, it.span, it.rule.code);
+    findings.sort_by_key(place);
+    suppressed.sort_by_key(place);
+    // Suppressed ones count too, so that a new comment does not renumber what follows it.
+    let mut all: Vec<_> = findings.iter_mut().chain(suppressed).collect();
+    all.sort_by_key(|it| place(it));
+    let mut seen = HashMap::new();
+    for finding in all {
+        let text = baseline::statement(&units[finding.unit.0 as usize].source, finding.span);
+        let next = seen.entry((finding.rule.code, finding.unit, text)).or_insert(0);
+        finding.occurrence = *next;
+        *next += 1;
+    }
 }

@@ -25,6 +25,8 @@ pub struct Finding {
     pub fix: Option<Fix>,
     /// The entry points a finding about order depends on.
     pub programs: Vec<UnitId>,
+    /// Position among the findings with the same rule, file and statement text; see [`crate::baseline`].
+    pub occurrence: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,14 +16,18 @@
 //! To add a rule see [`rules`], to add a language see [`language`].
 
 mod analysis;
+pub mod baseline;
 pub mod catalogue;
 pub mod finding;
 pub mod language;
+pub mod needle;
 pub mod program;
 pub mod project;
 pub mod rules;
+pub mod selection;
 pub mod source;
 pub mod span;
+mod suppress;
 pub mod unit;
 pub mod value;
 

@@ -10,9 +10,11 @@
 
 use crate::{
     finding::{Finding, Severity},
+    needle::Needle,
     program::Program,
     project::Project,
     span::Span,
+    suppress::Used,
     unit::{Unit, UnitId},
 };
 
@@ -31,6 +33,8 @@ pub struct Rule {
     pub default: bool,
     /// Markdown shown by `gpupin rule` and in `docs/reference/rules`.
     pub docs: &'static str,
+    /// A file without any of these cannot interest the rule.
+    pub needles: &'static [Needle],
     pub(crate) check: Check,
 }
 
@@ -41,7 +45,15 @@ pub(crate) enum Check {
     Unit(fn(&'static Rule, &Project<'_>, UnitId, &Unit, &mut Vec<Finding>)),
     /// One program's events in the order they run.
     Program(fn(&'static Rule, &Project<'_>, &Program, &mut Vec<Finding>)),
+    /// All files together, for one finding per cause where causes are shared.
+    Project(fn(&'static Rule, &Project<'_>, &mut Vec<Finding>)),
+    /// One suppression comment, after all other rules and with what it covered.
+    Suppression(CheckSuppression),
 }
+
+/// The second last parameter tells whether a rule was looked for in the file of the comment.
+pub(crate) type CheckSuppression =
+    fn(&'static Rule, UnitId, &Used<'_>, &dyn Fn(&Rule) -> bool, &mut Vec<Finding>);
 
 impl Rule {
     /// The first sentence of the documentation.
@@ -66,6 +78,7 @@ impl Rule {
             help: None,
             fix: None,
             programs: Vec::new(),
+            occurrence: 0,
         }
     }
 }
@@ -73,4 +86,12 @@ impl Rule {
 /// The rule with this code or name.
 pub fn find(code_or_name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|it| it.code.eq_ignore_ascii_case(code_or_name) || it.name == code_or_name)
+}
+
+/// The code or name nearest to a text that is neither, if one is near.
+pub fn nearest(text: &str) -> Option<&'static str> {
+    let words = RULES.iter().flat_map(|it| [it.code, it.name]).chain(["default", "strict", "all"]);
+    let distance = |word: &str| strsim::osa_distance(&text.to_lowercase(), &word.to_lowercase());
+    let near = words.map(|it| (distance(it), it)).filter(|it| it.0 <= it.1.len().div_ceil(3));
+    near.min_by_key(|it| it.0).map(|it| it.1)
 }

@@ -1,0 +1,70 @@
+//! Bytes without which a file cannot interest a rule.
+//!
+//! A scan looks for the needles of the selected rules before it parses anything: parsing costs fifty
+//! times as much as looking. A file without a needle is still read when a file with one imports it
+//! (it may hold the constant that is used there), or when it imports one (it may be the entry point).
+//!
+//! **Invariant:** whatever a reader reports to a rule stands in a file with one of the rule's needles.
+//! CI compares a filtered with an unfiltered scan.
+
+/// A literal, and what must stand right behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needle {
+    pub text: &'static str,
+    pub follow: Follow,
+}
+
+/// What may stand behind a needle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    Anything,
+    /// One of these ASCII characters.
+    OneOf(&'static str),
+}
+
+impl Needle {
+    pub const fn new(text: &'static str) -> Self {
+        Self { text, follow: Follow::Anything }
+    }
+
+    pub const fn before(text: &'static str, characters: &'static str) -> Self {
+        Self { text, follow: Follow::OneOf(characters) }
+    }
+
+    /// Whether the needle, whose text was found to end at `end` of `bytes`, counts.
+    pub fn counts_at(&self, bytes: &[u8], end: usize) -> bool {
+        match self.follow {
+            Follow::Anything => true,
+            Follow::OneOf(characters) => {
+                bytes.get(end).is_some_and(|next| characters.as_bytes().contains(next))
+            }
+        }
+    }
+
+    /// Whether the needle is in `bytes`. For tests and single files; a scan looks for all at once.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        let text = self.text.as_bytes();
+        let ends = bytes.windows(text.len()).enumerate().filter(|it| it.1 == text);
+        ends.map(|it| it.0 + text.len()).any(|end| self.counts_at(bytes, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Needle;
+
+    #[test]
+    fn what_follows_decides() {
+        const ORDINAL: Needle = Needle::before("cuda:", "123{");
+        for (text, counts) in [
+            ("x = 'cuda:1'", true),
+            ("x = 'cuda:0', 'cuda:2'", true),
+            ("f'cuda:{n}'", true),
+            ("cuda: 1", false),
+            ("cuda:", false),
+            ("", false),
+        ] {
+            assert_eq!(ORDINAL.is_in(text.as_bytes()), counts, "{text}");
+        }
+    }
+}
