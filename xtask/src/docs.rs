@@ -1,8 +1,8 @@
 //! The reference documentation, written by the program it documents.
 //!
 //! `cargo xtask docs` writes every file under `docs/reference`; the gate compares.
-//! To document something else, let a command of `gpupin` print it and add a line to
-//! [`PAGES`], such as
+//! To document something else, let a command of `gpupin` print it, or a function of a library
+//! return it, and add a line to [`PAGES`], such as
 //!
 //! ```text
 //! Page { path: "docs/reference/rules.md", text: || gpupin(&["rules", "--markdown"]) },
@@ -20,7 +20,13 @@ struct Page {
     text: fn() -> Result<String>,
 }
 
-const PAGES: &[Page] = &[];
+const PAGES: &[Page] = &[
+    Page {
+        path: "docs/reference/gpupin.schema.json",
+        text: || Ok(gpupin_policy::policy_schema_text()),
+    },
+    Page { path: "docs/reference/gpupin.toml.md", text: || Ok(gpupin_policy::policy_reference()) },
+];
 
 /// Writes every page.
 pub(crate) fn write() -> Result<()> {
