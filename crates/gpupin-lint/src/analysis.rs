@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub selection: Selection,
+    /// Python files that exist and were not read because they cannot matter; they decide what is a package.
+    pub other_files: Vec<String>,
 }
 
 /// Findings, ordered by path and place.
@@ -32,7 +34,8 @@ pub struct Analysis {
 
 /// Judges a project. Units are expected in path order.
 pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Options) -> Analysis {
-    let project = Project { units, policy, lock, programs: Vec::new() };
+    let mut project = Project::new(units, options.other_files.iter().map(String::as_str), policy, lock);
+    project.programs = crate::program::programs(&project);
     let mut found = Vec::new();
     for rule in options.selection.rules() {
         run(rule, &project, &mut found);

@@ -6,8 +6,13 @@ use crate::{
     program::Program,
     span::Span,
     unit::{Unit, UnitId},
-    value::Value,
 };
+
+mod known;
+pub(crate) mod modules;
+mod names;
+
+pub(crate) use modules::Modules;
 
 /// What rules see.
 #[derive(Debug)]
@@ -16,6 +21,7 @@ pub struct Project<'a> {
     pub policy: &'a Policy,
     pub lock: &'a LockFile,
     pub programs: Vec<Program>,
+    pub(crate) modules: Modules,
 }
 
 /// A value that is known, and how.
@@ -41,15 +47,19 @@ pub enum Literal {
     NvmlIndex,
 }
 
-impl Project<'_> {
-    pub fn unit(&self, id: UnitId) -> &Unit {
-        &self.units[id.0 as usize]
+impl<'a> Project<'a> {
+    /// `other_files` are Python files that were not read: they still decide what is a package.
+    pub(crate) fn new<'f>(
+        units: &'a [Unit],
+        other_files: impl IntoIterator<Item = &'f str>,
+        policy: &'a Policy,
+        lock: &'a LockFile,
+    ) -> Self {
+        let modules = Modules::new(units, other_files);
+        Self { units, policy, lock, programs: Vec::new(), modules }
     }
 
-    /// What a value can be: empty when unknown, several when a condition decides.
-    ///
-    /// Follows names to other modules of the project, to a depth of 8.
-    pub fn known(&self, _unit: UnitId, _value: &Value) -> Vec<Known> {
-        Vec::new()
+    pub fn unit(&self, id: UnitId) -> &'a Unit {
+        &self.units[id.0 as usize]
     }
 }
