@@ -1,28 +1,81 @@
 //! Programs: entry points and the order in which their events happen.
+//!
+//! A mask works only if it is set before CUDA reads it, and that is a matter of the whole program: a module
+//! three imports away may ask `is_available()` first. So every entry point is followed the way the
+//! interpreter would: top-level statements, each project module once at its first import, calls to
+//! functions the project defines (to a depth of 12), `if __name__ == "__main__"` only in the program itself.
+//! Branches join: what holds on one way only is kept as possible.
+//!
+//! - `entries` finds what can be started, and how;
+//! - `link` resolves imports and calls once per file;
+//! - `order` walks one program and records its [`Happening`]s;
+//! - `starts` lets programs inherit what scripts, services and units set before they start them.
+//!
+//! Out of scope: code in functions nothing calls (it has no order), threads, and values that only exist at run time.
 
-use crate::unit::{EventId, UnitId};
+use std::collections::BTreeMap;
+
+use crate::{
+    project::Project,
+    span::Span,
+    unit::{ChildEnvironment, Does, Event, EventId, UnitId},
+    value::{Name, Spanned},
+};
+
+mod entries;
+mod link;
+mod order;
+mod starts;
+
+pub(crate) use order::{MASK, ORDER};
+pub(crate) use starts::programs;
 
 /// A program, with everything that happens in it.
 #[derive(Debug)]
 pub struct Program {
     pub entry: UnitId,
-    /// A module that no entry point reaches, judged as if it were started itself.
-    pub only_a_module: bool,
-    /// Events in the order they happen, each once per place it is reached from the top.
+    pub kind: Kind,
+    /// Places that start it, as far as the project shows: a script's line, a service, a unit.
+    pub starters: Vec<(UnitId, EventId)>,
+    /// Events in the order they happen.
     pub trace: Vec<Happening>,
+    /// The environments that somebody reads: CUDA at each freeze, or whoever comes after the end.
+    pub moments: Vec<Moment>,
+    /// GPU libraries imported, in order; also by methods of classes the program makes, whose order is not known.
+    pub uses: Vec<Use>,
+    /// Every unit that runs in it.
+    pub units: Vec<UnitId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The file is started.
+    Script,
+    /// The file is imported and a function of it called: a console script.
+    Function(String),
+    /// Collected by pytest.
+    Tests,
+    /// A module that no entry point reaches, judged as if it were started itself.
+    Module,
 }
 
 /// An event at its moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Happening {
     pub unit: UnitId,
     pub event: EventId,
-    /// What had frozen the environment before, if anything had on some way here.
+    /// The statement of the entry point that led here.
+    pub via: Span,
+    /// What had frozen the environment before, if anything had on some way here. A sure freeze goes before an uncertain one.
     pub frozen: Option<Earlier>,
     /// The first GPU library imported before.
     pub imported: Option<Earlier>,
     /// Reached only on some ways through the program.
     pub conditional: bool,
+    /// What the variable (of a setting or a removal) held before.
+    pub before: Setting,
+    /// An order or mask that took effect before; `import gpupin.auto` counts.
+    pub pinned_by_gpupin: bool,
 }
 
 /// Something that happened before.
@@ -30,6 +83,108 @@ pub struct Happening {
 pub struct Earlier {
     pub unit: UnitId,
     pub event: EventId,
-    /// It happened on every way here, and the fact that it has that effect is sure.
+    /// The fact that it has that effect is sure.
     pub certain: bool,
+}
+
+/// An environment that is read.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// The freeze, or the start of another program; `None` at the end.
+    pub by: Option<(UnitId, EventId)>,
+    pub variables: BTreeMap<String, Setting>,
+    /// `import gpupin.auto` ran before.
+    pub pinned_by_gpupin: bool,
+    /// The container that the program runs in, as its [`Does::ContainerGpus`] event.
+    pub container: Option<(UnitId, EventId)>,
+}
+
+/// What a variable may hold at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The writes that may be in effect.
+    pub writes: Vec<Write>,
+    /// Also perhaps what the program inherited, which nobody knows.
+    pub inherited: bool,
+}
+
+/// One assignment: an event that sets a variable, or one variable of a child's environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Write {
+    pub unit: UnitId,
+    pub event: EventId,
+    /// Which of a started child's variables, for [`Does::Start`] and [`Does::ReplaceEnvironment`].
+    pub slot: Option<u32>,
+}
+
+/// An import of a GPU library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Use {
+    pub unit: UnitId,
+    pub event: EventId,
+    /// The statement of the entry point that led there.
+    pub via: Span,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self { writes: Vec::new(), inherited: true }
+    }
+}
+
+impl Moment {
+    /// What a variable may hold; inherited if the program never touched it.
+    pub fn setting(&self, variable: &str) -> Setting {
+        self.variables.get(variable).cloned().unwrap_or_default()
+    }
+}
+
+impl Program {
+    /// Whether a unit runs in this program.
+    pub fn runs(&self, unit: UnitId) -> bool {
+        self.units.binary_search(&unit).is_ok()
+    }
+}
+
+impl<'a> Project<'a> {
+    pub fn event(&self, unit: UnitId, event: EventId) -> &'a Event {
+        &self.unit(unit).events[event.0 as usize]
+    }
+
+    /// The variable and value of a write.
+    pub fn written(&self, write: Write) -> Option<(&'a str, &'a Spanned)> {
+        let slot = |variables: &'a [(String, Spanned)]| {
+            let (name, value) = variables.get(write.slot? as usize)?;
+            Some((name.as_str(), value))
+        };
+        match &self.event(write.unit, write.event).does {
+            Does::SetVariable(it) => Some((&it.name, &it.value)),
+            Does::Start(it) => slot(it.environment.variables()),
+            Does::ReplaceEnvironment { keeps, .. } => slot(keeps),
+            _ => None,
+        }
+    }
+
+    /// The place of a write: the whole statement.
+    pub fn write_span(&self, write: Write) -> Span {
+        match (write.slot, self.written(write)) {
+            (Some(_), Some((_, value))) => value.span,
+            _ => self.event(write.unit, write.event).span,
+        }
+    }
+}
+
+impl ChildEnvironment {
+    /// What it sets.
+    pub fn variables(&self) -> &[(String, Spanned)] {
+        match self {
+            Self::Inherited(set) | Self::Only(set) | Self::Without { set, .. } => set,
+            Self::Unknown => &[],
+        }
+    }
+}
+
+/// The name of a function in its own module.
+fn here(function: &str) -> Name {
+    Name::here(function)
 }

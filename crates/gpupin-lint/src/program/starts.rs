@@ -1,0 +1,209 @@
+//! Programs and those who start them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    program::{
+        Kind, Moment, Program, Setting, Use,
+        entries::{ByUnit, Entry, conftests, declared, started, unreached},
+        here,
+        link::Linked,
+        order::{Inherited, Walked, Walker},
+    },
+    project::Project,
+    source::Language,
+    unit::{Does, EventId, Runs, UnitId},
+};
+
+/// How many links of a chain of starters are followed: script, script, program.
+const ROUNDS: usize = 3;
+
+/// What somebody who starts a program hands to it.
+#[derive(Debug, Clone)]
+struct Handed {
+    by: (UnitId, EventId),
+    inherited: Inherited,
+}
+
+/// Every program of the project, in path order of its entry point.
+pub(crate) fn programs(project: &Project<'_>) -> Vec<Program> {
+    let linked = Linked::new(project);
+    let mut entries = declared(project);
+    let mut done: Vec<Option<Walked>> = entries.iter().map(|_| None).collect();
+    let mut handed: ByUnit<Handed> = BTreeMap::new();
+    let mut delegated: BTreeSet<(UnitId, EventId)> = BTreeSet::new();
+    let mut stale: BTreeSet<UnitId> = entries.iter().map(|it| it.unit).collect();
+    for _ in 0..ROUNDS {
+        let mut next: ByUnit<Handed> = BTreeMap::new();
+        for (entry, done) in entries.iter().zip(&mut done) {
+            if done.is_none() || stale.contains(&entry.unit) {
+                *done = Some(walk(project, &linked, entry, handed.get(&entry.unit)));
+            }
+            for (starter, event, inherited) in done.iter().flat_map(|it| &it.starts) {
+                let Does::Start(start) = &project.event(*starter, *event).does else { continue };
+                for target in started(project, *starter, &start.runs) {
+                    if target == entry.unit {
+                        continue;
+                    }
+                    delegated.insert((*starter, *event));
+                    let list = next.entry(target).or_default();
+                    if list.iter().all(|it| it.by != (*starter, *event)) {
+                        list.push(Handed { by: (*starter, *event), inherited: inherited.clone() });
+                    }
+                }
+            }
+        }
+        stale = next.keys().filter(|it| !same(handed.get(*it), next.get(*it))).copied().collect();
+        if stale.is_empty() {
+            break;
+        }
+        for unit in &stale {
+            if entries.iter().all(|it| it.unit != *unit) {
+                entries.push(Entry { unit: *unit, kind: Kind::Script });
+                done.push(None);
+            }
+        }
+        handed = next;
+    }
+    let mut found = Vec::new();
+    for (entry, walked) in entries.iter().zip(done) {
+        let walked = walked.unwrap_or_else(|| walk(project, &linked, entry, handed.get(&entry.unit)));
+        found.push(program(project, entry, walked, handed.get(&entry.unit), &delegated));
+    }
+    let reached: BTreeSet<UnitId> = found.iter().flat_map(|it| it.units.iter().copied()).collect();
+    for entry in unreached(project, &reached) {
+        let walked = walk(project, &linked, &entry, None);
+        found.push(program(project, &entry, walked, None, &delegated));
+    }
+    found.sort_by_key(|it| it.entry);
+    found
+}
+
+fn same(mine: Option<&Vec<Handed>>, theirs: Option<&Vec<Handed>>) -> bool {
+    let key = |it: &Vec<Handed>| -> Vec<_> {
+        it.iter().map(|it| (it.by, it.inherited.variables.clone(), it.inherited.container, it.inherited.pinned_by_gpupin)).collect()
+    };
+    mine.map(key) == theirs.map(key)
+}
+
+fn walk(project: &Project<'_>, linked: &Linked, entry: &Entry, handed: Option<&Vec<Handed>>) -> Walked {
+    let inherited = handed.map(|it| together(it)).unwrap_or_default();
+    let mut walker = Walker::new(project, linked, entry.unit, inherited);
+    match &entry.kind {
+        Kind::Tests => {
+            for conftest in conftests(project, entry.unit) {
+                walker.module(conftest);
+            }
+        }
+        Kind::Script | Kind::Function(_) | Kind::Module => {
+            for package in packages(project, entry) {
+                walker.module(package);
+            }
+        }
+    }
+    walker.module(entry.unit);
+    if let Kind::Function(name) = &entry.kind
+        && let Some(function) = linked.find(project, entry.unit, &here(name))
+    {
+        walker.call_from_outside(function);
+    }
+    for function in linked.called_from_outside(entry.unit) {
+        walker.call_from_outside(function);
+    }
+    walker.finish()
+}
+
+/// Packages around an entry point that run before it: for `python -m package` and console scripts, not for `python file.py`.
+fn packages(project: &Project<'_>, entry: &Entry) -> Vec<UnitId> {
+    let path = &project.unit(entry.unit).source.path;
+    if !path.ends_with("__main__.py") && !matches!(entry.kind, Kind::Function(_)) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (at, _) in path.match_indices('/') {
+        let init = format!("{}/__init__.py", &path[..at]);
+        match project.modules.at(&init) {
+            Some(unit) if unit != entry.unit => found.push(unit),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// What a program has whoever starts it: of several starters every setting is possible.
+fn together(handed: &[Handed]) -> Inherited {
+    let Some((first, others)) = handed.split_first() else {
+        return Inherited::default();
+    };
+    let mut all = first.inherited.clone();
+    for other in others.iter().map(|it| &it.inherited) {
+        let names: BTreeSet<String> = all.variables.keys().chain(other.variables.keys()).cloned().collect();
+        for name in names {
+            let theirs = other.variables.get(&name).cloned().unwrap_or_default();
+            let mut mine: Setting = all.variables.get(&name).cloned().unwrap_or_default();
+            mine.writes.extend(theirs.writes);
+            mine.writes.sort_unstable();
+            mine.writes.dedup();
+            mine.inherited |= theirs.inherited;
+            all.variables.insert(name, mine);
+        }
+        all.container = all.container.filter(|it| other.container == Some(*it));
+        all.pinned_by_gpupin |= other.pinned_by_gpupin;
+    }
+    all
+}
+
+fn program(
+    project: &Project<'_>,
+    entry: &Entry,
+    walked: Walked,
+    handed: Option<&Vec<Handed>>,
+    delegated: &BTreeSet<(UnitId, EventId)>,
+) -> Program {
+    let mut units: Vec<UnitId> = walked.units.iter().copied().collect();
+    units.sort_unstable();
+    let mut moments = walked.moments;
+    let python = matches!(project.unit(entry.unit).source.language, Language::Python | Language::Notebook);
+    let delegates = walked.starts.iter().any(|(unit, event, _)| delegated.contains(&(*unit, *event)));
+    if !python && delegates {
+        // The programs it starts read its settings at their own moments, and judge them there.
+        moments.retain(|it| it.by.is_some());
+    }
+    for (unit, event, inherited) in walked.starts {
+        let Does::Start(start) = &project.event(unit, event).does else { continue };
+        if delegated.contains(&(unit, event)) || matches!(start.runs, Runs::Gpupin(_)) {
+            continue;
+        }
+        // A child of a Python program is judged only by what it is given of its own.
+        let mut variables = inherited.variables;
+        if python {
+            let own = |it: &Setting| it.writes.iter().any(|it| it.slot.is_some() && it.event == event);
+            if !variables.values().any(own) {
+                continue;
+            }
+            if !variables.get(super::MASK).is_some_and(own) {
+                variables.remove(super::MASK);
+            }
+        }
+        moments.push(Moment {
+            by: Some((unit, event)),
+            variables,
+            pinned_by_gpupin: inherited.pinned_by_gpupin,
+            container: inherited.container,
+        });
+    }
+    let uses = uses_of_entry(project, entry.unit, walked.uses);
+    let starters = handed.into_iter().flatten().map(|it| it.by).collect();
+    Program { entry: entry.unit, kind: entry.kind.clone(), starters, trace: walked.trace, moments, uses, units }
+}
+
+/// What the walk saw, and what functions of the entry point import that nobody seems to call.
+fn uses_of_entry(project: &Project<'_>, entry: UnitId, mut uses: Vec<Use>) -> Vec<Use> {
+    for (event, it) in (0..).map(EventId).zip(&project.unit(entry).events) {
+        let Does::ImportLibrary(library) = it.does else { continue };
+        if library.computes && uses.iter().all(|it| (it.unit, it.event) != (entry, event)) {
+            uses.push(Use { unit: entry, event, via: it.span });
+        }
+    }
+    uses
+}
