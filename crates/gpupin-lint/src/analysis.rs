@@ -34,7 +34,8 @@ pub struct Analysis {
 
 /// Judges a project. Units are expected in path order.
 pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Options) -> Analysis {
-    let mut project = Project::new(units, options.other_files.iter().map(String::as_str), policy, lock);
+    let mut project =
+        Project::new(units, options.other_files.iter().map(String::as_str), policy, lock);
     project.programs = crate::program::programs(&project);
     let mut found = Vec::new();
     for rule in options.selection.rules() {

@@ -25,9 +25,11 @@ use crate::{
 mod entries;
 mod link;
 mod order;
+pub(crate) mod pins;
 mod starts;
 
 pub(crate) use order::{MASK, ORDER};
+pub(crate) use pins::Problem;
 pub(crate) use starts::programs;
 
 /// A program, with everything that happens in it.
@@ -45,6 +47,8 @@ pub struct Program {
     pub uses: Vec<Use>,
     /// Every unit that runs in it.
     pub units: Vec<UnitId>,
+    /// What is wrong with its pin, by precedence: one root cause is one problem.
+    pub(crate) problems: Vec<Problem>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

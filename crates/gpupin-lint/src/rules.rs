@@ -18,8 +18,34 @@ use crate::{
     unit::{Unit, UnitId},
 };
 
+mod conflicting_pins;
+mod missing_device_order;
+mod missing_required_variable;
+mod missing_verification;
+mod pin_after_freeze;
+mod pin_after_import;
+mod pin_dropped_in_child;
+mod pin_removed;
+mod pinned_to_wrong_gpu;
+mod unpinned_entry_point;
+mod weak_verification;
+mod wrong_device_order;
+
 /// Every rule, ordered by code.
-pub const RULES: &[Rule] = &[];
+pub const RULES: &[Rule] = &[
+    unpinned_entry_point::RULE,
+    pinned_to_wrong_gpu::RULE,
+    missing_device_order::RULE,
+    wrong_device_order::RULE,
+    pin_after_freeze::RULE,
+    pin_after_import::RULE,
+    conflicting_pins::RULE,
+    pin_dropped_in_child::RULE,
+    pin_removed::RULE,
+    missing_verification::RULE,
+    weak_verification::RULE,
+    missing_required_variable::RULE,
+];
 
 /// A rule: what it is called, how it is explained and how it is checked.
 #[derive(Debug)]

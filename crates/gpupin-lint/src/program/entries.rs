@@ -34,7 +34,9 @@ pub(super) fn declared(project: &Project<'_>) -> Vec<Entry> {
         }
         for script in &it.console_scripts {
             let module = Name { root: Root::Absolute, path: script.module.clone() };
-            let Some(target) = project.modules.locate(&it.source.path, &module).and_then(|it| it.unit) else {
+            let Some(target) =
+                project.modules.locate(&it.source.path, &module).and_then(|it| it.unit)
+            else {
                 continue;
             };
             let Some(function) = &script.function else { continue };
@@ -75,7 +77,9 @@ fn named_by_policy(project: &Project<'_>) -> GlobSet {
 /// The files of the project that a start runs.
 pub(super) fn started(project: &Project<'_>, starter: UnitId, runs: &Runs) -> Vec<UnitId> {
     match runs {
-        Runs::PythonFile(path) | Runs::Script(path) => project.find_file(starter, path).into_iter().collect(),
+        Runs::PythonFile(path) | Runs::Script(path) => {
+            project.find_file(starter, path).into_iter().collect()
+        }
         Runs::PythonModule(module) => {
             let name = Name::absolute(module.clone());
             let from = &project.unit(starter).source.path;
@@ -83,7 +87,8 @@ pub(super) fn started(project: &Project<'_>, starter: UnitId, runs: &Runs) -> Ve
                 let main = Name::absolute(format!("{module}.__main__"));
                 project.modules.locate(from, &main).filter(|it| it.rest.is_empty())?.unit
             };
-            let module = || project.modules.locate(from, &name).filter(|it| it.rest.is_empty())?.unit;
+            let module =
+                || project.modules.locate(from, &name).filter(|it| it.rest.is_empty())?.unit;
             package_main().or_else(module).into_iter().collect()
         }
         Runs::Pytest(paths) => tests_below(project, starter, paths),
@@ -99,14 +104,21 @@ fn tests_below(project: &Project<'_>, starter: UnitId, paths: &[String]) -> Vec<
     let below: BTreeSet<String> = if paths.is_empty() {
         [base.to_owned()].into()
     } else {
-        paths.iter().map(|it| normal(&join(base, it.split("::").next().unwrap_or_default()))).collect()
+        paths
+            .iter()
+            .map(|it| normal(&join(base, it.split("::").next().unwrap_or_default())))
+            .collect()
     };
     (0..)
         .map(UnitId)
         .zip(project.units)
         .filter(|(_, it)| it.entry.tests)
         .filter(|(_, it)| {
-            below.iter().any(|dir| dir.is_empty() || it.source.path == *dir || it.source.path.starts_with(&format!("{dir}/")))
+            below.iter().any(|dir| {
+                dir.is_empty()
+                    || it.source.path == *dir
+                    || it.source.path.starts_with(&format!("{dir}/"))
+            })
         })
         .map(|(id, _)| id)
         .collect()
@@ -143,7 +155,13 @@ pub(super) fn unreached(project: &Project<'_>, reached: &BTreeSet<UnitId>) -> Ve
             unit.source.language == Language::Python
                 && !reached.contains(id)
                 && unit.events.iter().any(|it| {
-                    matches!(it.does, Does::SetVariable(_) | Does::RemoveVariable(_) | Does::ReplaceEnvironment { .. } | Does::Start(_))
+                    matches!(
+                        it.does,
+                        Does::SetVariable(_)
+                            | Does::RemoveVariable(_)
+                            | Does::ReplaceEnvironment { .. }
+                            | Does::Start(_)
+                    )
                 })
         })
         .map(|(unit, _)| Entry { unit, kind: Kind::Module })
@@ -156,7 +174,10 @@ impl Project<'_> {
     /// An absolute path (in a container, on a server) is tried by its ends: `/app/main.py` is `app/main.py` or `main.py`.
     pub(crate) fn find_file(&self, from: UnitId, path: &str) -> Option<UnitId> {
         let path = path.replace('\\', "/");
-        let absolute = path.starts_with('/') || path.contains(":/") || path.starts_with('$') || path.starts_with('~');
+        let absolute = path.starts_with('/')
+            || path.contains(":/")
+            || path.starts_with('$')
+            || path.starts_with('~');
         let mut candidates = vec![path.trim_start_matches("./")];
         if absolute {
             candidates = path.match_indices('/').map(|(at, _)| &path[at + 1..]).collect();

@@ -19,7 +19,10 @@ pub(super) enum Op {
     Run(Vec<UnitId>, Span),
     Call(FunctionId, Span),
     Branch(Condition, Vec<Code>),
-    Try { body: Code, handlers: Vec<Code> },
+    Try {
+        body: Code,
+        handlers: Vec<Code>,
+    },
     Loop(Code),
     Main(Code),
     Scope(Code),
@@ -49,7 +52,8 @@ pub(super) struct Linked {
 
 impl Linked {
     pub(super) fn new(project: &Project<'_>) -> Self {
-        let mut linked = Self { bodies: Vec::new(), functions: Vec::new(), by_name: HashMap::new() };
+        let mut linked =
+            Self { bodies: Vec::new(), functions: Vec::new(), by_name: HashMap::new() };
         linked.declare(project);
         let ids: Vec<UnitId> = (0..).map(UnitId).take(project.units.len()).collect();
         for id in ids {
@@ -82,7 +86,12 @@ impl Linked {
         found
     }
 
-    pub(super) fn find(&self, project: &Project<'_>, unit: UnitId, name: &Name) -> Option<FunctionId> {
+    pub(super) fn find(
+        &self,
+        project: &Project<'_>,
+        unit: UnitId,
+        name: &Name,
+    ) -> Option<FunctionId> {
         if let Some((unit, key, _)) = project.function(unit, name) {
             return self.by_name.get(&unit)?.get(key).copied();
         }
@@ -154,14 +163,20 @@ impl Linked {
 }
 
 /// The project modules that an import statement runs, in order: packages first, then submodules among the names.
-fn imported_modules(project: &Project<'_>, unit: UnitId, module: &Name, names: &[String]) -> Vec<UnitId> {
+fn imported_modules(
+    project: &Project<'_>,
+    unit: UnitId,
+    module: &Name,
+    names: &[String],
+) -> Vec<UnitId> {
     let from = &project.unit(unit).source.path;
     let Some(located) = project.modules.locate(from, module) else {
         return Vec::new();
     };
     let mut runs = located.runs;
     for name in names {
-        let path = if module.path.is_empty() { name.clone() } else { format!("{}.{name}", module.path) };
+        let path =
+            if module.path.is_empty() { name.clone() } else { format!("{}.{name}", module.path) };
         let submodule = Name { root: module.root.clone(), path };
         if let Some(below) = project.modules.locate(from, &submodule)
             && below.rest.is_empty()

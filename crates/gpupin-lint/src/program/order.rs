@@ -9,7 +9,10 @@ use crate::{
     },
     project::Project,
     span::Span,
-    unit::{ChildEnvironment, Condition, Does, EventId, Leave, Reach, SetHow, Start, Sureness, UnitId},
+    unit::{
+        ChildEnvironment, Condition, Does, EventId, Leave, Reach, RemoveHow, SetHow, Start,
+        Sureness, UnitId,
+    },
 };
 
 /// How deep calls are followed.
@@ -72,7 +75,12 @@ pub(super) struct Walker<'p, 'a> {
 }
 
 impl<'p, 'a> Walker<'p, 'a> {
-    pub(super) fn new(project: &'p Project<'a>, linked: &'p Linked, entry: UnitId, inherited: Inherited) -> Self {
+    pub(super) fn new(
+        project: &'p Project<'a>,
+        linked: &'p Linked,
+        entry: UnitId,
+        inherited: Inherited,
+    ) -> Self {
         let state = State {
             variables: inherited.variables,
             container: inherited.container,
@@ -108,11 +116,18 @@ impl<'p, 'a> Walker<'p, 'a> {
         }
     }
 
-    /// Calls a function of the entry point, whatever came before.
+    /// Calls a function that is not called in the file: a test, a handler, a console script's target.
+    ///
+    /// Each starts from where the module's top level ended: one test's doings are not held against the next.
     pub(super) fn call_from_outside(&mut self, function: FunctionId) {
+        let before = self.state.clone();
         self.state.left = None;
         self.via = self.linked.function(function).span;
         self.call(function);
+        if !self.state.frozen.is_some_and(|it| it.certain) && self.state.version != before.version {
+            self.moment(None);
+        }
+        self.state = before;
     }
 
     /// Ends the walk: what methods of constructed classes import counts as used, in no order.
@@ -155,7 +170,8 @@ impl<'p, 'a> Walker<'p, 'a> {
                 let after = self.state.clone();
                 // A handler runs after any part of the body.
                 let mut ends = vec![after.clone()];
-                let start = State { left: None, ..joined(vec![before, State { left: None, ..after }]) };
+                let start =
+                    State { left: None, ..joined(vec![before, State { left: None, ..after }]) };
                 self.conditional += 1;
                 for handler in handlers {
                     self.state = start.clone();
@@ -179,7 +195,8 @@ impl<'p, 'a> Walker<'p, 'a> {
             Op::Scope(body) => {
                 let before = self.state.clone();
                 self.code(unit, body);
-                self.state = State { left: self.state.left.filter(|it| *it == Leave::Exit), ..before };
+                self.state =
+                    State { left: self.state.left.filter(|it| *it == Leave::Exit), ..before };
                 self.state.left = None;
             }
             Op::Leave(leave) => self.state.left = Some(*leave),
@@ -210,7 +227,8 @@ impl<'p, 'a> Walker<'p, 'a> {
         let Some(setting) = self.state.variables.get(name) else {
             return false;
         };
-        let (certainly_set, certainly_unset) = (!setting.inherited && !setting.writes.is_empty(), setting.is_unset());
+        let (certainly_set, certainly_unset) =
+            (!setting.inherited && !setting.writes.is_empty(), setting.is_unset());
         (arm == 0 && certainly_unset) || (arm == 1 && certainly_set)
     }
 
@@ -268,7 +286,9 @@ impl<'p, 'a> Walker<'p, 'a> {
         let write = Write { unit, event, slot: None };
         match &found.does {
             Does::SetVariable(it) if it.reach != Reach::Loader => self.set(&it.name, write, it.how),
-            Does::RemoveVariable(it) => self.change(&it.name, Setting { writes: Vec::new(), inherited: false }),
+            Does::RemoveVariable(it) => {
+                self.change(&it.name, Setting { writes: Vec::new(), inherited: false })
+            }
             Does::ReplaceEnvironment { keeps, inherits } => {
                 if !inherits {
                     self.clear();
@@ -300,12 +320,15 @@ impl<'p, 'a> Walker<'p, 'a> {
     }
 
     fn set(&mut self, name: &str, write: Write, how: SetHow) {
-        if how == SetHow::Persistent {
+        // For later sessions, or undone at the end of a test.
+        if matches!(how, SetHow::Persistent | SetHow::Temporary) {
             return;
         }
         let before = self.setting(name);
         let setting = match how {
-            SetHow::IfUnset if before.inherited => Setting { writes: with(before.writes, write), inherited: true },
+            SetHow::IfUnset if before.inherited => {
+                Setting { writes: with(before.writes, write), inherited: true }
+            }
             SetHow::IfUnset if !before.writes.is_empty() => before,
             _ => Setting { writes: vec![write], inherited: false },
         };
@@ -320,7 +343,10 @@ impl<'p, 'a> Walker<'p, 'a> {
 
     /// Nothing is left of what was set or inherited, for the variables anybody has heard of.
     fn clear(&mut self) {
-        for name in [MASK, ORDER].into_iter().map(str::to_owned).chain(self.state.variables.keys().cloned().collect::<Vec<_>>())
+        for name in [MASK, ORDER]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(self.state.variables.keys().cloned().collect::<Vec<_>>())
         {
             self.change(&name, Setting { writes: Vec::new(), inherited: false });
         }
@@ -362,13 +388,14 @@ impl<'p, 'a> Walker<'p, 'a> {
     fn start(&mut self, unit: UnitId, event: EventId, start: &Start) {
         let mut variables = match &start.environment {
             ChildEnvironment::Inherited(_) => self.state.variables.clone(),
-            ChildEnvironment::Only(_) => {
-                [MASK, ORDER].map(|it| (it.to_owned(), Setting { writes: Vec::new(), inherited: false })).into()
-            }
+            ChildEnvironment::Only(_) => [MASK, ORDER]
+                .map(|it| (it.to_owned(), Setting { writes: Vec::new(), inherited: false }))
+                .into(),
             ChildEnvironment::Without { removed, .. } => {
                 let mut variables = self.state.variables.clone();
                 for name in removed {
-                    variables.insert(name.clone(), Setting { writes: Vec::new(), inherited: false });
+                    variables
+                        .insert(name.clone(), Setting { writes: Vec::new(), inherited: false });
                 }
                 variables
             }
@@ -381,7 +408,8 @@ impl<'p, 'a> Walker<'p, 'a> {
         let inherited = Inherited {
             variables,
             container: self.state.container,
-            pinned_by_gpupin: self.state.pinned_by_gpupin || matches!(start.runs, crate::unit::Runs::Gpupin(_)),
+            pinned_by_gpupin: self.state.pinned_by_gpupin
+                || matches!(start.runs, crate::unit::Runs::Gpupin(_)),
         };
         self.walked.starts.push((unit, event, inherited));
     }
@@ -435,12 +463,15 @@ fn joined(ends: Vec<State>) -> State {
         return State::default();
     };
     for other in arriving {
-        let names: Vec<String> = joined.variables.keys().chain(other.variables.keys()).cloned().collect();
+        let names: Vec<String> =
+            joined.variables.keys().chain(other.variables.keys()).cloned().collect();
         for name in names {
             let mine = joined.variables.get(&name).cloned().unwrap_or_default();
             let theirs = other.variables.get(&name).cloned().unwrap_or_default();
             let writes = theirs.writes.into_iter().fold(mine.writes, with);
-            joined.variables.insert(name, Setting { writes, inherited: mine.inherited || theirs.inherited });
+            joined
+                .variables
+                .insert(name, Setting { writes, inherited: mine.inherited || theirs.inherited });
         }
         joined.container = joined.container.or(other.container);
         joined.pinned_by_gpupin |= other.pinned_by_gpupin;

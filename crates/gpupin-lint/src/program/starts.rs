@@ -9,6 +9,7 @@ use crate::{
         here,
         link::Linked,
         order::{Inherited, Walked, Walker},
+        pins,
     },
     project::Project,
     source::Language,
@@ -67,7 +68,8 @@ pub(crate) fn programs(project: &Project<'_>) -> Vec<Program> {
     }
     let mut found = Vec::new();
     for (entry, walked) in entries.iter().zip(done) {
-        let walked = walked.unwrap_or_else(|| walk(project, &linked, entry, handed.get(&entry.unit)));
+        let walked =
+            walked.unwrap_or_else(|| walk(project, &linked, entry, handed.get(&entry.unit)));
         found.push(program(project, entry, walked, handed.get(&entry.unit), &delegated));
     }
     let reached: BTreeSet<UnitId> = found.iter().flat_map(|it| it.units.iter().copied()).collect();
@@ -81,12 +83,26 @@ pub(crate) fn programs(project: &Project<'_>) -> Vec<Program> {
 
 fn same(mine: Option<&Vec<Handed>>, theirs: Option<&Vec<Handed>>) -> bool {
     let key = |it: &Vec<Handed>| -> Vec<_> {
-        it.iter().map(|it| (it.by, it.inherited.variables.clone(), it.inherited.container, it.inherited.pinned_by_gpupin)).collect()
+        it.iter()
+            .map(|it| {
+                (
+                    it.by,
+                    it.inherited.variables.clone(),
+                    it.inherited.container,
+                    it.inherited.pinned_by_gpupin,
+                )
+            })
+            .collect()
     };
     mine.map(key) == theirs.map(key)
 }
 
-fn walk(project: &Project<'_>, linked: &Linked, entry: &Entry, handed: Option<&Vec<Handed>>) -> Walked {
+fn walk(
+    project: &Project<'_>,
+    linked: &Linked,
+    entry: &Entry,
+    handed: Option<&Vec<Handed>>,
+) -> Walked {
     let inherited = handed.map(|it| together(it)).unwrap_or_default();
     let mut walker = Walker::new(project, linked, entry.unit, inherited);
     match &entry.kind {
@@ -137,7 +153,8 @@ fn together(handed: &[Handed]) -> Inherited {
     };
     let mut all = first.inherited.clone();
     for other in others.iter().map(|it| &it.inherited) {
-        let names: BTreeSet<String> = all.variables.keys().chain(other.variables.keys()).cloned().collect();
+        let names: BTreeSet<String> =
+            all.variables.keys().chain(other.variables.keys()).cloned().collect();
         for name in names {
             let theirs = other.variables.get(&name).cloned().unwrap_or_default();
             let mut mine: Setting = all.variables.get(&name).cloned().unwrap_or_default();
@@ -163,8 +180,10 @@ fn program(
     let mut units: Vec<UnitId> = walked.units.iter().copied().collect();
     units.sort_unstable();
     let mut moments = walked.moments;
-    let python = matches!(project.unit(entry.unit).source.language, Language::Python | Language::Notebook);
-    let delegates = walked.starts.iter().any(|(unit, event, _)| delegated.contains(&(*unit, *event)));
+    let python =
+        matches!(project.unit(entry.unit).source.language, Language::Python | Language::Notebook);
+    let delegates =
+        walked.starts.iter().any(|(unit, event, _)| delegated.contains(&(*unit, *event)));
     if !python && delegates {
         // The programs it starts read its settings at their own moments, and judge them there.
         moments.retain(|it| it.by.is_some());
@@ -177,7 +196,8 @@ fn program(
         // A child of a Python program is judged only by what it is given of its own.
         let mut variables = inherited.variables;
         if python {
-            let own = |it: &Setting| it.writes.iter().any(|it| it.slot.is_some() && it.event == event);
+            let own =
+                |it: &Setting| it.writes.iter().any(|it| it.slot.is_some() && it.event == event);
             if !variables.values().any(own) {
                 continue;
             }
@@ -194,7 +214,18 @@ fn program(
     }
     let uses = uses_of_entry(project, entry.unit, walked.uses);
     let starters = handed.into_iter().flatten().map(|it| it.by).collect();
-    Program { entry: entry.unit, kind: entry.kind.clone(), starters, trace: walked.trace, moments, uses, units }
+    let mut program = Program {
+        entry: entry.unit,
+        kind: entry.kind.clone(),
+        starters,
+        trace: walked.trace,
+        moments,
+        uses,
+        units,
+        problems: Vec::new(),
+    };
+    program.problems = pins::problems(project, &program);
+    program
 }
 
 /// What the walk saw, and what functions of the entry point import that nobody seems to call.

@@ -1,0 +1,522 @@
+//! What is wrong with a program's pin.
+//!
+//! Six rules speak of the pin, and one root cause must give one finding. So the pin is judged once per
+//! program, here, and each rule only words its own kind of [`Problem`]. By precedence: set too late
+//! (GP105), removed (GP111), conflicting (GP107), without an order (GP103), another GPU (GP102), none at
+//! all (GP101). Only the problems of the first kind that occurs are kept, beside those that are not about
+//! the pin itself: late allocator settings and fragile places (GP106).
+
+use gpupin_policy::visibility::{Certainty, EntryKind, Environment, Mask, MaskKind, resolve};
+use gpupin_policy::{Gpu, Inventory, PinStyle, Selector};
+
+use crate::{
+    program::{Earlier, Happening, Kind, MASK, Moment, ORDER, Program, Setting, Use, Write},
+    project::{Known, Literal, Project},
+    source::Language,
+    unit::{ContainerGpus, Does, EventId, GpuRequest, RemoveHow, SetHow, UnitId},
+};
+
+/// Something wrong with a pin.
+#[derive(Debug, Clone)]
+pub(crate) enum Problem {
+    /// Set or removed after CUDA has read its environment.
+    Late { unit: UnitId, event: EventId, by: Earlier },
+    /// Set after a GPU library was imported, or after something that may have frozen the environment.
+    Fragile { settings: Vec<(UnitId, EventId)>, by: Earlier, may_be_frozen: bool },
+    /// The mask is removed, and nothing sets it again.
+    Removed { unit: UnitId, event: EventId },
+    /// The mask is replaced by one that shows more GPUs.
+    Widened { write: Write, before: Write },
+    /// Set before to another value.
+    Conflict { write: Write, before: Write },
+    /// An integer mask without an order.
+    NoOrder { write: Write, by_default: bool },
+    /// A mask that leads to another GPU.
+    WrongGpu { write: Write, wrong: Wrong },
+    /// No pin takes effect.
+    Unpinned { by: Use },
+}
+
+/// Where a mask leads instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// The mask's text.
+    pub(crate) mask: String,
+    pub(crate) host: String,
+    pub(crate) leads: Leads,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Leads {
+    /// To this GPU, by its short name.
+    To { name: String, forbidden: bool },
+    /// To no GPU of the machine: how many it has.
+    Nowhere { gpus: usize },
+}
+
+/// Allocator settings, which PyTorch reads at its first use of CUDA.
+const ALLOCATOR: [&str; 3] =
+    ["PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"];
+
+/// Whether a variable is read once, when CUDA or its allocator starts.
+pub(crate) fn is_frozen_by_cuda(name: &str) -> bool {
+    is_pin(name) || ALLOCATOR.contains(&name)
+}
+
+fn is_pin(name: &str) -> bool {
+    name == MASK || name == ORDER
+}
+
+pub(super) fn problems(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    let (late_pins, late_others): (Vec<_>, Vec<_>) =
+        late(project, program).into_iter().partition(|it| is_pin(&name_of(project, it)));
+    let as_problem = |it: &Happening| Problem::Late {
+        unit: it.unit,
+        event: it.event,
+        by: it.frozen.unwrap_or(Earlier { unit: it.unit, event: it.event, certain: true }),
+    };
+    let mut problems: Vec<Problem> = late_others.iter().map(|it| as_problem(it)).collect();
+    problems.extend(fragile(project, program));
+    let kinds: [&dyn Fn() -> Vec<Problem>; 6] = [
+        &|| late_pins.iter().map(|it| as_problem(it)).collect(),
+        &|| [removed(project, program), widened(project, program)].concat(),
+        &|| conflicts(project, program),
+        &|| without_order(project, program),
+        &|| wrong_gpu(project, program),
+        &|| unpinned(project, program),
+    ];
+    problems.extend(kinds.iter().map(|it| it()).find(|it| !it.is_empty()).unwrap_or_default());
+    problems
+}
+
+fn name_of(project: &Project<'_>, happening: &Happening) -> String {
+    match &project.event(happening.unit, happening.event).does {
+        Does::SetVariable(it) => it.name.clone(),
+        Does::RemoveVariable(it) => it.name.clone(),
+        _ => String::new(),
+    }
+}
+
+/// Settings and removals that come after the freeze and are meant for this process.
+fn late<'p>(project: &Project<'_>, program: &'p Program) -> Vec<&'p Happening> {
+    let mut found = Vec::new();
+    for (at, it) in program.trace.iter().enumerate() {
+        if !it.frozen.is_some_and(|it| it.certain)
+            || meant_for_a_child(project, &program.trace[at + 1..])
+        {
+            continue;
+        }
+        match &project.event(it.unit, it.event).does {
+            Does::SetVariable(set)
+                if is_frozen_by_cuda(&set.name)
+                    && is_lasting(set.how)
+                    && !changes_nothing(project, it) =>
+            {
+                found.push(it);
+            }
+            Does::RemoveVariable(remove)
+                if remove.name == MASK
+                    && remove.how == RemoveHow::Remove
+                    && !it.before.is_unset() =>
+            {
+                found.push(it);
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn is_lasting(how: SetHow) -> bool {
+    !matches!(how, SetHow::Temporary | SetHow::Persistent)
+}
+
+/// A later child reads the environment anew, so a setting may be meant for it.
+fn meant_for_a_child(project: &Project<'_>, later: &[Happening]) -> bool {
+    later.iter().any(|it| matches!(project.event(it.unit, it.event).does, Does::Start(_)))
+}
+
+/// The variable certainly has this value already, or would keep the one it has.
+fn changes_nothing(project: &Project<'_>, it: &Happening) -> bool {
+    let Does::SetVariable(set) = &project.event(it.unit, it.event).does else {
+        return false;
+    };
+    if it.before.inherited || it.before.writes.is_empty() {
+        return false;
+    }
+    let new = texts(project, Write { unit: it.unit, event: it.event, slot: None });
+    set.how == SetHow::IfUnset
+        || (!new.is_empty() && it.before.writes.iter().all(|write| texts(project, *write) == new))
+}
+
+/// What a write may set, as texts; empty when unknown.
+fn texts(project: &Project<'_>, write: Write) -> Vec<String> {
+    known_masks(project, write).into_iter().map(|it| it.0).collect()
+}
+
+/// What a write may set: text, and whether only by default. A number counts as its text where the format has no strings.
+fn known_masks(project: &Project<'_>, write: Write) -> Vec<(String, bool)> {
+    let Some((_, value)) = project.written(write) else {
+        return Vec::new();
+    };
+    let python =
+        matches!(project.unit(write.unit).source.language, Language::Python | Language::Notebook);
+    let text = |known: Known| match known.literal {
+        Literal::Str(text) => Some((text, known.by_default)),
+        Literal::Int(number) if !python => Some((number.to_string(), known.by_default)),
+        _ => None,
+    };
+    project.known(write.unit, value).into_iter().filter_map(text).collect()
+}
+
+/// Blocks of settings behind the import of a GPU library.
+fn fragile(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    let mut found: Vec<Problem> = Vec::new();
+    // Where the last setting of the block that is being collected stands in the trace.
+    let mut last: Option<usize> = None;
+    for (at, it) in program.trace.iter().enumerate() {
+        let Does::SetVariable(set) = &project.event(it.unit, it.event).does else {
+            continue;
+        };
+        let fragile = is_frozen_by_cuda(&set.name)
+            && is_lasting(set.how)
+            && !it.frozen.is_some_and(|it| it.certain)
+            && !meant_for_a_child(project, &program.trace[at + 1..])
+            && !changes_nothing(project, it);
+        let Some(by) = it.frozen.or(it.imported).filter(|_| fragile) else {
+            continue;
+        };
+        match found.last_mut() {
+            Some(Problem::Fragile { settings, .. })
+                if last.is_some_and(|last| last + 1 == at)
+                    && settings.last().is_some_and(|it| it.0 == program.trace[at].unit) =>
+            {
+                settings.push((it.unit, it.event));
+            }
+            _ => found.push(Problem::Fragile {
+                settings: vec![(it.unit, it.event)],
+                by,
+                may_be_frozen: it.frozen.is_some(),
+            }),
+        }
+        last = Some(at);
+    }
+    found
+}
+
+/// Removals after which somebody reads an environment without a mask.
+fn removed(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    if !(uses_a_gpu(program) || starts_something(project, program)) {
+        return Vec::new();
+    }
+    if !program.moments.iter().any(|it| it.setting(MASK).is_unset() && !it.pinned_by_gpupin) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for it in program.trace.iter().filter(|it| !it.frozen.is_some_and(|it| it.certain)) {
+        let removes = match &project.event(it.unit, it.event).does {
+            Does::RemoveVariable(remove) => remove.name == MASK && remove.how == RemoveHow::Remove,
+            Does::ReplaceEnvironment { keeps, inherits } => {
+                !inherits && keeps.iter().all(|it| it.0 != MASK)
+            }
+            _ => false,
+        };
+        if removes && !it.before.is_unset() {
+            found.push(Problem::Removed { unit: it.unit, event: it.event });
+        }
+    }
+    found
+}
+
+fn uses_a_gpu(program: &Program) -> bool {
+    !program.uses.is_empty()
+}
+
+fn starts_something(project: &Project<'_>, program: &Program) -> bool {
+    meant_for_a_child(project, &program.trace)
+}
+
+/// Settings of `variable` that replace an earlier one of the same program, each with that one.
+fn replacements<'p>(
+    project: &'p Project<'_>,
+    program: &'p Program,
+    counts: impl Fn(&str) -> bool + 'p,
+) -> impl Iterator<Item = (Write, Write)> + 'p {
+    program.trace.iter().enumerate().flat_map(move |(at, it)| {
+        let write = Write { unit: it.unit, event: it.event, slot: None };
+        let mut pairs = Vec::new();
+        if let Does::SetVariable(set) = &project.event(it.unit, it.event).does
+            && counts(&set.name)
+            && set.how == SetHow::Assign
+            && !it.conditional
+            && it.frozen.is_none()
+        {
+            for before in &it.before.writes {
+                if before.slot.is_none()
+                    && program.runs(before.unit)
+                    && !read_between(project, program, *before, at)
+                {
+                    pairs.push((write, *before));
+                }
+            }
+        }
+        pairs
+    })
+}
+
+/// A child was started between a write and the place `at`: the write had its use.
+fn read_between(project: &Project<'_>, program: &Program, write: Write, at: usize) -> bool {
+    let from = program
+        .trace
+        .iter()
+        .position(|it| (it.unit, it.event) == (write.unit, write.event))
+        .unwrap_or(0);
+    program.trace.get(from..at).is_some_and(|it| meant_for_a_child(project, it))
+}
+
+fn widened(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    let shown = |write| -> Option<usize> {
+        let texts = texts(project, write);
+        let [text] = texts.as_slice() else { return None };
+        let mask = Mask::parse(text);
+        (!mask.hides_every_gpu()).then(|| mask.taken().count())
+    };
+    replacements(project, program, |name| name == MASK)
+        .filter(|(write, before)| matches!((shown(*write), shown(*before)), (Some(new), Some(old)) if new > old))
+        .map(|(write, before)| Problem::Widened { write, before })
+        .collect()
+}
+
+fn conflicts(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    let certain = |write| -> Option<String> {
+        let known = known_masks(project, write);
+        match known.as_slice() {
+            [(text, false)] => Some(text.clone()),
+            _ => None,
+        }
+    };
+    let counts = |name: &str| is_frozen_by_cuda(name) || project.policy.env.contains_key(name);
+    replacements(project, program, counts)
+        .filter(|(write, before)| matches!((certain(*write), certain(*before)), (Some(new), Some(old)) if new != old))
+        .map(|(write, before)| Problem::Conflict { write, before })
+        .collect()
+}
+
+/// Every mask that somebody certainly reads, with the moment.
+fn effective<'p>(
+    project: &'p Project<'_>,
+    program: &'p Program,
+) -> impl Iterator<Item = (&'p Moment, Write)> + 'p {
+    program
+        .moments
+        .iter()
+        .filter(|it| !is_uncertain_freeze(project, it))
+        .filter(|it| !it.pinned_by_gpupin)
+        .flat_map(|it| it.setting(MASK).writes.into_iter().map(move |write| (it, write)))
+}
+
+fn is_uncertain_freeze(project: &Project<'_>, moment: &Moment) -> bool {
+    use crate::unit::Sureness::Uncertain;
+    moment.by.is_some_and(|(unit, event)| match &project.event(unit, event).does {
+        Does::Freeze(it) => it.sure == Uncertain,
+        Does::ImportLibrary(it) => it.import_freezes == Some(Uncertain),
+        _ => false,
+    })
+}
+
+fn without_order(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    let mut found: Vec<Problem> = Vec::new();
+    let machines = machines(project, program);
+    for (moment, write) in effective(project, program) {
+        let order = moment.setting(ORDER);
+        if !order.writes.is_empty() || sees_one_gpu(project, moment) {
+            continue;
+        }
+        let index = known_masks(project, write).into_iter().find(|(text, _)| is_index_mask(text));
+        let Some((text, by_default)) = index else {
+            continue;
+        };
+        // With one GPU there is only one order; an index that no GPU has is wrong under any.
+        let settled = |it: &&Inventory| it.usable().count() == 1 || beyond(it, &text);
+        if !machines.is_empty() && machines.iter().all(|it| settled(it)) {
+            continue;
+        }
+        if found
+            .iter()
+            .all(|it| !matches!(it, Problem::NoOrder { write: known, .. } if *known == write))
+        {
+            found.push(Problem::NoOrder { write, by_default });
+        }
+    }
+    found
+}
+
+fn is_index_mask(text: &str) -> bool {
+    let mask = Mask::parse(text);
+    mask.kind == MaskKind::Indices && !mask.hides_every_gpu()
+}
+
+/// Whether a mask's first index is one that no GPU of the machine has.
+fn beyond(machine: &Inventory, text: &str) -> bool {
+    let gpus = machine.usable().count() as u64;
+    let mask = Mask::parse(text);
+    mask.taken()
+        .next()
+        .is_some_and(|it| matches!(it.kind, EntryKind::Index(index) if index >= gpus))
+}
+
+/// Whether the program runs in a container that shows it one GPU.
+fn sees_one_gpu(project: &Project<'_>, moment: &Moment) -> bool {
+    let Some((unit, event)) = moment.container else {
+        return false;
+    };
+    let Does::ContainerGpus(ContainerGpus { request, .. }) = &project.event(unit, event).does
+    else {
+        return false;
+    };
+    match request {
+        GpuRequest::Count(count) | GpuRequest::Amount(count) => *count == 1,
+        GpuRequest::Ids(ids) => ids.len() == 1,
+        GpuRequest::All | GpuRequest::RuntimeOnly => false,
+    }
+}
+
+fn wrong_gpu(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    let mut found: Vec<Problem> = Vec::new();
+    for (moment, write) in effective(project, program) {
+        // In a container the index counts among what the container shows.
+        if moment.container.is_some() {
+            continue;
+        }
+        let orders = orders(project, &moment.setting(ORDER));
+        for (mask, _) in known_masks(project, write) {
+            let Some(wrong) = leads_elsewhere(project, program, &mask, &orders) else {
+                continue;
+            };
+            if found
+                .iter()
+                .all(|it| !matches!(it, Problem::WrongGpu { write: known, .. } if *known == write))
+            {
+                found.push(Problem::WrongGpu { write, wrong });
+            }
+        }
+    }
+    found
+}
+
+/// The orders that may be in effect; `None` is none set.
+fn orders(project: &Project<'_>, setting: &Setting) -> Vec<Option<String>> {
+    let mut orders: Vec<_> =
+        setting.writes.iter().flat_map(|it| texts(project, *it)).map(Some).collect();
+    if orders.is_empty() {
+        orders.push(None);
+    }
+    orders
+}
+
+fn leads_elsewhere(
+    project: &Project<'_>,
+    program: &Program,
+    mask: &str,
+    orders: &[Option<String>],
+) -> Option<Wrong> {
+    if Mask::parse(mask).hides_every_gpu() {
+        return None;
+    }
+    let mut wrong = None;
+    let mut right = false;
+    for machine in machines(project, program) {
+        for order in orders {
+            let environment = Environment {
+                cuda_visible_devices: Some(mask.to_owned()),
+                cuda_device_order: order.clone(),
+                nvidia_visible_devices: None,
+            };
+            let seen = resolve(machine, &environment);
+            let leads = if seen.visible.is_empty() {
+                Some(Leads::Nowhere { gpus: machine.usable().count() })
+            } else if seen.certainty == Certainty::Ambiguous {
+                continue;
+            } else {
+                let gpus = seen.visible.iter().filter_map(|it| machine.get(it.uuid.as_ref()?));
+                gpus.filter_map(|gpu| other_than_meant(project, program, gpu)).next()
+            };
+            match leads {
+                Some(leads) => {
+                    wrong.get_or_insert(Wrong {
+                        mask: mask.to_owned(),
+                        host: machine.host.clone(),
+                        leads,
+                    });
+                }
+                None => right = true,
+            }
+        }
+    }
+    // A UUID is one machine's; it need not be right on the others.
+    let by_uuid = !is_index_mask(mask);
+    wrong.filter(|_| !(by_uuid && right))
+}
+
+/// The machines that have the GPU the program is meant for.
+fn machines<'p>(project: &'p Project<'_>, program: &Program) -> Vec<&'p Inventory> {
+    let wanted = project.wanted(program);
+    let has =
+        |it: &&Inventory| wanted.is_none_or(|wanted| it.usable().any(|gpu| wanted.matches(gpu)));
+    project.lock.machines().iter().filter(has).collect()
+}
+
+fn other_than_meant(project: &Project<'_>, program: &Program, gpu: &Gpu) -> Option<Leads> {
+    let forbidden = project.is_forbidden(program, gpu);
+    let other = project.wanted(program).is_some_and(|it| !it.matches(gpu));
+    (forbidden || other).then(|| Leads::To { name: gpu.short_name(), forbidden })
+}
+
+fn unpinned(project: &Project<'_>, program: &Program) -> Vec<Problem> {
+    let python = matches!(
+        project.unit(program.entry).source.language,
+        Language::Python | Language::Notebook
+    );
+    if program.kind == Kind::Module || !python || project.policy.lint.style == PinStyle::External {
+        return Vec::new();
+    }
+    let pinned = |it: &Moment| it.pinned_by_gpupin || !it.setting(MASK).writes.is_empty();
+    match program.first_use() {
+        Some(by) if !program.moments.iter().any(pinned) => vec![Problem::Unpinned { by }],
+        _ => Vec::new(),
+    }
+}
+
+impl Program {
+    /// The first import of a GPU library.
+    pub(crate) fn first_use(&self) -> Option<Use> {
+        self.uses.first().copied()
+    }
+}
+
+impl Project<'_> {
+    /// The GPU a program is meant for: its role's, else the project's.
+    pub(crate) fn wanted(&self, program: &Program) -> Option<&Selector> {
+        match self.role(program) {
+            Some(role) => Some(&role.selector),
+            None => self.policy.gpu.as_ref(),
+        }
+    }
+
+    /// Whether the policy forbids a GPU to a program. Roles are exempt.
+    pub(crate) fn is_forbidden(&self, program: &Program, gpu: &Gpu) -> bool {
+        self.role(program).is_none() && self.policy.forbid.iter().any(|it| it.matches(gpu))
+    }
+
+    fn role(&self, program: &Program) -> Option<&gpupin_policy::Role> {
+        self.role_of(&self.unit(program.entry).source.path)
+    }
+
+    /// The role whose entry points name a file.
+    pub(crate) fn role_of(&self, path: &str) -> Option<&gpupin_policy::Role> {
+        let plays = |role: &&gpupin_policy::Role| {
+            role.entry_points.iter().any(|it| path == it || path.ends_with(&format!("/{it}")))
+        };
+        self.policy.roles.values().find(plays)
+    }
+}

@@ -1,0 +1,204 @@
+use crate::{
+    finding::{Edit, Finding, Safety, Severity},
+    needle::Needle,
+    program::{Problem, Program, Write},
+    project::Project,
+    rules::{Check, Rule},
+    source::Language,
+    span::Span,
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP103",
+    name: "missing-device-order",
+    severity: Severity::Error,
+    default: true,
+    docs: include_str!("missing_device_order.md"),
+    needles: &[Needle::new("CUDA_VISIBLE_DEVICES")],
+    check: Check::Program(check),
+};
+
+fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
+    for problem in &program.problems {
+        let Problem::NoOrder { write, by_default } = problem else { continue };
+        let by_default = if *by_default { " (by default)" } else { "" };
+        let message = format!(
+            "GPU index used as mask{by_default} without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus"
+        );
+        let mut finding = rule.finding(write.unit, project.write_span(*write), message);
+        if let Some(candidates) = candidates(project) {
+            finding = finding.with_help(candidates);
+        }
+        if let Some(edit) = order_first(project, *write) {
+            let why = "where the two orders differ, it changes which GPU the program uses".to_owned();
+            finding = finding.with_fix("Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first", Safety::Unsafe(why), vec![edit]);
+        }
+        finding.programs.push(program.entry);
+        found.push(finding);
+    }
+}
+
+/// What the index may be on the first recorded machine with several GPUs.
+fn candidates(project: &Project<'_>) -> Option<String> {
+    let machine = project.lock.machines().iter().find(|it| it.usable().count() > 1)?;
+    let names: Vec<_> = machine.usable().map(|it| format!("the {}", it.short_name())).collect();
+    Some(format!("on `{}` it may be {}", machine.host, names.join(" or ")))
+}
+
+/// The same statement for the order, put in front of the mask's.
+fn order_first(project: &Project<'_>, write: Write) -> Option<Edit> {
+    if write.slot.is_some() {
+        return None;
+    }
+    let source = &project.unit(write.unit).source;
+    let event = project.event(write.unit, write.event);
+    let statement = source.slice(event.span);
+    let at = Span { start: event.span.start, end: event.span.start };
+    let line_start = source.text[..at.start as usize].rfind('\n').map_or(0, |it| it + 1);
+    let indent = &source.text[line_start..at.start as usize];
+    if !indent.chars().all(char::is_whitespace) {
+        return None;
+    }
+    let order = match source.language {
+        Language::Python => {
+            let (target, rest) = statement.split_once('[')?;
+            let quote = rest.chars().next().filter(|it| "\"'".contains(*it))?;
+            if !rest[1..].starts_with("CUDA_VISIBLE_DEVICES") {
+                return None;
+            }
+            format!("{target}[{quote}CUDA_DEVICE_ORDER{quote}] = {quote}PCI_BUS_ID{quote}")
+        }
+        Language::Shell if statement.starts_with("export CUDA_VISIBLE_DEVICES=") => {
+            "export CUDA_DEVICE_ORDER=PCI_BUS_ID".to_owned()
+        }
+        Language::Dotenv if statement.starts_with("CUDA_VISIBLE_DEVICES=") => {
+            "CUDA_DEVICE_ORDER=PCI_BUS_ID".to_owned()
+        }
+        _ => return None,
+    };
+    let line_end = if source.text.contains("\r\n") { "\r\n" } else { "\n" };
+    Some(Edit { span: at, replacement: format!("{order}{line_end}{indent}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{check, check_fix};
+
+    #[test]
+    fn order_set_after_the_index_still_counts() {
+        check(
+            r#"
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+"#,
+        );
+    }
+
+    #[test]
+    fn order_set_by_the_launching_script_counts() {
+        check(
+            r#"
+//- main.py
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+import torch
+torch.zeros(1).cuda()
+//- run.sh
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
+python main.py
+"#,
+        );
+    }
+
+    #[test]
+    fn computed_value_is_not_guessed() {
+        check("import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = pick()\n");
+    }
+
+    #[test]
+    fn a_constant_of_another_module_is_known() {
+        check(
+            r#"
+//- main.py
+import os
+import config
+os.environ["CUDA_VISIBLE_DEVICES"] = str(config.GPU)  # error: GP103
+//- config.py
+GPU = 1
+"#,
+        );
+    }
+
+    #[test]
+    fn a_default_counts_by_default() {
+        check("//- run.sh\nexport CUDA_VISIBLE_DEVICES=${GPU:-0}  # error: GP103\n./serve\n");
+    }
+
+    #[test]
+    fn a_dead_mask_needs_no_order() {
+        check(
+            r#"
+import os
+import torch
+torch.cuda.is_available()
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+"#,
+        );
+    }
+
+    #[test]
+    fn an_index_that_no_gpu_has_is_another_finding() {
+        check("import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"7\"\n");
+    }
+
+    #[test]
+    fn one_gpu_has_one_order() {
+        check(
+            r#"
+//- gpupin.lock
+version = 1
+[[machine]]
+host = "laptop"
+[[machine.gpu]]
+index = 0
+uuid = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+name = "NVIDIA GeForce RTX 3090"
+vram = "24 GiB"
+compute-capability = "8.6"
+pci = "0000:02:00.0"
+//- main.py
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+"#,
+        );
+    }
+
+    #[test]
+    fn survives_a_syntax_error() {
+        check(
+            r#"
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"  # error: GP103
+def broken(
+"#,
+        );
+    }
+
+    #[test]
+    fn fix_inserts_the_order_before_the_index() {
+        check_fix(
+            r#"
+import os
+if True:
+    os.environ['CUDA_VISIBLE_DEVICES'] = '1'
+"#,
+            r#"
+import os
+if True:
+    os.environ['CUDA_DEVICE_ORDER'] = 'PCI_BUS_ID'
+    os.environ['CUDA_VISIBLE_DEVICES'] = '1'
+"#,
+        );
+    }
+}

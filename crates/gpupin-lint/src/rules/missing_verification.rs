@@ -1,0 +1,81 @@
+use crate::{
+    finding::{Finding, Severity},
+    needle::Needle,
+    program::{Kind, Program},
+    project::Project,
+    rules::{Check, Rule},
+    source::Language,
+    unit::{Check as Checked, Does, EventId, Outcome, UnitId},
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP301",
+    name: "missing-verification",
+    severity: Severity::Warning,
+    default: false,
+    docs: include_str!("missing_verification.md"),
+    needles: &[Needle::new("__main__"), Needle::new("def test_"), Needle::new("class Test")],
+    check: Check::Program(check),
+};
+
+fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
+    let python = matches!(project.unit(program.entry).source.language, Language::Python | Language::Notebook);
+    let Some(by) = program.first_use().filter(|_| python && program.kind != Kind::Module) else {
+        return;
+    };
+    if checks(project, program).next().is_some() {
+        return;
+    }
+    let mut finding = rule
+        .finding(program.entry, by.via, "this program never checks which GPU it got")
+        .with_help("compare name, UUID or capability of `cuda:0` and raise, or run it under `gpupin verify`");
+    finding.programs.push(program.entry);
+    found.push(finding);
+}
+
+/// The program's checks that can fail it.
+pub(super) fn checks<'p>(
+    project: &'p Project<'_>,
+    program: &'p Program,
+) -> impl Iterator<Item = (UnitId, EventId, &'p Checked)> + 'p {
+    program.trace.iter().filter_map(|it| match &project.event(it.unit, it.event).does {
+        Does::Check(check) if check.outcome == Outcome::Fails => Some((it.unit, it.event, check)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn printing_the_name_is_no_check() {
+        check(
+            r#"
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+import torch  # error: GP301
+if __name__ == "__main__":
+    print(torch.cuda.get_device_name(0))
+"#,
+        );
+    }
+
+    #[test]
+    fn an_assertion_is_a_check() {
+        check(
+            r#"
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+import torch
+if __name__ == "__main__":
+    assert "3090" in torch.cuda.get_device_name(0)
+"#,
+        );
+    }
+
+    #[test]
+    fn a_module_is_not_asked() {
+        check("import torch\ndef run():\n    pass\n");
+    }
+}

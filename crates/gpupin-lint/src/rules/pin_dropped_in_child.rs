@@ -1,0 +1,124 @@
+use crate::{
+    finding::{Finding, Severity},
+    needle::Needle,
+    program::{Happening, MASK, Program},
+    project::Project,
+    rules::{Check, Rule},
+    unit::{ChildEnvironment, Does, Runs, Start},
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP109",
+    name: "pin-dropped-in-child",
+    severity: Severity::Warning,
+    default: true,
+    docs: include_str!("pin_dropped_in_child.md"),
+    needles: &[Needle::new("env="), Needle::new("exec"), Needle::new("spawn"), Needle::new("env -")],
+    check: Check::Program(check),
+};
+
+fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
+    for (at, it) in program.trace.iter().enumerate() {
+        let event = project.event(it.unit, it.event);
+        let Does::Start(start) = &event.does else { continue };
+        if !may_use_the_gpu(start) || !loses_the_mask(&start.environment) {
+            continue;
+        }
+        if !pinned_before(project, program, at, it) {
+            continue;
+        }
+        let message = format!("the child's environment leaves out `{MASK}`: it sees every GPU");
+        let mut finding = rule
+            .finding(it.unit, event.span, message)
+            .with_help("start from the parent's environment: `env={**os.environ, …}`");
+        finding.programs.push(program.entry);
+        found.push(finding);
+    }
+}
+
+/// A child that is no Python and no script of ours would not load a GPU library that we know of.
+fn may_use_the_gpu(start: &Start) -> bool {
+    match &start.runs {
+        Runs::PythonFile(_) | Runs::PythonModule(_) | Runs::Pytest(_) | Runs::Script(_) => true,
+        Runs::Gpupin(_) | Runs::Other(_) | Runs::Unknown => false,
+    }
+}
+
+fn loses_the_mask(environment: &ChildEnvironment) -> bool {
+    let sets = |variables: &[(String, _)]| variables.iter().any(|it| it.0 == MASK);
+    match environment {
+        ChildEnvironment::Only(variables) => !sets(variables),
+        ChildEnvironment::Without { removed, set } => removed.iter().any(|it| it == MASK) && !sets(set),
+        ChildEnvironment::Inherited(_) | ChildEnvironment::Unknown => false,
+    }
+}
+
+/// There is a pin to lose: the program has set one before, or whoever starts it has.
+fn pinned_before(project: &Project<'_>, program: &Program, at: usize, start: &Happening) -> bool {
+    let sets = |it: &Happening| match &project.event(it.unit, it.event).does {
+        Does::SetVariable(set) => set.name == MASK,
+        Does::Gpupin => true,
+        _ => false,
+    };
+    start.pinned_by_gpupin
+        || program.trace[..at].iter().any(sets)
+        || program.moments.iter().any(|it| it.setting(MASK).writes.iter().any(|it| !program.runs(it.unit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_fresh_environment_loses_the_pin() {
+        check(
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.Popen(["python", "worker.py"], env={"PATH": "/usr/bin"})  # error: GP109
+"#,
+        );
+    }
+
+    #[test]
+    fn a_copy_of_the_environment_keeps_it() {
+        check(
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.Popen(["python", "worker.py"], env={**os.environ, "PORT": "8000"})
+"#,
+        );
+    }
+
+    #[test]
+    fn an_environment_with_its_own_mask_is_no_loss() {
+        check(
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.Popen(["python", "worker.py"], env={"CUDA_VISIBLE_DEVICES": "GPU-8932f937"})
+"#,
+        );
+    }
+
+    #[test]
+    fn a_child_that_uses_no_gpu_needs_none() {
+        check(
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.run(["ffmpeg", "-i", "in.wav"], env={"PATH": "/usr/bin"})
+"#,
+        );
+    }
+
+    #[test]
+    fn without_a_pin_there_is_nothing_to_lose() {
+        check("import subprocess\nsubprocess.run([\"python\", \"worker.py\"], env={\"PATH\": \"/usr/bin\"})\n");
+    }
+}

@@ -1,0 +1,228 @@
+use gpupin_policy::RequirePinIn;
+
+use crate::{
+    finding::{Finding, Severity},
+    needle::Needle,
+    program::{MASK, Problem},
+    project::Project,
+    rules::{Check, Rule},
+    source::Language,
+    unit::{Does, Unit, UnitId},
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP101",
+    name: "unpinned-entry-point",
+    severity: Severity::Error,
+    default: true,
+    docs: include_str!("unpinned_entry_point.md"),
+    needles: &[Needle::new("__main__"), Needle::new("def test_"), Needle::new("class Test")],
+    check: Check::Project(check),
+};
+
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    for program in &project.programs {
+        let Some(Problem::Unpinned { by }) =
+            program.problems.iter().find(|it| matches!(it, Problem::Unpinned { .. }))
+        else {
+            continue;
+        };
+        let library = library(project, by.unit, by.event.0 as usize);
+        let message = format!(
+            "this program uses `{library}`, and nothing pins its GPU before CUDA starts"
+        );
+        let mut finding = rule.finding(program.entry, by.via, message).with_help(help(project));
+        if by.unit != program.entry {
+            let span = project.event(by.unit, by.event).span;
+            finding = finding.with_related(by.unit, span, format!("`{library}` is imported here"));
+        }
+        finding.programs.push(program.entry);
+        found.push(finding);
+    }
+    if project.policy.lint.require_pin_in == RequirePinIn::EveryGpuFile {
+        for (id, unit) in (0..).map(UnitId).zip(project.units) {
+            every_file(rule, project, id, unit, found);
+        }
+    }
+}
+
+/// With `require-pin-in = "every-gpu-file"` a file that imports a GPU library carries a pin of its own.
+fn every_file(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+    found: &mut Vec<Finding>,
+) {
+    let python = matches!(unit.source.language, Language::Python | Language::Notebook);
+    let pins = |does: &Does| match does {
+        Does::SetVariable(it) => it.name == MASK,
+        Does::Gpupin => true,
+        _ => false,
+    };
+    let reported = found.iter().any(|it| it.rule.code == rule.code && it.unit == id);
+    if !python || reported || unit.events.iter().any(|it| pins(&it.does)) {
+        return;
+    }
+    let first = unit.events.iter().find_map(|it| match it.does {
+        Does::ImportLibrary(library) if library.computes => Some((it.span, library.module)),
+        _ => None,
+    });
+    if let Some((span, library)) = first {
+        let message = format!("this file uses `{library}` and carries no pin of its own");
+        found.push(rule.finding(id, span, message).with_help(help(project)));
+    }
+}
+
+fn library(project: &Project<'_>, unit: UnitId, event: usize) -> &'static str {
+    match project.unit(unit).events[event].does {
+        Does::ImportLibrary(library) => library.module,
+        _ => "a GPU library",
+    }
+}
+
+fn help(project: &Project<'_>) -> String {
+    match &project.policy.gpu {
+        Some(gpu) => format!("the policy wants {gpu}; set the mask first, or start it through `gpupin run`"),
+        None => "declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn a_pin_that_takes_effect_is_enough_even_when_it_is_the_wrong_one() {
+        check(
+            r#"
+import os
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+import torch
+if __name__ == "__main__":
+    torch.zeros(1, device="cuda")
+"#,
+        );
+    }
+
+    #[test]
+    fn the_statement_that_leads_to_the_library_is_named() {
+        check(
+            r#"
+//- main.py
+import os
+from app import run  # error: GP101
+if __name__ == "__main__":
+    run()
+//- app/__init__.py
+from app.core import run
+//- app/core.py
+import torch
+def run():
+    torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
+    fn a_pin_in_another_module_counts_if_it_comes_first() {
+        check(
+            r#"
+//- main.py
+import pin
+import torch
+if __name__ == "__main__":
+    torch.zeros(1).cuda()
+//- pin.py
+import os
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+"#,
+        );
+    }
+
+    #[test]
+    fn a_library_module_is_no_program() {
+        check("import torch\ndef run():\n    torch.zeros(1).cuda()\n");
+    }
+
+    #[test]
+    fn an_import_for_type_checkers_uses_no_gpu() {
+        check(
+            r#"
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import torch
+if __name__ == "__main__":
+    print("hello")
+"#,
+        );
+    }
+
+    #[test]
+    fn a_pin_that_comes_too_late_is_another_finding() {
+        check(
+            r#"
+import os
+import torch
+torch.cuda.is_available()
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+if __name__ == "__main__":
+    pass
+"#,
+        );
+    }
+
+    #[test]
+    fn a_script_that_pins_what_it_starts_is_enough() {
+        check(
+            r#"
+//- serve.py
+import torch
+if __name__ == "__main__":
+    torch.zeros(1).cuda()
+//- serve.sh
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
+export CUDA_VISIBLE_DEVICES=1
+python serve.py
+"#,
+        );
+    }
+
+    #[test]
+    fn conftest_pins_the_tests_below_it() {
+        check(
+            r#"
+//- tests/conftest.py
+import os
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+//- tests/test_model.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
+    fn gpupin_auto_is_a_pin() {
+        check("import gpupin.auto\nimport torch\nif __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n");
+    }
+
+    #[test]
+    fn every_gpu_file_carries_a_pin_where_the_policy_asks_for_it() {
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+[lint]
+require-pin-in = "every-gpu-file"
+//- model.py
+import torch  # error: GP101
+"#,
+        );
+    }
+}

@@ -1,0 +1,103 @@
+use crate::{
+    finding::{Edit, Finding, Safety, Severity},
+    needle::Needle,
+    program::ORDER,
+    project::{Literal, Project},
+    rules::{Check, Rule},
+    span::Span,
+    unit::{Does, SetHow, Unit, UnitId},
+    value::Spanned,
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP104",
+    name: "wrong-device-order",
+    severity: Severity::Error,
+    default: true,
+    docs: include_str!("wrong_device_order.md"),
+    needles: &[Needle::new("CUDA_DEVICE_ORDER")],
+    check: Check::Unit(check),
+};
+
+const RIGHT: &str = "PCI_BUS_ID";
+
+fn check(rule: &'static Rule, project: &Project<'_>, id: UnitId, unit: &Unit, found: &mut Vec<Finding>) {
+    for event in &unit.events {
+        let settings: Vec<(&str, &Spanned)> = match &event.does {
+            Does::SetVariable(it) if it.how != SetHow::Temporary => vec![(it.name.as_str(), &it.value)],
+            Does::Start(it) => it.environment.variables().iter().map(|it| (it.0.as_str(), &it.1)).collect(),
+            _ => continue,
+        };
+        for (_, value) in settings.into_iter().filter(|it| it.0 == ORDER) {
+            let wrong = project.known(id, value).into_iter().find_map(|it| match it.literal {
+                Literal::Str(text) if text != RIGHT => Some(text),
+                _ => None,
+            });
+            let Some(wrong) = wrong else { continue };
+            let span = if event.span.contains(value.span) { event.span } else { value.span };
+            let mut finding = rule.finding(id, span, message(&wrong));
+            if let Some(edit) = correct(unit, value.span, &wrong) {
+                let why = "where the two orders differ, it changes which GPU an index means".to_owned();
+                finding = finding.with_fix(format!("Replace `{wrong}` by `{RIGHT}`"), Safety::Unsafe(why), vec![edit]);
+            }
+            found.push(finding);
+        }
+    }
+}
+
+fn message(wrong: &str) -> String {
+    if wrong == "FASTEST_FIRST" {
+        format!("`{ORDER}` is `FASTEST_FIRST`: which GPU comes first is not documented, use `{RIGHT}`")
+    } else {
+        format!("`{ORDER}` is `{wrong}`, which CUDA does not document: use `{RIGHT}`")
+    }
+}
+
+/// Replaces the value where it stands literally.
+fn correct(unit: &Unit, value: Span, wrong: &str) -> Option<Edit> {
+    let at = unit.source.slice(value).find(wrong).filter(|_| !wrong.is_empty())?;
+    let start = value.start as usize + at;
+    Some(Edit { span: Span::new(start, start + wrong.len()), replacement: RIGHT.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{check, check_fix};
+
+    #[test]
+    fn a_misspelt_order_is_found() {
+        check("import os\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_I\"  # error: GP104\n");
+    }
+
+    #[test]
+    fn a_value_of_another_module_is_followed() {
+        check(
+            r#"
+//- main.py
+import os
+import config
+os.environ["CUDA_DEVICE_ORDER"] = config.ORDER  # error: GP104
+//- config.py
+ORDER = "FASTEST_FIRST"
+"#,
+        );
+    }
+
+    #[test]
+    fn the_right_order_is_no_finding() {
+        check("//- run.sh\nexport CUDA_DEVICE_ORDER=PCI_BUS_ID\n");
+    }
+
+    #[test]
+    fn a_service_is_judged_too() {
+        check("//- tts.service\n[Service]\nEnvironment=CUDA_DEVICE_ORDER=FASTEST_FIRST  # error: GP104\nExecStart=/usr/bin/tts\n");
+    }
+
+    #[test]
+    fn fix_replaces_the_value() {
+        check_fix(
+            "import os\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"FASTEST_FIRST\"\n",
+            "import os\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\n",
+        );
+    }
+}
