@@ -68,13 +68,32 @@ fn run(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
             }
         }
         Check::Program(check) => {
+            let mut of_rule = Vec::new();
             for program in &project.programs {
-                check(rule, project, program, found);
+                check(rule, project, program, &mut of_rule);
             }
+            found.extend(once_per_place(of_rule));
         }
         Check::Project(check) => check(rule, project, found),
         Check::Suppression(_) => {}
     }
+}
+
+/// One finding for a place that several programs run, with all of them.
+fn once_per_place(mut found: Vec<Finding>) -> Vec<Finding> {
+    found.sort_by_key(|it| (it.unit, it.span));
+    let mut once: Vec<Finding> = Vec::new();
+    for finding in found {
+        match once.last_mut() {
+            Some(last) if (last.unit, last.span) == (finding.unit, finding.span) => {
+                last.programs.extend(finding.programs);
+                last.programs.sort_unstable();
+                last.programs.dedup();
+            }
+            _ => once.push(finding),
+        }
+    }
+    once
 }
 
 /// Sorts, and numbers the findings that have the same rule, file and text.

@@ -286,7 +286,7 @@ impl<'p, 'a> Walker<'p, 'a> {
         let write = Write { unit, event, slot: None };
         match &found.does {
             Does::SetVariable(it) if it.reach != Reach::Loader => self.set(&it.name, write, it.how),
-            Does::RemoveVariable(it) => {
+            Does::RemoveVariable(it) if it.how == RemoveHow::Remove => {
                 self.change(&it.name, Setting { writes: Vec::new(), inherited: false })
             }
             Does::ReplaceEnvironment { keeps, inherits } => {

@@ -25,7 +25,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let Problem::Conflict { write, before } = problem else { continue };
         let (name, value) = text(project, *write);
         let (_, earlier) = text(project, *before);
-        let message = format!("`{name}` is set to `{value}` here and to `{earlier}` before: the later one wins");
+        let message = format!(
+            "`{name}` is set to `{value}` here and to `{earlier}` before: the later one wins"
+        );
         let mut finding = rule
             .finding(write.unit, project.write_span(*write), message)
             .with_related(before.unit, project.write_span(*before), "set before");
@@ -110,6 +112,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
     #[test]
     fn a_script_may_start_one_program_on_each_gpu() {
-        check("//- run.sh\nexport CUDA_VISIBLE_DEVICES=0\npython a.py &\nexport CUDA_VISIBLE_DEVICES=1\npython b.py\n");
+        check(
+            "//- run.sh\nexport CUDA_VISIBLE_DEVICES=0\npython a.py &\nexport CUDA_VISIBLE_DEVICES=1\npython b.py\n",
+        );
     }
 }

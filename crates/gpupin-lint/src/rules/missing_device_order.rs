@@ -30,8 +30,13 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
             finding = finding.with_help(candidates);
         }
         if let Some(edit) = order_first(project, *write) {
-            let why = "where the two orders differ, it changes which GPU the program uses".to_owned();
-            finding = finding.with_fix("Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first", Safety::Unsafe(why), vec![edit]);
+            let why =
+                "where the two orders differ, it changes which GPU the program uses".to_owned();
+            finding = finding.with_fix(
+                "Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first",
+                Safety::Unsafe(why),
+                vec![edit],
+            );
         }
         finding.programs.push(program.entry);
         found.push(finding);

@@ -19,7 +19,10 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    let python = matches!(project.unit(program.entry).source.language, Language::Python | Language::Notebook);
+    let python = matches!(
+        project.unit(program.entry).source.language,
+        Language::Python | Language::Notebook
+    );
     if !python || program.kind == Kind::Module || has_no_working_pin(program) {
         return;
     }
@@ -28,7 +31,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         if is_set(project, program, name) {
             continue;
         }
-        let message = format!("the policy's `[env]` wants `{name}={value}`, and this program does not set it");
+        let message = format!(
+            "the policy's `[env]` wants `{name}={value}`, and this program does not set it"
+        );
         let mut finding = rule.finding(program.entry, by.via, message);
         finding.programs.push(program.entry);
         found.push(finding);
@@ -37,10 +42,15 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
 
 /// Curing these brings the policy's variables with it.
 fn has_no_working_pin(program: &Program) -> bool {
-    program
-        .problems
-        .iter()
-        .any(|it| matches!(it, Problem::Unpinned { .. } | Problem::Late { .. } | Problem::Removed { .. } | Problem::Widened { .. }))
+    program.problems.iter().any(|it| {
+        matches!(
+            it,
+            Problem::Unpinned { .. }
+                | Problem::Late { .. }
+                | Problem::Removed { .. }
+                | Problem::Widened { .. }
+        )
+    })
 }
 
 /// Whether a library of the program is known to read a variable.
@@ -58,7 +68,11 @@ fn is_set(project: &Project<'_>, program: &Program, name: &str) -> bool {
         Does::Gpupin => true,
         _ => false,
     });
-    in_trace || program.moments.iter().any(|it| it.pinned_by_gpupin || !it.setting(name).writes.is_empty())
+    in_trace
+        || program
+            .moments
+            .iter()
+            .any(|it| it.pinned_by_gpupin || !it.setting(name).writes.is_empty())
 }
 
 #[cfg(test)]
@@ -83,7 +97,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
 
     #[test]
     fn a_torch_program_without_it_is_found() {
-        check_program("import torch  # error: GP402\nif __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n");
+        check_program(
+            "import torch  # error: GP402\nif __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n",
+        );
     }
 
     #[test]
@@ -95,7 +111,9 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
 
     #[test]
     fn a_program_whose_libraries_do_not_read_it_is_left_alone() {
-        check_program("import ctranslate2\nif __name__ == \"__main__\":\n    ctranslate2.Translator(\"m\", device=\"cuda\")\n");
+        check_program(
+            "import ctranslate2\nif __name__ == \"__main__\":\n    ctranslate2.Translator(\"m\", device=\"cuda\")\n",
+        );
     }
 
     #[test]

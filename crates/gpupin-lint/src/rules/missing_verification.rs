@@ -19,7 +19,10 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    let python = matches!(project.unit(program.entry).source.language, Language::Python | Language::Notebook);
+    let python = matches!(
+        project.unit(program.entry).source.language,
+        Language::Python | Language::Notebook
+    );
     let Some(by) = program.first_use().filter(|_| python && program.kind != Kind::Module) else {
         return;
     };

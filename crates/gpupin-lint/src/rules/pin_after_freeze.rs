@@ -28,7 +28,10 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let freeze = name_of(project, *by);
         let message = match &late.does {
             Does::RemoveVariable(it) => {
-                format!("`{}` is removed after {freeze} made CUDA read it: this does nothing", it.name)
+                format!(
+                    "`{}` is removed after {freeze} made CUDA read it: this does nothing",
+                    it.name
+                )
             }
             Does::SetVariable(it) => {
                 format!("`{}` is set after {freeze} made CUDA read it: this does nothing", it.name)

@@ -27,7 +27,11 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let Some((unit, first)) = settings.first().copied() else { continue };
         let message = message(project, settings, *by, *may_be_frozen);
         let earlier = project.event(by.unit, by.event).span;
-        let related = if *may_be_frozen { "this may read the environment" } else { "the library is imported here" };
+        let related = if *may_be_frozen {
+            "this may read the environment"
+        } else {
+            "the library is imported here"
+        };
         let mut finding = rule
             .finding(unit, project.event(unit, first).span, message)
             .with_related(by.unit, earlier, related)
@@ -37,7 +41,12 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
     }
 }
 
-fn message(project: &Project<'_>, settings: &[(UnitId, EventId)], by: Earlier, may_be_frozen: bool) -> String {
+fn message(
+    project: &Project<'_>,
+    settings: &[(UnitId, EventId)],
+    by: Earlier,
+    may_be_frozen: bool,
+) -> String {
     let mut names: Vec<&str> = Vec::new();
     for (unit, event) in settings {
         if let Does::SetVariable(it) = &project.event(*unit, *event).does
@@ -55,7 +64,9 @@ fn message(project: &Project<'_>, settings: &[(UnitId, EventId)], by: Earlier, m
     } else if only_allocator {
         format!("{names} {are} set after {earlier}: the allocator may have read it already")
     } else {
-        format!("{names} {are} set after {earlier}: it works only while nothing before it touches the GPU")
+        format!(
+            "{names} {are} set after {earlier}: it works only while nothing before it touches the GPU"
+        )
     }
 }
 
@@ -109,7 +120,9 @@ import os
 import deepspeed
 os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
 "#,
-            &["`CUDA_VISIBLE_DEVICES` is set after `import deepspeed`, which may freeze the environment | move the block above the first import of a GPU library"],
+            &[
+                "`CUDA_VISIBLE_DEVICES` is set after `import deepspeed`, which may freeze the environment | move the block above the first import of a GPU library",
+            ],
         );
     }
 

@@ -13,7 +13,12 @@ pub(super) const RULE: Rule = Rule {
     severity: Severity::Warning,
     default: true,
     docs: include_str!("pin_dropped_in_child.md"),
-    needles: &[Needle::new("env="), Needle::new("exec"), Needle::new("spawn"), Needle::new("env -")],
+    needles: &[
+        Needle::new("env="),
+        Needle::new("exec"),
+        Needle::new("spawn"),
+        Needle::new("env -"),
+    ],
     check: Check::Program(check),
 };
 
@@ -48,7 +53,9 @@ fn loses_the_mask(environment: &ChildEnvironment) -> bool {
     let sets = |variables: &[(String, _)]| variables.iter().any(|it| it.0 == MASK);
     match environment {
         ChildEnvironment::Only(variables) => !sets(variables),
-        ChildEnvironment::Without { removed, set } => removed.iter().any(|it| it == MASK) && !sets(set),
+        ChildEnvironment::Without { removed, set } => {
+            removed.iter().any(|it| it == MASK) && !sets(set)
+        }
         ChildEnvironment::Inherited(_) | ChildEnvironment::Unknown => false,
     }
 }
@@ -62,7 +69,10 @@ fn pinned_before(project: &Project<'_>, program: &Program, at: usize, start: &Ha
     };
     start.pinned_by_gpupin
         || program.trace[..at].iter().any(sets)
-        || program.moments.iter().any(|it| it.setting(MASK).writes.iter().any(|it| !program.runs(it.unit)))
+        || program
+            .moments
+            .iter()
+            .any(|it| it.setting(MASK).writes.iter().any(|it| !program.runs(it.unit)))
 }
 
 #[cfg(test)]
@@ -119,6 +129,8 @@ subprocess.run(["ffmpeg", "-i", "in.wav"], env={"PATH": "/usr/bin"})
 
     #[test]
     fn without_a_pin_there_is_nothing_to_lose() {
-        check("import subprocess\nsubprocess.run([\"python\", \"worker.py\"], env={\"PATH\": \"/usr/bin\"})\n");
+        check(
+            "import subprocess\nsubprocess.run([\"python\", \"worker.py\"], env={\"PATH\": \"/usr/bin\"})\n",
+        );
     }
 }

@@ -12,7 +12,11 @@ pub(super) const RULE: Rule = Rule {
     severity: Severity::Error,
     default: true,
     docs: include_str!("pin_removed.md"),
-    needles: &[Needle::new("CUDA_VISIBLE_DEVICES"), Needle::new("environ.clear"), Needle::new("environ =")],
+    needles: &[
+        Needle::new("CUDA_VISIBLE_DEVICES"),
+        Needle::new("environ.clear"),
+        Needle::new("environ ="),
+    ],
     check: Check::Program(check),
 };
 
@@ -20,13 +24,18 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
     for problem in &program.problems {
         let mut finding = match problem {
             Problem::Removed { unit, event } => {
-                let message = format!("`{MASK}` is removed before CUDA reads it: a launcher's pin is lost, every GPU is visible");
+                let message = format!(
+                    "`{MASK}` is removed before CUDA reads it: a launcher's pin is lost, every GPU is visible"
+                );
                 rule.finding(*unit, project.event(*unit, *event).span, message)
             }
             Problem::Widened { write, before } => {
                 let message = format!("this `{MASK}` shows more GPUs than the one set before");
-                rule.finding(write.unit, project.write_span(*write), message)
-                    .with_related(before.unit, project.write_span(*before), "the narrower mask")
+                rule.finding(write.unit, project.write_span(*write), message).with_related(
+                    before.unit,
+                    project.write_span(*before),
+                    "the narrower mask",
+                )
             }
             _ => continue,
         };

@@ -19,7 +19,10 @@ pub(super) const RULE: Rule = Rule {
 fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
     for problem in &program.problems {
         let Problem::WrongGpu { write, wrong } = problem else { continue };
-        let meant = project.wanted(program).map(|it| format!(", the policy wants {it}")).unwrap_or_default();
+        let meant = project
+            .wanted(program)
+            .map(|it| format!(", the policy wants {it}"))
+            .unwrap_or_default();
         let (mask, host) = (&wrong.mask, &wrong.host);
         let message = match &wrong.leads {
             Leads::To { name, forbidden } => {
@@ -124,7 +127,9 @@ CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0 ./llama-server  # error: GP1
     fn the_message_names_both_gpus() {
         check_message(
             "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"GPU-5b1c0f6e\"\n",
-            &["mask `GPU-5b1c0f6e` is the RTX 5060 Ti on `workstation`, which the policy forbids, the policy wants RTX 3090 with at least 20 GiB"],
+            &[
+                "mask `GPU-5b1c0f6e` is the RTX 5060 Ti on `workstation`, which the policy forbids, the policy wants RTX 3090 with at least 20 GiB",
+            ],
         );
     }
 }

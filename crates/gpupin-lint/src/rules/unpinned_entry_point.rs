@@ -28,9 +28,8 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
             continue;
         };
         let library = library(project, by.unit, by.event.0 as usize);
-        let message = format!(
-            "this program uses `{library}`, and nothing pins its GPU before CUDA starts"
-        );
+        let message =
+            format!("this program uses `{library}`, and nothing pins its GPU before CUDA starts");
         let mut finding = rule.finding(program.entry, by.via, message).with_help(help(project));
         if by.unit != program.entry {
             let span = project.event(by.unit, by.event).span;
@@ -83,8 +82,12 @@ fn library(project: &Project<'_>, unit: UnitId, event: usize) -> &'static str {
 
 fn help(project: &Project<'_>) -> String {
     match &project.policy.gpu {
-        Some(gpu) => format!("the policy wants {gpu}; set the mask first, or start it through `gpupin run`"),
-        None => "declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first".to_owned(),
+        Some(gpu) => {
+            format!("the policy wants {gpu}; set the mask first, or start it through `gpupin run`")
+        }
+        None => {
+            "declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first".to_owned()
+        }
     }
 }
 
@@ -208,7 +211,9 @@ def test_it_runs():
 
     #[test]
     fn gpupin_auto_is_a_pin() {
-        check("import gpupin.auto\nimport torch\nif __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n");
+        check(
+            "import gpupin.auto\nimport torch\nif __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n",
+        );
     }
 
     #[test]

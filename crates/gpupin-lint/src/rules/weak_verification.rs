@@ -46,12 +46,14 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
     if !weak {
         return;
     }
-    let passing = others.iter().find(|gpu| all.iter().all(|(_, _, check)| passes(check, Some(gpu))));
-    let who = passing.map_or_else(|| "any GPU".to_owned(), |gpu| format!("the {}", gpu.short_name()));
+    let passing =
+        others.iter().find(|gpu| all.iter().all(|(_, _, check)| passes(check, Some(gpu))));
+    let who =
+        passing.map_or_else(|| "any GPU".to_owned(), |gpu| format!("the {}", gpu.short_name()));
     let message = format!("{} passes on {who} too", what(first));
-    let mut finding = rule
-        .finding(unit, project.event(unit, event).span, message)
-        .with_help("compare the name, UUID or compute capability of `cuda:0` with the GPU that is meant");
+    let mut finding = rule.finding(unit, project.event(unit, event).span, message).with_help(
+        "compare the name, UUID or compute capability of `cuda:0` with the GPU that is meant",
+    );
     finding.programs.push(program.entry);
     found.push(finding);
 }
@@ -154,7 +156,9 @@ import torch
 if __name__ == "__main__":
     assert torch.cuda.get_device_capability(0) >= (8, 6)
 "#,
-            &["a check of the compute capability passes on the RTX 5060 Ti too | compare the name, UUID or compute capability of `cuda:0` with the GPU that is meant"],
+            &[
+                "a check of the compute capability passes on the RTX 5060 Ti too | compare the name, UUID or compute capability of `cuda:0` with the GPU that is meant",
+            ],
         );
     }
 

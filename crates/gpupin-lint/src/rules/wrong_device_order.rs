@@ -21,11 +21,21 @@ pub(super) const RULE: Rule = Rule {
 
 const RIGHT: &str = "PCI_BUS_ID";
 
-fn check(rule: &'static Rule, project: &Project<'_>, id: UnitId, unit: &Unit, found: &mut Vec<Finding>) {
+fn check(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+    found: &mut Vec<Finding>,
+) {
     for event in &unit.events {
         let settings: Vec<(&str, &Spanned)> = match &event.does {
-            Does::SetVariable(it) if it.how != SetHow::Temporary => vec![(it.name.as_str(), &it.value)],
-            Does::Start(it) => it.environment.variables().iter().map(|it| (it.0.as_str(), &it.1)).collect(),
+            Does::SetVariable(it) if it.how != SetHow::Temporary => {
+                vec![(it.name.as_str(), &it.value)]
+            }
+            Does::Start(it) => {
+                it.environment.variables().iter().map(|it| (it.0.as_str(), &it.1)).collect()
+            }
             _ => continue,
         };
         for (_, value) in settings.into_iter().filter(|it| it.0 == ORDER) {
@@ -37,8 +47,13 @@ fn check(rule: &'static Rule, project: &Project<'_>, id: UnitId, unit: &Unit, fo
             let span = if event.span.contains(value.span) { event.span } else { value.span };
             let mut finding = rule.finding(id, span, message(&wrong));
             if let Some(edit) = correct(unit, value.span, &wrong) {
-                let why = "where the two orders differ, it changes which GPU an index means".to_owned();
-                finding = finding.with_fix(format!("Replace `{wrong}` by `{RIGHT}`"), Safety::Unsafe(why), vec![edit]);
+                let why =
+                    "where the two orders differ, it changes which GPU an index means".to_owned();
+                finding = finding.with_fix(
+                    format!("Replace `{wrong}` by `{RIGHT}`"),
+                    Safety::Unsafe(why),
+                    vec![edit],
+                );
             }
             found.push(finding);
         }
@@ -47,7 +62,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, id: UnitId, unit: &Unit, fo
 
 fn message(wrong: &str) -> String {
     if wrong == "FASTEST_FIRST" {
-        format!("`{ORDER}` is `FASTEST_FIRST`: which GPU comes first is not documented, use `{RIGHT}`")
+        format!(
+            "`{ORDER}` is `FASTEST_FIRST`: which GPU comes first is not documented, use `{RIGHT}`"
+        )
     } else {
         format!("`{ORDER}` is `{wrong}`, which CUDA does not document: use `{RIGHT}`")
     }
@@ -90,7 +107,9 @@ ORDER = "FASTEST_FIRST"
 
     #[test]
     fn a_service_is_judged_too() {
-        check("//- tts.service\n[Service]\nEnvironment=CUDA_DEVICE_ORDER=FASTEST_FIRST  # error: GP104\nExecStart=/usr/bin/tts\n");
+        check(
+            "//- tts.service\n[Service]\nEnvironment=CUDA_DEVICE_ORDER=FASTEST_FIRST  # error: GP104\nExecStart=/usr/bin/tts\n",
+        );
     }
 
     #[test]
