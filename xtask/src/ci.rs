@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    docs, licenses,
+    bench, docs, licenses,
     process::{cargo, loud, quiet},
     readme, tidy,
 };
@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[
     Step { name: "rustdoc", run: rustdoc },
     Step { name: "reference", run: docs::check },
     Step { name: "readme", run: readme },
+    Step { name: "bench", run: bench::smoke },
 ];
 
 /// Runs the steps asked for, all of them by default, and goes on after a failure so

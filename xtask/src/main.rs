@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+mod bench;
 mod ci;
 mod docs;
 mod licenses;
@@ -26,6 +27,7 @@ usage: cargo xtask <command>
 
   ci [--skip STEP]… [STEP]…   run the whole gate, or the named steps of it
   docs [--check]              write docs/reference, or only tell whether it is up to date
+  bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
   licenses                    check the licenses of all dependencies
 ";
 
@@ -46,6 +48,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["ci", rest @ ..] => ci::run(rest),
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
+        ["bench", "scan", rest @ ..] => bench::scan(rest),
         ["licenses"] => licenses::check(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

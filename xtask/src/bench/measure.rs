@@ -1,0 +1,121 @@
+//! Times and memory of programs that take turns.
+
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use wait4::{ResourceUsage, Wait4 as _};
+
+use crate::process::display;
+
+/// A program to be measured.
+pub(super) struct Contender {
+    pub(super) name: String,
+    pub(super) threads: usize,
+    /// May end with 0 (nothing found) or 1 (something found).
+    pub(super) command: Command,
+}
+
+/// What was measured of a [`Contender`].
+pub(super) struct Measured {
+    pub(super) name: String,
+    pub(super) threads: usize,
+    /// Wall clock in seconds, sorted, never empty.
+    seconds: Vec<f64>,
+    /// Processor time of all threads in seconds, sorted like them: steadier on a busy machine.
+    cpu: Vec<f64>,
+    /// In bytes, the highest of all rounds.
+    pub(super) peak_rss: u64,
+}
+
+impl Measured {
+    /// Of the wall clock, in seconds.
+    pub(super) fn median(&self) -> f64 {
+        middle(&self.seconds)
+    }
+
+    /// Of the processor time, in seconds.
+    pub(super) fn median_cpu(&self) -> f64 {
+        middle(&self.cpu)
+    }
+
+    /// The fastest and the slowest round.
+    pub(super) fn spread(&self) -> String {
+        let (first, last) = (self.seconds.first(), self.seconds.last());
+        let of = |seconds: Option<&f64>| *seconds.expect("at least one round was measured");
+        format!("({:.3} to {:.3})", of(first), of(last))
+    }
+}
+
+/// Runs every contender once per round, after one round that only warms the page cache.
+pub(super) fn in_turns(contenders: &mut [Contender], rounds: usize) -> Result<Vec<Measured>> {
+    let mut measured: Vec<_> = contenders
+        .iter()
+        .map(|it| Measured {
+            name: it.name.clone(),
+            threads: it.threads,
+            seconds: Vec::new(),
+            cpu: Vec::new(),
+            peak_rss: 0,
+        })
+        .collect();
+    for round in 0..=rounds {
+        for (contender, measured) in contenders.iter_mut().zip(&mut measured) {
+            let (seconds, used) = once(&mut contender.command)?;
+            if round > 0 {
+                measured.seconds.push(seconds);
+                measured.cpu.push((used.utime + used.stime).as_secs_f64());
+                measured.peak_rss = measured.peak_rss.max(used.maxrss);
+            }
+        }
+    }
+    for it in &mut measured {
+        it.seconds.sort_by(f64::total_cmp);
+        it.cpu.sort_by(f64::total_cmp);
+    }
+    Ok(measured)
+}
+
+/// The median of sorted values.
+fn middle(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    }
+}
+
+/// Wall clock in seconds, and what else one run used.
+fn once(command: &mut Command) -> Result<(f64, ResourceUsage)> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let start = Instant::now();
+    let child =
+        command.spawn().with_context(|| format!("failed to start `{}`", display(command)))?;
+    let used = child.wait4().with_context(|| format!("failed to await `{}`", display(command)))?;
+    let seconds = start.elapsed().as_secs_f64();
+    ensure!(
+        matches!(used.status.code(), Some(0 | 1)),
+        "`{}` failed: {}",
+        display(command),
+        used.status
+    );
+    Ok((seconds, used.rusage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::middle;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two_middles() {
+        let check = |sorted: &[f64], expected: f64| {
+            assert!((middle(sorted) - expected).abs() < 1e-9, "{sorted:?}");
+        };
+        check(&[3.0], 3.0);
+        check(&[1.0, 2.0, 9.0], 2.0);
+        check(&[1.0, 2.0, 4.0, 9.0], 3.0);
+    }
+}
