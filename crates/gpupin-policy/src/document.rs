@@ -54,6 +54,17 @@ pub(crate) enum Shape {
     AnyTable,
 }
 
+impl Shape {
+    /// The keys of the table this is, or of the tables in it.
+    fn keys(&self) -> Option<&'static [&'static [Key]]> {
+        match self {
+            Self::Table(groups) => Some(groups),
+            Self::List(shape) | Self::Map(_, shape) => shape.keys(),
+            Self::Text(_) | Self::Choice(_) | Self::Number(_) | Self::AnyTable => None,
+        }
+    }
+}
+
 /// A kind of text.
 pub(crate) struct Text {
     /// What it is, with an article, for messages and documentation.

@@ -8,15 +8,16 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::{
     document::{
-        Key, Node, Presence, Raw, Shape, Table, Text,
+        Node, Raw, Shape, Table, Value,
         check::{self, Found},
-        parses,
     },
-    identity::{ComputeCapability, DriverVersion, GpuUuid, NvmlIndex, PciAddress},
+    identity::{NvmlIndex, PciAddress},
     inventory::{Gpu, Inventory, Mig},
+    lock_file::keys::DOCUMENT,
     problem::{Problem, ProblemKind, lines},
-    value::{Bytes, InvalidValue},
 };
+
+mod keys;
 
 /// The version this program reads and writes.
 pub const LOCK_FILE_VERSION: u32 = 1;
@@ -75,11 +76,13 @@ impl LockFile {
     ///
     /// A GPU that moved here from another recorded machine is forgotten there.
     pub fn record(&mut self, mut machine: Inventory) {
-        let uuids: BTreeSet<_> = machine.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
         self.machines.retain(|it| it.host != machine.host);
-        for other in &mut self.machines {
-            other.gpus.retain(|gpu| !uuids.contains(&gpu.uuid));
-        }
+        self.machines.retain_mut(|other| {
+            let before = other.gpus.len();
+            other.gpus.retain(|gpu| machine.gpus.iter().all(|it| it.uuid != gpu.uuid));
+            // All of them here: the machine has another name now.
+            before == 0 || !other.gpus.is_empty()
+        });
         machine.gpus.sort_by_key(|gpu| gpu.index);
         self.machines.push(machine);
         self.machines.sort_by(|a, b| a.host.cmp(&b.host));
@@ -185,168 +188,45 @@ fn gpu(table: &Table) -> Gpu {
 }
 
 fn check_unique(document: &Node, found: &mut Vec<Found>) {
-    let (mut hosts, mut uuids) = (BTreeSet::new(), BTreeSet::new());
-    let mut unique = |seen: &mut BTreeSet<String>, node: &Node, key: &str| {
-        let value = match &node.value {
-            crate::document::Value::Number(number) => number.to_string(),
-            _ => node.text().to_owned(),
-        };
-        if !seen.insert(value.clone()) {
-            let key = key.to_owned();
-            let reason = "it is taken already".to_owned();
-            found.push((node.span.clone(), ProblemKind::InvalidValue { key, value, reason }));
-        }
-    };
-    for machine in document.table().get("machine").map_or(&[][..], Node::list) {
+    let (mut hosts, mut uuids) = (Seen::default(), Seen::default());
+    for machine in items(document.table(), "machine") {
         let machine = machine.table();
-        unique(&mut hosts, &machine["host"], "machine.host");
-        let (mut indices, mut addresses) = (BTreeSet::new(), BTreeSet::new());
-        for gpu in machine.get("gpu").map_or(&[][..], Node::list) {
+        hosts.add(&machine["host"], "machine.host", found);
+        let (mut indices, mut addresses) = (Seen::default(), Seen::default());
+        for gpu in items(machine, "gpu") {
             let gpu = gpu.table();
-            unique(&mut uuids, &gpu["uuid"], "machine.gpu.uuid");
-            unique(&mut indices, &gpu["index"], "machine.gpu.index");
-            unique(&mut addresses, &gpu["pci"], "machine.gpu.pci");
-            for instance in gpu.get("mig").map_or(&[][..], Node::list) {
-                unique(&mut uuids, &instance.table()["uuid"], "machine.gpu.mig.uuid");
+            uuids.add(&gpu["uuid"], "machine.gpu.uuid", found);
+            indices.add(&gpu["index"], "machine.gpu.index", found);
+            addresses.add(&gpu["pci"], "machine.gpu.pci", found);
+            for instance in items(gpu, "mig") {
+                uuids.add(&instance.table()["uuid"], "machine.gpu.mig.uuid", found);
             }
         }
     }
 }
 
-const DOCUMENT: &[Key] = &[
-    Key {
-        name: "version",
-        shape: Shape::Number(1),
-        presence: Presence::Required,
-        example: "1",
-        doc: "The version of this format",
-    },
-    Key {
-        name: "machine",
-        shape: Shape::List(&Shape::Table(&[MACHINE])),
-        presence: Presence::Default("[]"),
-        example: "[]",
-        doc: "The machines the project runs on",
-    },
-];
+/// The values a key has had so far.
+#[derive(Default)]
+struct Seen(BTreeSet<String>);
 
-const MACHINE: &[Key] = &[
-    Key {
-        name: "host",
-        shape: Shape::Text(&HOST),
-        presence: Presence::Required,
-        example: r#""workstation""#,
-        doc: "The host name",
-    },
-    Key {
-        name: "driver",
-        shape: Shape::Text(&Text {
-            what: "a driver version such as \"580.65.06\"",
-            pattern: None,
-            check: parses::<DriverVersion>,
-        }),
-        presence: Presence::Optional,
-        example: r#""580.65.06""#,
-        doc: "The version of the NVIDIA driver",
-    },
-    Key {
-        name: "gpu",
-        shape: Shape::List(&Shape::Table(&[GPU, IDENTITY])),
-        presence: Presence::Default("[]"),
-        example: "[]",
-        doc: "The physical GPUs",
-    },
-];
+impl Seen {
+    fn add(&mut self, node: &Node, key: &str, found: &mut Vec<Found>) {
+        let value = match &node.value {
+            Value::Number(number) => number.to_string(),
+            _ => node.text().to_owned(),
+        };
+        // One address has several spellings.
+        let same = value.parse::<PciAddress>().map_or_else(|_| value.clone(), |it| it.to_string());
+        if !self.0.insert(same) {
+            let (key, reason) = (key.to_owned(), "it is taken already".to_owned());
+            found.push((node.span.clone(), ProblemKind::InvalidValue { key, value, reason }));
+        }
+    }
+}
 
-const GPU: &[Key] = &[
-    Key {
-        name: "index",
-        shape: Shape::Number(0),
-        presence: Presence::Required,
-        example: "0",
-        doc: "The position in NVML's order when recorded; the UUID is what counts",
-    },
-    Key {
-        name: "compute-capability",
-        shape: Shape::Text(&Text {
-            what: "a compute capability in quotes, such as \"8.6\"",
-            pattern: None,
-            check: parses::<ComputeCapability>,
-        }),
-        presence: Presence::Required,
-        example: r#""8.6""#,
-        doc: "The compute capability",
-    },
-    Key {
-        name: "pci",
-        shape: Shape::Text(&Text {
-            what: "a PCI address such as \"0000:02:00.0\"",
-            pattern: None,
-            check: parses::<PciAddress>,
-        }),
-        presence: Presence::Required,
-        example: r#""0000:02:00.0""#,
-        doc: "The PCI address",
-    },
-    Key {
-        name: "mig",
-        shape: Shape::List(&Shape::Table(&[INSTANCE, IDENTITY])),
-        presence: Presence::Optional,
-        example: "[]",
-        doc: "The MIG instances; absent when MIG is disabled",
-    },
-];
+fn items<'a>(table: &'a Table, key: &str) -> &'a [Node] {
+    table.get(key).map_or(&[], Node::list)
+}
 
-/// What a physical GPU and a MIG instance both have.
-const IDENTITY: &[Key] = &[
-    Key {
-        name: "uuid",
-        shape: Shape::Text(&Text { what: "a UUID", pattern: None, check: parses::<GpuUuid> }),
-        presence: Presence::Required,
-        example: r#""GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01""#,
-        doc: "The UUID",
-    },
-    Key {
-        name: "name",
-        shape: Shape::Text(&Text { what: "a name", pattern: None, check: |_| Ok(()) }),
-        presence: Presence::Required,
-        example: r#""NVIDIA GeForce RTX 5060 Ti""#,
-        doc: "The name as NVML gives it",
-    },
-    Key {
-        name: "vram",
-        shape: Shape::Text(&Text {
-            what: "a size with its unit, such as \"16 GiB\"",
-            pattern: None,
-            check: parses::<Bytes>,
-        }),
-        presence: Presence::Required,
-        example: r#""16 GiB""#,
-        doc: "The VRAM",
-    },
-];
-
-const INSTANCE: &[Key] = &[
-    Key {
-        name: "gpu-instance",
-        shape: Shape::Number(0),
-        presence: Presence::Required,
-        example: "1",
-        doc: "The GPU instance",
-    },
-    Key {
-        name: "compute-instance",
-        shape: Shape::Number(0),
-        presence: Presence::Required,
-        example: "0",
-        doc: "The compute instance inside it",
-    },
-];
-
-const HOST: Text = Text {
-    what: "a host name",
-    pattern: None,
-    check: |text| {
-        if text.trim().is_empty() { Err(InvalidValue::new("expected a host name")) } else { Ok(()) }
-    },
-};
+#[cfg(test)]
+mod tests;

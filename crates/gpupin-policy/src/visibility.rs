@@ -12,6 +12,8 @@
 //! that may be several GPUs makes it ambiguous, an uncertain step makes it likely, and it is exact
 //! otherwise. The order of different GPUs under `FASTEST_FIRST` is never predicted.
 //!
+//! [`pin`] is the way back: the variables that leave exactly some GPUs visible.
+//!
 //! Where the driver is not documented the reading is that of PyTorch, which was tested against the
 //! driver (pytorch#92315).
 //!
@@ -31,11 +33,13 @@ mod mask;
 mod mig;
 mod order;
 mod pick;
+mod pin;
 mod report;
 mod trace;
 
 pub use environment::Environment;
 pub use mask::{EntryKind, Mask, MaskEntry, MaskKind, Quirk};
+pub use pin::pin;
 pub use report::{GpuName, VisibilityReport, VisibleReport};
 pub use trace::Step;
 

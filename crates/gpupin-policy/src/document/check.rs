@@ -1,6 +1,9 @@
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use crate::{
     document::{Key, Node, Presence, Raw, Shape, Table, Value},
@@ -135,47 +138,44 @@ pub(crate) fn value(
             let DeValue::Table(entries) = raw.get_ref() else {
                 return wrong_type(raw, path, "a table", found);
             };
-            Value::Table(any_table(entries))
+            Value::Table(any_table(entries, path, found))
         }
     };
     Some(Node { span: raw.span(), value: checked })
 }
 
-fn any_table(entries: &DeTable<'_>) -> Table {
-    entries.iter().map(|(name, raw)| (name.get_ref().to_string(), any(raw))).collect()
-}
-
-/// Keeps tables as tables, so that profiles merge with them.
-fn any(raw: &Raw<'_>) -> Node {
-    let value = match raw.get_ref() {
-        DeValue::Table(entries) => Value::Table(any_table(entries)),
-        other => Value::Any(plain(other)),
+fn any_table(entries: &DeTable<'_>, path: &str, found: &mut Vec<Found>) -> Table {
+    let check = |(name, raw): (&Spanned<Cow<'_, str>>, &Raw<'_>)| {
+        let node = any(raw, &join(path, name.get_ref()), found)?;
+        Some((name.get_ref().to_string(), node))
     };
-    Node { span: raw.span(), value }
+    entries.iter().filter_map(check).collect()
 }
 
-fn plain(value: &DeValue<'_>) -> toml::Value {
-    match value {
+/// Takes any value. Tables stay tables, so that profiles merge with them.
+fn any(raw: &Raw<'_>, path: &str, found: &mut Vec<Found>) -> Option<Node> {
+    let plain = match raw.get_ref() {
+        DeValue::Table(entries) => {
+            let value = Value::Table(any_table(entries, path, found));
+            return Some(Node { span: raw.span(), value });
+        }
         DeValue::String(text) => toml::Value::String(text.to_string()),
-        DeValue::Integer(it) => i64::from_str_radix(it.as_str(), it.radix())
-            .map_or_else(|_| toml::Value::String(it.to_string()), toml::Value::Integer),
-        DeValue::Float(it) => it
-            .as_str()
-            .parse()
-            .map_or_else(|_| toml::Value::String(it.to_string()), toml::Value::Float),
+        DeValue::Integer(it) => match i64::from_str_radix(it.as_str(), it.radix()) {
+            Ok(number) => toml::Value::Integer(number),
+            Err(_) => return wrong_type(raw, path, "a number of at most 64 bits", found),
+        },
+        DeValue::Float(it) => match it.as_str().parse() {
+            Ok(number) => toml::Value::Float(number),
+            Err(_) => return wrong_type(raw, path, "a number", found),
+        },
         DeValue::Boolean(it) => toml::Value::Boolean(*it),
         DeValue::Datetime(it) => toml::Value::Datetime(*it),
         DeValue::Array(items) => {
-            toml::Value::Array(items.iter().map(|it| plain(it.get_ref())).collect())
+            let items = items.iter().filter_map(|item| any(item, path, found));
+            toml::Value::Array(items.map(|node| node.any()).collect())
         }
-        DeValue::Table(entries) => {
-            let plain = |(name, raw): (&_, &Raw<'_>)| -> (String, toml::Value) {
-                let name: &toml::Spanned<std::borrow::Cow<'_, str>> = name;
-                (name.get_ref().to_string(), plain(raw.get_ref()))
-            };
-            toml::Value::Table(entries.iter().map(plain).collect())
-        }
-    }
+    };
+    Some(Node { span: raw.span(), value: Value::Any(plain) })
 }
 
 fn wrong_type(raw: &Raw<'_>, path: &str, expected: &str, found: &mut Vec<Found>) -> Option<Node> {
@@ -201,8 +201,9 @@ fn suggest_key(name: &str, groups: &[&[Key]]) -> Option<String> {
     nearest(name, keys().map(|key| key.name)).or_else(|| {
         keys().find_map(|key| {
             let inner = match &key.shape {
-                Shape::Table(inner) | Shape::List(Shape::Table(inner)) => *inner,
-                _ => return None,
+                // The name in between is the user's choice.
+                Shape::Map(..) => return None,
+                shape => shape.keys()?,
             };
             let belongs_here = inner.iter().copied().flatten().any(|it| it.name == name);
             belongs_here.then(|| format!("{}.{name}", key.name))

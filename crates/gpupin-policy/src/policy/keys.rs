@@ -139,7 +139,7 @@ const SELECTOR: &[Key] = &[
         shape: Shape::Text(&SIZE),
         presence: Optional,
         example: r#""20 GiB""#,
-        doc: "Least VRAM as NVML reports it, which is a little below the round number on the box",
+        doc: "Least VRAM as NVML reports it, which may be a little below the number on the box",
     },
     Key {
         name: "max-vram",

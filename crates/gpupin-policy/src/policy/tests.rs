@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use proptest::{collection::vec, prelude::*, sample::Index};
+use regex_lite::Regex;
+use serde_json::Value as Json;
 use toml::Table;
 
 use super::{keys, *};
@@ -200,6 +203,26 @@ fn columns_count_characters() {
     check_problems("[env]\n\"Äöü\" = 1\n", "2:9: `env.\"Äöü\"` is a number, expected a text");
 }
 
+#[test]
+fn alerts_are_kept_as_they_are() {
+    let text = "when = 2026-01-01\nlist = [1, 2.5, { a = true }]\n[deep.er]\nx = \"y\"\n";
+    let policy = read(&format!("[alerts]\n{}", text.replace("[deep.er]", "[alerts.deep.er]")));
+    assert_eq!(policy.alerts, text.parse().unwrap());
+    check_problems(
+        "alerts.x = 99999999999999999999",
+        "1:12: `alerts.x` is a number, expected a number of at most 64 bits",
+    );
+}
+
+#[test]
+fn windows_files_are_read() {
+    assert_eq!(read("\u{feff}[lease]\r\nslots = 2\r\n").lease.slots, 2);
+    check_problems(
+        "\u{feff}[lease]\r\nslot = 2\r\n",
+        "2:1: unknown key `lease.slot`, did you mean `slots`?",
+    );
+}
+
 /// Every key with its dotted path and the text that sets it to `value`.
 fn every_key(groups: &[&'static [Key]], path: &str, visit: &mut dyn FnMut(&str, &Key)) {
     for key in groups.iter().copied().flatten() {
@@ -244,23 +267,131 @@ fn published_schema_and_reference_are_current() {
     }
 }
 
+/// Judges a value by the parts of JSON Schema that ours uses.
+fn accepts(schema: &Json, value: &Json, root: &Json) -> bool {
+    let schema = match schema["$ref"].as_str() {
+        Some(place) => root.pointer(place.trim_start_matches('#')).unwrap(),
+        None => schema,
+    };
+    if let Some(choices) = schema["oneOf"].as_array() {
+        return choices.iter().any(|it| it["const"] == *value);
+    }
+    match (schema["type"].as_str().unwrap(), value) {
+        ("string", Json::String(text)) => {
+            schema["pattern"].as_str().is_none_or(|it| Regex::new(it).unwrap().is_match(text))
+        }
+        ("integer", Json::Number(number)) => number.as_u64() >= schema["minimum"].as_u64(),
+        ("array", Json::Array(items)) => {
+            items.iter().all(|item| accepts(&schema["items"], item, root))
+        }
+        ("object", Json::Object(entries)) => entries.iter().all(|(key, value)| {
+            let names = &schema["propertyNames"];
+            let others = || schema.get("additionalProperties");
+            let named = names.is_null() || accepts(names, &Json::from(key.as_str()), root);
+            named
+                && match schema["properties"].get(key).or_else(others) {
+                    Some(Json::Bool(allowed)) => *allowed,
+                    Some(schema) => accepts(schema, value, root),
+                    None => true,
+                }
+        }),
+        _ => false,
+    }
+}
+
+fn schema_accepts(text: &str) -> bool {
+    let document: Table = text.parse().unwrap();
+    let root = policy_schema();
+    accepts(&root, &serde_json::to_value(document).unwrap(), &root)
+}
+
 #[test]
-fn schema_knows_every_key_the_golden_file_uses() {
-    fn covered(table: &Table, schema: &serde_json::Value, root: &serde_json::Value, path: &str) {
-        let resolve = |schema: &serde_json::Value| match schema["$ref"].as_str() {
-            Some(place) => root.pointer(place.trim_start_matches('#')).unwrap().clone(),
-            None => schema.clone(),
-        };
-        for (key, value) in table {
-            let path = format!("{path}.{key}");
-            let known = schema["properties"].get(key).or(schema.get("additionalProperties"));
-            let known = resolve(known.unwrap_or_else(|| panic!("{path} is not in the schema")));
-            assert_ne!(known, false, "{path} is not in the schema");
-            if let toml::Value::Table(inner) = value {
-                covered(inner, &known, root, &path);
+fn schema_accepts_what_the_program_reads() {
+    assert!(schema_accepts(WIRE));
+    for text in SPELLINGS {
+        read(text);
+        assert!(schema_accepts(text), "{text}");
+    }
+    every_key(&[keys::POLICY], "", &mut |path, key| {
+        let text = format!("{path} = {}\n", key.example);
+        assert!(schema_accepts(&text), "{text}");
+        assert!(schema_accepts(&format!("profiles.ci.{text}")), "{text}");
+    });
+}
+
+#[test]
+fn schema_refuses_what_it_can_of_the_rest() {
+    every_key(&[keys::POLICY], "", &mut |path, _| {
+        assert!(!schema_accepts(&format!("{path} = true\n")), "{path}");
+        assert!(
+            !schema_accepts(&format!("{path}x = true\n")) || path.starts_with("alerts"),
+            "{path}x"
+        );
+    });
+    for text in [
+        "lease.slots = 0",
+        "gpu.min-vram = \"20\"",
+        "gpu.uuid = \"GPU-\"",
+        "pin.as = \"number\"",
+        "lint.exclude = [\" \"]",
+        "profiles.ci.profiles = {}",
+    ] {
+        assert!(Policy::parse(text, PolicyFile::Gpupin, None).is_err(), "{text}");
+        assert!(!schema_accepts(text), "{text}");
+    }
+}
+
+/// Ways to write values that are not the usual one.
+const SPELLINGS: &[&str] = &[
+    "gpu.pci = \"02:00.0\"",
+    "gpu.pci = \"00000000:0A:1F.7\"",
+    "gpu.uuid = \"MIG-GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01/1/0\"",
+    "gpu.uuid = \"GPU-8932F937\"",
+    "gpu.min-vram = \"20GiB\"",
+    "gpu.min-vram = \"1.5  TB\"",
+    "lease.timeout = \"1.5 h\"",
+    "lease.timeout = \"500ms\"",
+    "gpu.name = \"NVIDIA*\"",
+    "env.CUDA_MODULE_LOADING = \"\"",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_refused(
+        text in prop_oneof![any::<String>(), "[\\[\\]{}=.,\"'#a-z0-9 \n-]{0,20}"],
+        cut in any::<Index>(),
+        at in any::<Index>(),
+    ) {
+        let mut mangled = WIRE.to_owned();
+        let character = |index: Index| WIRE.char_indices().nth(index.index(WIRE.chars().count())).unwrap().0;
+        let (cut, at) = (character(cut), character(at));
+        mangled.replace_range(at.min(cut)..at.max(cut).min(at.min(cut) + 4), &text);
+        for text in [text, mangled] {
+            for origin in [PolicyFile::Gpupin, PolicyFile::Pyproject] {
+                if let Err(PolicyError::Invalid(problems)) = Policy::parse(&text, origin, None) {
+                    prop_assert!(!problems.is_empty());
+                    prop_assert!(problems.iter().all(|it| text.get(it.span.clone()).is_some()));
+                }
             }
         }
     }
-    let schema = policy_schema();
-    covered(&WIRE.parse().unwrap(), &schema, &schema, "");
+
+    #[test]
+    fn profile_that_repeats_the_policy_changes_nothing(keep in vec(any::<bool>(), 16)) {
+        let chosen = keys::POLICY.iter().zip(keep).filter(|(_, keep)| *keep);
+        let line = |prefix: &str, key: &Key| format!("{prefix}{} = {}\n", key.name, key.example);
+        let base: String = chosen.clone().map(|(key, _)| line("", key)).collect();
+        let over: String = chosen.map(|(key, _)| line("profiles.same.", key)).collect();
+        let both = format!("{base}{over}");
+        let with = Policy::parse(&both, PolicyFile::Gpupin, Some("same")).unwrap();
+        let without = Policy::parse(&both, PolicyFile::Gpupin, None).unwrap();
+        prop_assert_eq!(&with, &without);
+        // And a profile alone is as good as the keys themselves.
+        if !over.is_empty() {
+            let alone = Policy::parse(&over, PolicyFile::Gpupin, Some("same")).unwrap();
+            prop_assert_eq!(alone, with);
+        }
+    }
 }

@@ -164,7 +164,7 @@ impl Mask {
         self.entries.iter().filter(|entry| entry.taken)
     }
 
-    /// Whether no GPU is visible on any machine.
+    /// Whether no GPU is visible on any machine, if its uncertain entries mean what is assumed.
     pub fn hides_every_gpu(&self) -> bool {
         self.duplicate.is_some() || self.taken().next().is_none()
     }
@@ -221,13 +221,15 @@ fn number(text: &str, first: bool) -> (EntryKind, Vec<Quirk>) {
     let value = digits.parse().unwrap_or(u64::MAX);
     let negative = trimmed.starts_with('-') && value != 0;
     let zero_x = digits == "0" && rest.starts_with(['x', 'X']);
+    let padded = trimmed.len() < text.len();
+    let ascii_padding = text.chars().all(|c| c.is_ascii() || !c.is_whitespace());
     let quirks = [
-        (Quirk::Padding, trimmed.len() < text.len()),
+        (Quirk::Padding, padded && ascii_padding),
         (Quirk::Sign, unsigned.is_some() && !negative),
         (Quirk::LeadingZeros, digits.len() > 1 && digits.starts_with('0')),
         (Quirk::TooLarge, value > u64::from(i32::MAX.unsigned_abs())),
-        // A driver for which other digits are digits would read another number.
-        (Quirk::NonAscii, rest.starts_with(|c: char| !c.is_ascii())),
+        // A reader for whom other digits are digits, or other blanks blanks, reads other numbers.
+        (Quirk::NonAscii, !ascii_padding || rest.starts_with(|c: char| !c.is_ascii())),
         (Quirk::Hexadecimal, zero_x),
         (Quirk::Range, is_range(rest)),
         (Quirk::TrailingText, !rest.is_empty() && !zero_x && !is_range(rest)),

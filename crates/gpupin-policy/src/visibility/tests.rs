@@ -198,6 +198,29 @@ fn same_name_with_other_vram_is_another_model() {
 }
 
 #[test]
+fn uncertain_steps_say_what_is_not_known() {
+    for (text, step) in [
+        ("CUDA_DEVICE_ORDER=x", "`CUDA_DEVICE_ORDER=x` is neither"),
+        ("CUDA_VISIBLE_DEVICES=0", "all the same model"),
+        (
+            "CUDA_VISIBLE_DEVICES=GPU-99, GPU-9e",
+            "entry ` GPU-9e` of `CUDA_VISIBLE_DEVICES` has blanks",
+        ),
+        ("CUDA_VISIBLE_DEVICES=GPU-99,0", "entry `0` of `CUDA_VISIBLE_DEVICES` is of another kind"),
+        ("CUDA_VISIBLE_DEVICES=4294967296", "is too large a number"),
+        ("CUDA_VISIBLE_DEVICES=7,7", "at the duplicate is not documented"),
+        ("CUDA_VISIBLE_DEVICES=GPU-zz,GPU-zz", "at the duplicate is not documented"),
+        ("CUDA_VISIBLE_DEVICES=MIG-1,MIG-1", "a duplicate does among MIG instances"),
+        ("NVIDIA_VISIBLE_DEVICES=7", "`7` names no GPU: it does not start"),
+        ("NVIDIA_VISIBLE_DEVICES=GPU-9", "`GPU-9` names several GPUs"),
+    ] {
+        let steps = resolve(&twins(), &environment(text)).steps;
+        let found = steps.iter().any(|it| it.uncertain && it.text.contains(step));
+        assert!(found, "{text:?}\n{steps:#?}");
+    }
+}
+
+#[test]
 fn one_gpu_is_exact_under_every_order() {
     let machine = machine(&[("8932", "RTX 3090")]);
     for text in ["", "CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=0 | CUDA_DEVICE_ORDER=x"] {
