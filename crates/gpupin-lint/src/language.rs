@@ -6,20 +6,53 @@
 
 use crate::{
     source::{Encoding, Language, Source},
-    span::Span,
+    span::{Positions, Span},
     unit::{Block, Does, Event, EventId, Function, Step, Suppression, Unit},
     value::{Name, Spanned},
 };
 
+pub(crate) mod command;
+mod container;
+mod decode;
+mod detect;
 pub(crate) mod settings;
+pub(crate) mod shell;
 pub(crate) mod suppress;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::encode;
+pub use detect::language;
+
+/// How many bytes of a file are read, for languages that people write by hand in small files. A larger one is generated.
+const LARGEST: usize = 4 << 20;
 
 /// Reads a file. `None` when its language is not one that can matter.
 ///
-/// `path` is relative to the working directory and `/`-separated.
+/// `path` is relative to the working directory and `/`-separated. Files larger than 4 MiB are read in
+/// Python and notebooks only; others get a syntax error that says so, and no event.
 pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
-    let _ = (path, bytes);
-    None
+    let language = language(path, bytes)?;
+    let (text, encoding) = decode::decode(bytes, language);
+    let mut out = UnitBuilder::new(path, language, encoding, text.clone());
+    let size_matters = !matches!(language, Language::Python | Language::Notebook);
+    if size_matters && text.len() > LARGEST {
+        let what = format!("too large: files of this kind are read up to {} MiB", LARGEST >> 20);
+        out.unit().syntax_errors.push((Span::new(0, 0), what));
+        return Some(out.finish(Block::default()));
+    }
+    let at = Positions::identity();
+    let body = match language {
+        Language::Shell => {
+            let entry = &mut out.unit().entry;
+            entry.started_as_is = true;
+            entry.shebang = text.starts_with("#!");
+            shell::read(&text, &at, &mut out)
+        }
+        _ => Block::default(),
+    };
+    Some(out.finish(body))
 }
 
 /// Collects what readers find in one file.
@@ -28,7 +61,12 @@ pub struct UnitBuilder {
     unit: Unit,
     function: Option<String>,
     service: Option<String>,
+    /// How many embedded texts (`bash -c 'bash -c …'`) are being read.
+    depth: u32,
 }
+
+/// How deep texts may be embedded in texts.
+const DEEPEST_EMBEDDING: u32 = 8;
 
 impl UnitBuilder {
     pub fn new(path: &str, language: Language, encoding: Encoding, text: String) -> Self {
@@ -56,6 +94,7 @@ impl UnitBuilder {
             },
             function: None,
             service: None,
+            depth: 0,
         }
     }
 
@@ -75,6 +114,39 @@ impl UnitBuilder {
     /// The service, container or job that following events belong to; returns the one before, to restore.
     pub fn enter_service(&mut self, service: Option<String>) -> Option<String> {
         std::mem::replace(&mut self.service, service)
+    }
+
+    pub fn service(&self) -> Option<&str> {
+        self.service.as_deref()
+    }
+
+    pub fn source(&self) -> &Source {
+        &self.unit.source
+    }
+
+    /// Begins an embedded text. `false` when texts are embedded too deeply; otherwise [`Self::ascend`] ends it.
+    pub(crate) fn descend(&mut self) -> bool {
+        if self.depth >= DEEPEST_EMBEDDING {
+            return false;
+        }
+        self.depth += 1;
+        true
+    }
+
+    pub(crate) fn ascend(&mut self) {
+        self.depth -= 1;
+    }
+
+    /// A path no other function of the file has: two `run:` blocks may both define `setup`.
+    pub(crate) fn free_function_path(&self, name: &str) -> String {
+        let mut path = name.to_owned();
+        for number in 2.. {
+            if !self.unit.functions.contains_key(&path) {
+                break;
+            }
+            path = format!("{name}#{number}");
+        }
+        path
     }
 
     /// Everything else a reader fills in directly.
@@ -103,6 +175,10 @@ impl UnitBuilder {
 
     pub fn suppression(&mut self, suppression: Suppression) {
         self.unit.suppressions.push(suppression);
+    }
+
+    pub(crate) fn suppressions(&mut self, found: impl IntoIterator<Item = Suppression>) {
+        self.unit.suppressions.extend(found);
     }
 
     /// The unit, with its top-level steps.

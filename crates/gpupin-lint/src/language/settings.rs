@@ -48,7 +48,7 @@ const COUNTS_OR_SIZES: &[&str] = &[
     "use", "enable", "has", "names", "name", "uuid", "uuids", "type", "kind", "process", "bus",
 ];
 
-/// Words of names that count by another API's numbers. LightGBM's `gpu_platform_id` is OpenCL's.
+/// Words of names that count by another API's numbers. `LightGBM` counts `gpu_platform_id` as `OpenCL` does.
 const OTHER_APIS: &[&str] =
     &["opencl", "platform", "vulkan", "vk", "directml", "dml", "dxgi", "adapter", "metal", "sycl"];
 

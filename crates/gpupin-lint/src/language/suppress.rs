@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{
-    span::{Positions, Span},
-    unit::Suppression,
-};
+use crate::{span::Positions, unit::Suppression};
 
 const MARK: &str = "gpupin:";
 

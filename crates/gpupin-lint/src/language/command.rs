@@ -1,0 +1,539 @@
+//! What a command line starts, and on which GPU.
+//!
+//! Every language that starts programs ends here with a list of words: shell lines, `CMD ["python", "x.py"]`,
+//! `ExecStart=`, `subprocess.run([…])`. Wrappers (`env`, `nohup`, `srun`) are taken off, launchers
+//! (`torchrun`, `accelerate launch`) looked through, and flags that say GPU become choices.
+
+use super::{UnitBuilder, container, settings, shell};
+use crate::{
+    span::{Positions, Span},
+    unit::{ChildEnvironment, Choice, Does, Purpose, Runs, Start, Step},
+    value::{Spanned, Value},
+};
+
+mod target;
+
+pub(crate) use target::program_name;
+use target::target;
+
+/// A command as a starter writes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Command {
+    pub(crate) span: Span,
+    pub(crate) words: Vec<Spanned>,
+    pub(crate) environment: ChildEnvironment,
+    /// The directory it starts in, where a `cd` told: `/`-separated, without a slash at the end, empty for "here".
+    pub(crate) directory: String,
+}
+
+impl Command {
+    pub(crate) fn new(span: Span, words: Vec<Spanned>) -> Self {
+        let environment = ChildEnvironment::Inherited(Vec::new());
+        Self { span, words, environment, directory: String::new() }
+    }
+}
+
+/// Reads a command into steps. Commands that cannot matter (`echo`, `mkdir`) give none.
+pub(crate) fn run(mut command: Command, out: &mut UnitBuilder) -> Vec<Step> {
+    unwrap(&mut command, out);
+    if let Some(steps) = container::docker(&command, out) {
+        return steps;
+    }
+    if let Some(steps) = nested_shell(&command, out) {
+        return steps;
+    }
+    start(command, out)
+}
+
+/// Reads a command that is known to be a program of its own, such as a container's.
+pub(crate) fn start(command: Command, out: &mut UnitBuilder) -> Vec<Step> {
+    let Command { span, words, environment, directory } = command;
+    if words.is_empty() {
+        return Vec::new();
+    }
+    let runs = in_directory(target(&words), &directory);
+    if matches!(&runs, Runs::Other(name) if is_tool(name)) && !sets_something(&environment) {
+        return Vec::new();
+    }
+    let choices = choices(&words, out);
+    let service = out.service().map(str::to_owned);
+    let mut steps = vec![out.event(span, Does::Start(Start { runs, words, environment, service }))];
+    steps.extend(choices.into_iter().map(|(span, it)| out.event(span, Does::Choose(it))));
+    steps
+}
+
+/// The text of a word, as far as it is known; a default counts.
+pub(crate) fn text(word: &Spanned) -> Option<&str> {
+    match &word.value {
+        Value::Str(text) => Some(text),
+        Value::ByDefault(default) => text(default),
+        _ => None,
+    }
+}
+
+/// The place of `part` inside a word: exact where the word's source shows it, else the whole word.
+///
+/// The last such place, because what is asked for is what follows `=` or `:`.
+pub(crate) fn part(word: &Spanned, part: &str, out: &UnitBuilder) -> Span {
+    let raw = out.source().slice(word.span);
+    let plain: String = raw.chars().filter(|it| !matches!(it, '"' | '\'' | '\\')).collect();
+    let shows = text(word).is_some_and(|it| {
+        it == raw || it.chars().filter(|it| !matches!(it, '"' | '\'' | '\\')).eq(plain.chars())
+    });
+    match raw.rfind(part).filter(|_| shows && !part.is_empty()) {
+        Some(at) => {
+            let start = word.span.start as usize + at;
+            Span::new(start, start + part.len())
+        }
+        None => word.span,
+    }
+}
+
+/// `NAME=value` in one word.
+pub(crate) fn assignment(word: &Spanned, out: &UnitBuilder) -> Option<(String, Spanned)> {
+    match &word.value {
+        Value::Str(text) => {
+            let (name, value) = text.split_once('=')?;
+            is_variable_name(name).then(|| {
+                let span = part(word, value, out);
+                (name.to_owned(), Spanned::new(Value::Str(value.to_owned()), span))
+            })
+        }
+        // `NAME=${X:-0}`: the default as one text.
+        Value::ByDefault(default) => {
+            let (name, value) = assignment(default, out)?;
+            let inner = Spanned::new(value.value, default.span);
+            Some((name, Spanned::new(Value::ByDefault(Box::new(inner)), word.span)))
+        }
+        Value::Text(parts) => {
+            let Value::Str(first) = parts.first()? else { return None };
+            let (name, start) = first.split_once('=')?;
+            let mut rest = parts[1..].to_vec();
+            if !start.is_empty() {
+                rest.insert(0, Value::Str(start.to_owned()));
+            }
+            let value = if rest.len() == 1 { rest.remove(0) } else { Value::Text(rest) };
+            is_variable_name(name).then(|| (name.to_owned(), Spanned::new(value, word.span)))
+        }
+        _ => None,
+    }
+}
+
+pub(crate) fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
+        && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+}
+
+/// Takes wrappers off the front, and keeps what they do to the environment.
+fn unwrap(command: &mut Command, out: &UnitBuilder) {
+    while let Some(name) = command.words.first().and_then(text).map(program_name) {
+        let words = &command.words;
+        let taken = match &*name {
+            "env" => env(words, &mut command.environment, out),
+            "sudo" | "doas" => sudo(words, &mut command.environment, out),
+            // Never runs the rest as a program of this kind: `command -v python`.
+            "command" if words.get(1).and_then(text).is_some_and(|it| it.starts_with('-')) => 0,
+            "nohup" | "exec" | "command" | "builtin" | "setsid" | "time" | "chronic" | "stdbuf"
+            | "nice" | "ionice" | "chrt" | "srun" | "xvfb-run" | "numactl" | "catchsegv"
+            | "tini" | "dumb-init" | "strace" | "nsys" | "ncu" | "gosu" | "call" | "start" => {
+                1 + options(&words[1..], VALUE_OPTIONS)
+            }
+            "timeout" | "taskset" => (2 + options(&words[1..], VALUE_OPTIONS)).min(words.len()),
+            "uv" | "poetry" | "pipenv" | "pdm" | "hatch" | "rye" | "pixi" | "conda" | "mamba"
+            | "micromamba" | "rez-env" => match words.get(1).and_then(text) {
+                Some("run") => 2 + options(&words[2..], VALUE_OPTIONS),
+                _ => 0,
+            },
+            _ => 0,
+        };
+        if taken == 0 || taken >= words.len() {
+            return;
+        }
+        command.words.drain(..taken);
+    }
+}
+
+/// Options of wrappers that take the next word as their value.
+const VALUE_OPTIONS: &[&str] = &[
+    "-n",
+    "--name",
+    "-p",
+    "--prefix",
+    "-k",
+    "--kill-after",
+    "-s",
+    "--signal",
+    "-c",
+    "-u",
+    "-g",
+    "-t",
+    "-w",
+    "-N",
+    "-J",
+    "-A",
+    "-C",
+    "-o",
+    "--with",
+    "--group",
+    "--extra",
+    "--python",
+    "--project",
+    "--directory",
+    "--cwd",
+    "--env-file",
+];
+
+/// How many words at the front are options, with their values.
+fn options(words: &[Spanned], with_value: &[&str]) -> usize {
+    let mut taken = 0;
+    while let Some(word) = words.get(taken).and_then(text).filter(|it| it.starts_with('-')) {
+        taken += if with_value.contains(&word) { 2 } else { 1 };
+        if word == "--" {
+            break;
+        }
+    }
+    taken
+}
+
+fn env(words: &[Spanned], environment: &mut ChildEnvironment, out: &UnitBuilder) -> usize {
+    let mut taken = 1;
+    while let Some(word) = words.get(taken) {
+        let known = text(word).unwrap_or_default();
+        if let Some((name, value)) = assignment(word, out) {
+            set(environment, name, value);
+        } else if matches!(known, "-i" | "-" | "--ignore-environment") {
+            *environment = ChildEnvironment::Only(Vec::new());
+        } else if matches!(known, "-u" | "--unset") {
+            taken += 1;
+            if let Some(name) = words.get(taken).and_then(text) {
+                remove(environment, name);
+            }
+        } else if let Some(name) =
+            known.strip_prefix("--unset=").or_else(|| known.strip_prefix("-u"))
+        {
+            remove(environment, name);
+        } else if matches!(known, "-C" | "--chdir") {
+            taken += 1;
+        } else if !known.starts_with('-') {
+            break;
+        }
+        taken += 1;
+    }
+    taken
+}
+
+/// `sudo` starts with a fresh environment unless told to keep it.
+fn sudo(words: &[Spanned], environment: &mut ChildEnvironment, out: &UnitBuilder) -> usize {
+    let count = options(&words[1..], &["-u", "-g", "-h", "-p", "-C", "-D", "-R", "-T"]);
+    let keeps = words[1..=count].iter().filter_map(text).any(|it| {
+        it.starts_with("--preserve-env")
+            || it.starts_with('-') && !it.starts_with("--") && it.contains('E')
+    });
+    if !keeps {
+        *environment = ChildEnvironment::Only(Vec::new());
+    }
+    let mut taken = 1 + count;
+    while let Some((name, value)) = words.get(taken).and_then(|it| assignment(it, out)) {
+        set(environment, name, value);
+        taken += 1;
+    }
+    taken
+}
+
+pub(crate) fn set(environment: &mut ChildEnvironment, name: String, value: Spanned) {
+    match environment {
+        ChildEnvironment::Inherited(set)
+        | ChildEnvironment::Only(set)
+        | ChildEnvironment::Without { set, .. } => {
+            set.retain(|it| it.0 != name);
+            set.push((name, value));
+        }
+        ChildEnvironment::Unknown => {}
+    }
+}
+
+fn remove(environment: &mut ChildEnvironment, name: &str) {
+    match environment {
+        ChildEnvironment::Inherited(set) => {
+            set.retain(|it| it.0 != name);
+            let set = std::mem::take(set);
+            *environment = ChildEnvironment::Without { removed: vec![name.to_owned()], set };
+        }
+        ChildEnvironment::Without { removed, set } => {
+            set.retain(|it| it.0 != name);
+            removed.push(name.to_owned());
+        }
+        ChildEnvironment::Only(set) => set.retain(|it| it.0 != name),
+        ChildEnvironment::Unknown => {}
+    }
+}
+
+fn sets_something(environment: &ChildEnvironment) -> bool {
+    match environment {
+        ChildEnvironment::Inherited(set)
+        | ChildEnvironment::Only(set)
+        | ChildEnvironment::Without { set, .. } => {
+            set.iter().any(|it| settings::names_variable(&it.0))
+        }
+        ChildEnvironment::Unknown => false,
+    }
+}
+
+/// `bash -c 'text'`: the text is a script of its own.
+fn nested_shell(command: &Command, out: &mut UnitBuilder) -> Option<Vec<Step>> {
+    let name = program_name(text(command.words.first()?)?);
+    if !is_shell(&name) {
+        return None;
+    }
+    let flag = command.words.iter().position(|it| {
+        text(it).is_some_and(|it| it.starts_with('-') && !it.starts_with("--") && it.ends_with('c'))
+    })?;
+    let script = command.words.get(flag + 1)?;
+    let script_text = text(script)?.to_owned();
+    let at = positions(script, &script_text, out);
+    let inner = shell::read_within(&script_text, &at, &command.environment, out);
+    Some(vec![Step::Scope(inner)])
+}
+
+/// Where the text of a word stands in the file.
+pub(crate) fn positions(word: &Spanned, text: &str, out: &UnitBuilder) -> Positions {
+    let raw = out.source().slice(word.span);
+    match raw.find(text).filter(|it| *it <= 1) {
+        Some(quote) => Positions::shifted(word.span.start + u32::from(quote == 1)),
+        None => Positions::fixed(word.span),
+    }
+}
+
+pub(crate) fn is_shell(name: &str) -> bool {
+    matches!(name, "sh" | "bash" | "zsh" | "dash" | "ksh" | "ash")
+}
+
+fn in_directory(runs: Runs, directory: &str) -> Runs {
+    let join = |path: String| join(directory, &path);
+    match runs {
+        Runs::PythonFile(path) => Runs::PythonFile(join(path)),
+        Runs::Script(path) => Runs::Script(join(path)),
+        Runs::Pytest(paths) => Runs::Pytest(paths.into_iter().map(join).collect()),
+        Runs::Gpupin(inner) => Runs::Gpupin(Box::new(in_directory(*inner, directory))),
+        other => other,
+    }
+}
+
+/// A path written while standing in `directory`.
+pub(crate) fn join(directory: &str, path: &str) -> String {
+    let absolute =
+        path.starts_with('/') || path.starts_with('~') || path.as_bytes().get(1) == Some(&b':');
+    if directory.is_empty() || absolute {
+        // What stands in a container's working directory is addressed from there.
+        let inside = path.strip_prefix(directory).filter(|_| directory.starts_with('/'));
+        return inside.map_or(path, |it| it.trim_start_matches('/')).to_owned();
+    }
+    if directory.starts_with('/') {
+        return path.to_owned();
+    }
+    format!("{directory}/{}", path.strip_prefix("./").unwrap_or(path))
+}
+
+/// Flags that say GPU: `--device cuda:1`, `--gpu-id=1`.
+fn choices(words: &[Spanned], out: &UnitBuilder) -> Vec<(Span, Choice)> {
+    let mut found = Vec::new();
+    for (at, word) in words.iter().enumerate().skip(1) {
+        let Some(flag) = text(word).filter(|it| it.starts_with('-')) else { continue };
+        let (flag, value, value_word) = match flag.split_once('=') {
+            Some((flag, value)) => (flag, value, word),
+            None => match words.get(at + 1).and_then(|it| Some((text(it)?, it))) {
+                Some((value, next)) => (flag, value, next),
+                None => continue,
+            },
+        };
+        if replaces_mask(flag) {
+            continue;
+        }
+        let by_default = matches!(value_word.value, Value::ByDefault(_));
+        if let Some(choice) = choice(flag, value, value_word, by_default, out) {
+            found.push((word.span.cover(value_word.span), choice));
+        }
+    }
+    found
+}
+
+/// Flags that replace the mask are told by the words of the start.
+fn replaces_mask(flag: &str) -> bool {
+    let flag = flag.trim_start_matches('-').replace('_', "-");
+    matches!(&*flag, "gpu-ids" | "cuda-device" | "default-device" | "include" | "gpus")
+}
+
+/// A setting with a name and a text that says which GPU, whether by its name or by its text.
+pub(crate) fn choice(
+    name: &str,
+    value: &str,
+    word: &Spanned,
+    by_default: bool,
+    out: &UnitBuilder,
+) -> Option<Choice> {
+    let wrap = |number: i64, span: Span| {
+        let exact = Spanned::new(Value::Int(number), span);
+        if by_default { Spanned::new(Value::ByDefault(Box::new(exact)), word.span) } else { exact }
+    };
+    let (ordinals, numbering, purpose) = if let Some(device) = settings::device_text(value) {
+        let whole = part(word, value.trim(), out);
+        let digits = &value[device.digits];
+        let span = if whole == word.span && out.source().slice(whole) != value.trim() {
+            part(word, digits, out)
+        } else {
+            Span {
+                start: whole.end.saturating_sub(u32::try_from(digits.len()).ok()?),
+                end: whole.end,
+            }
+        };
+        (vec![wrap(device.ordinal, span)], crate::catalogue::Numbering::Ordinal, Purpose::Choose)
+    } else {
+        let numbering = settings::says_gpu(name)?;
+        let numbers = numbers(value)?;
+        let ordinals = numbers.into_iter().map(|(number, digits)| {
+            let span = if digits == value { part(word, value, out) } else { word.span };
+            wrap(number, span)
+        });
+        (ordinals.collect(), numbering, Purpose::Setting)
+    };
+    let by = name.to_owned();
+    Some(Choice { by, ordinals, numbering, purpose, only_with_more_than: None })
+}
+
+/// `1` or `0,1`.
+fn numbers(text: &str) -> Option<Vec<(i64, &str)>> {
+    text.split(',').map(|it| Some((it.trim().parse().ok()?, it.trim()))).collect()
+}
+
+/// Programs that start no other and use no GPU: told apart to keep orders short.
+fn is_tool(name: &str) -> bool {
+    const TOOLS: &[&str] = &[
+        "[",
+        "apk",
+        "apt",
+        "apt-get",
+        "awk",
+        "basename",
+        "brew",
+        "cargo",
+        "cat",
+        "chmod",
+        "chown",
+        "choco",
+        "clear",
+        "cmake",
+        "cp",
+        "curl",
+        "cut",
+        "date",
+        "df",
+        "diff",
+        "dirname",
+        "dnf",
+        "du",
+        "echo",
+        "exit",
+        "expr",
+        "false",
+        "find",
+        "gcc",
+        "git",
+        "grep",
+        "groups",
+        "gunzip",
+        "gzip",
+        "head",
+        "hostname",
+        "id",
+        "install",
+        "jq",
+        "kill",
+        "ldconfig",
+        "let",
+        "ln",
+        "ls",
+        "lsof",
+        "mkdir",
+        "mkfifo",
+        "mktemp",
+        "modprobe",
+        "mount",
+        "mv",
+        "ninja",
+        "npm",
+        "pip",
+        "pip3",
+        "pkill",
+        "popd",
+        "printf",
+        "ps",
+        "pushd",
+        "pwd",
+        "read",
+        "readlink",
+        "realpath",
+        "rm",
+        "rmdir",
+        "rsync",
+        "scp",
+        "sed",
+        "select",
+        "seq",
+        "set",
+        "shift",
+        "shopt",
+        "sleep",
+        "sort",
+        "ssh",
+        "stat",
+        "systemctl",
+        "tail",
+        "tar",
+        "tee",
+        "test",
+        "touch",
+        "tr",
+        "trap",
+        "true",
+        "type",
+        "ulimit",
+        "umask",
+        "uname",
+        "uniq",
+        "unzip",
+        "useradd",
+        "virtualenv",
+        "wait",
+        "wc",
+        "wget",
+        "which",
+        "whoami",
+        "xargs",
+        "yum",
+        "zip",
+        "nvidia-smi",
+        "nvcc",
+        "gpustat",
+        "nvtop",
+        ":",
+        "cd",
+        "activate",
+        "deactivate",
+        "command",
+        "local",
+        "alias",
+        "rem",
+        "pause",
+        "title",
+        "cls",
+        "mode",
+        "chcp",
+        "timeout",
+        "setlocal",
+        "endlocal",
+        "goto",
+        "where",
+        "ver",
+    ];
+    TOOLS.contains(&name)
+}
