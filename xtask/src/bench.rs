@@ -70,6 +70,14 @@ pub(crate) fn smoke() -> Result<()> {
     scan(&["--smoke", "--rounds", "1"])
 }
 
+/// Where the corpus lies with its files of all languages; fetched unless it is there.
+pub(crate) fn packages() -> Result<PathBuf> {
+    let tools = Tools::find()?;
+    tools.install()?;
+    Corpus::fetch(&tools.python())?;
+    Ok(root().join("target/corpus/packages"))
+}
+
 fn parse(args: &[&str]) -> Result<Options> {
     let mut options = Options { rounds: 9, needles: None, smoke: false };
     let mut args = args.iter();

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    bench, docs, licenses,
+    bench, docs, fuzz, licenses,
     process::{cargo, loud, quiet},
     readme, tidy,
 };
@@ -19,7 +19,7 @@ struct Step {
     run: fn() -> Result<()>,
 }
 
-/// In the order of what fails soonest; all steps share two builds, dev and release.
+/// In the order of what fails soonest; all steps but the last share two builds, dev and release.
 const STEPS: &[Step] = &[
     Step { name: "format", run: format },
     Step { name: "licenses", run: licenses::check },
@@ -29,6 +29,7 @@ const STEPS: &[Step] = &[
     Step { name: "reference", run: docs::check },
     Step { name: "readme", run: readme },
     Step { name: "bench", run: bench::smoke },
+    Step { name: "fuzz", run: fuzz::smoke },
 ];
 
 /// Runs the steps asked for, all of them by default, and goes on after a failure so
@@ -86,7 +87,8 @@ fn verdict(passed: bool) -> &'static str {
 }
 
 fn format() -> Result<()> {
-    quiet(&mut cargo(["fmt", "--all", "--check"]))
+    quiet(&mut cargo(["fmt", "--all", "--check"]))?;
+    quiet(&mut cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
 }
 
 fn clippy() -> Result<()> {

@@ -23,7 +23,7 @@ const ALLOWED: &[&str] = &[
     "Zlib",
 ];
 
-const MANIFESTS: &[&str] = &["Cargo.toml"];
+const MANIFESTS: &[&str] = &["Cargo.toml", "fuzz/Cargo.toml"];
 
 /// Fails when a dependency, on whatever platform and for whatever purpose, asks for more.
 pub(crate) fn check() -> Result<()> {

@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 mod bench;
 mod ci;
 mod docs;
+mod fuzz;
 mod licenses;
 mod process;
 mod readme;
@@ -28,6 +29,8 @@ usage: cargo xtask <command>
   ci [--skip STEP]… [STEP]…   run the whole gate, or the named steps of it
   docs [--check]              write docs/reference, or only tell whether it is up to date
   bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
+  fuzz [--seconds N] [NAME]…  run the fuzz targets, 60 seconds each
+  fuzz --corpus               apply their checks to every file of the benchmark's corpus
   licenses                    check the licenses of all dependencies
 ";
 
@@ -49,6 +52,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
         ["bench", "scan", rest @ ..] => bench::scan(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["licenses"] => licenses::check(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
