@@ -15,11 +15,13 @@
 //!
 //! To add a rule see [`rules`], to add a language see [`language`].
 
+mod allocator;
 mod analysis;
 pub mod baseline;
 pub mod catalogue;
 pub mod finding;
 pub mod language;
+mod meant;
 pub mod needle;
 pub mod program;
 pub mod project;
@@ -30,6 +32,10 @@ pub mod span;
 mod suppress;
 pub mod unit;
 pub mod value;
+mod variables;
+
+#[cfg(test)]
+mod tests;
 
 pub use analysis::{Analysis, Options, analyze};
 pub use language::read;

@@ -87,6 +87,13 @@ impl Source {
         Place { line: clamp(line), column: clamp(column) }
     }
 
+    /// Where `text` stands in a span, if it does so once and as it is: not escaped, not put together.
+    pub fn find_in(&self, span: Span, text: &str) -> Option<Span> {
+        let mut hits = self.slice(span).match_indices(text).map(|it| it.0 + span.start as usize);
+        let start = hits.next().filter(|_| !text.is_empty())?;
+        hits.next().is_none().then(|| Span::new(start, start + text.len()))
+    }
+
     /// The text of a span.
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.range()).unwrap_or_default()
