@@ -18,21 +18,39 @@ use crate::{
     unit::{Unit, UnitId},
 };
 
+mod accumulates_graph;
+mod computed_mask;
 mod conflicting_pins;
+mod container_gpu_unpinned;
+mod container_masked_twice;
+mod flag_replaces_mask;
+mod hidden_by_syntax_error;
+mod hides_every_gpu;
+mod index_used_as_ordinal;
+mod invalid_allocator_setting;
+mod invalid_mask;
 mod missing_device_order;
 mod missing_required_variable;
 mod missing_verification;
+mod ordinal_outside_pin;
 mod pin_after_freeze;
 mod pin_after_import;
 mod pin_dropped_in_child;
 mod pin_removed;
 mod pinned_to_wrong_gpu;
+mod silent_cpu_fallback;
+mod spreads_over_gpus;
+mod suppression_without_code;
 mod unpinned_entry_point;
+mod unused_suppression;
 mod weak_verification;
 mod wrong_device_order;
 
 /// Every rule, ordered by code.
 pub const RULES: &[Rule] = &[
+    unused_suppression::RULE,
+    suppression_without_code::RULE,
+    hidden_by_syntax_error::RULE,
     unpinned_entry_point::RULE,
     pinned_to_wrong_gpu::RULE,
     missing_device_order::RULE,
@@ -40,11 +58,23 @@ pub const RULES: &[Rule] = &[
     pin_after_freeze::RULE,
     pin_after_import::RULE,
     conflicting_pins::RULE,
+    invalid_mask::RULE,
     pin_dropped_in_child::RULE,
+    computed_mask::RULE,
     pin_removed::RULE,
+    hides_every_gpu::RULE,
+    ordinal_outside_pin::RULE,
+    index_used_as_ordinal::RULE,
+    spreads_over_gpus::RULE,
+    silent_cpu_fallback::RULE,
+    flag_replaces_mask::RULE,
     missing_verification::RULE,
     weak_verification::RULE,
+    invalid_allocator_setting::RULE,
     missing_required_variable::RULE,
+    accumulates_graph::RULE,
+    container_gpu_unpinned::RULE,
+    container_masked_twice::RULE,
 ];
 
 /// A rule: what it is called, how it is explained and how it is checked.

@@ -480,9 +480,8 @@ fn unpinned(project: &Project<'_>, program: &Program) -> Vec<Problem> {
     if program.kind == Kind::Module || !python || project.policy.lint.style == PinStyle::External {
         return Vec::new();
     }
-    let pinned = |it: &Moment| it.pinned_by_gpupin || !it.setting(MASK).writes.is_empty();
     match program.first_use() {
-        Some(by) if !program.moments.iter().any(pinned) => vec![Problem::Unpinned { by }],
+        Some(by) if !program.has_pin() => vec![Problem::Unpinned { by }],
         _ => Vec::new(),
     }
 }
@@ -492,11 +491,16 @@ impl Program {
     pub(crate) fn first_use(&self) -> Option<Use> {
         self.uses.first().copied()
     }
+
+    /// Whether a mask takes effect, right or wrong.
+    pub(crate) fn has_pin(&self) -> bool {
+        self.moments.iter().any(|it| it.pinned_by_gpupin || !it.setting(MASK).writes.is_empty())
+    }
 }
 
-impl Project<'_> {
+impl<'a> Project<'a> {
     /// The GPU a program is meant for: its role's, else the project's.
-    pub(crate) fn wanted(&self, program: &Program) -> Option<&Selector> {
+    pub(crate) fn wanted(&self, program: &Program) -> Option<&'a Selector> {
         match self.role(program) {
             Some(role) => Some(&role.selector),
             None => self.policy.gpu.as_ref(),
@@ -508,12 +512,12 @@ impl Project<'_> {
         self.role(program).is_none() && self.policy.forbid.iter().any(|it| it.matches(gpu))
     }
 
-    fn role(&self, program: &Program) -> Option<&gpupin_policy::Role> {
+    fn role(&self, program: &Program) -> Option<&'a gpupin_policy::Role> {
         self.role_of(&self.unit(program.entry).source.path)
     }
 
     /// The role whose entry points name a file.
-    pub(crate) fn role_of(&self, path: &str) -> Option<&gpupin_policy::Role> {
+    pub(crate) fn role_of(&self, path: &str) -> Option<&'a gpupin_policy::Role> {
         let plays = |role: &&gpupin_policy::Role| {
             role.entry_points.iter().any(|it| path == it || path.ends_with(&format!("/{it}")))
         };

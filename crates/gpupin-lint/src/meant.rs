@@ -1,0 +1,124 @@
+//! Which GPU is meant for a file, and which one a number would hit.
+//!
+//! Rules ask here instead of comparing numbers themselves: what `cuda:0` is follows from the policy, the
+//! recorded machines and [`gpupin_policy::visibility`]. A name is given only if every recorded machine
+//! that can run the project gives the same one.
+
+use gpupin_policy::{
+    Gpu, Inventory, Selector,
+    visibility::{Certainty, Environment, Ordinal, resolve},
+};
+
+use crate::{project::Project, unit::UnitId};
+
+/// What the programs that a file is part of are meant to see.
+#[derive(Debug)]
+pub(crate) struct Meant<'a> {
+    /// One per role; several if programs of different roles use the file. None if nothing is declared.
+    selectors: Vec<&'a Selector>,
+}
+
+impl<'a> Meant<'a> {
+    pub(crate) fn of(project: &Project<'a>, unit: UnitId) -> Self {
+        let mut selectors: Vec<&Selector> = Vec::new();
+        if !project.policy.roles.is_empty() {
+            let programs = project.programs.iter().filter(|it| it.runs(unit));
+            let own = project.role_of(&project.unit(unit).source.path).map(|it| &it.selector);
+            for selector in programs.filter_map(|it| project.wanted(it)).chain(own) {
+                if !selectors.contains(&selector) {
+                    selectors.push(selector);
+                }
+            }
+        }
+        if selectors.is_empty() {
+            selectors.extend(&project.policy.gpu);
+        }
+        Self { selectors }
+    }
+
+    /// Whether a policy says so. Without one, one GPU is assumed.
+    pub(crate) fn is_declared(&self) -> bool {
+        !self.selectors.is_empty()
+    }
+
+    /// How many GPUs are visible under the pin; the most, where roles differ.
+    pub(crate) fn count(&self) -> i64 {
+        self.selectors.iter().map(|it| i64::from(it.count)).max().unwrap_or(1)
+    }
+
+    /// What `cuda:0` is under the pin.
+    pub(crate) fn name(&self, project: &Project<'_>) -> Option<String> {
+        let [selector] = &*self.selectors else { return None };
+        let usable = project.lock.machines().iter().filter(|it| !matching(selector, it).is_empty());
+        agreed(usable.map(|machine| {
+            // Twins have several UUIDs and one name.
+            agreed(matching(selector, machine).into_iter().map(|gpu| {
+                let pin = Environment {
+                    cuda_visible_devices: Some(gpu.uuid.to_string()),
+                    ..Environment::default()
+                };
+                hit_on(machine, &pin, 0)
+            }))
+        }))
+    }
+
+    /// Whether a process with this environment has exactly a GPU of the policy as `cuda:0`, on every
+    /// recorded machine, of which there must be one.
+    pub(crate) fn is_hit(&self, project: &Project<'_>, environment: &Environment) -> bool {
+        let machines = project.lock.machines();
+        let hit = |machine: &Inventory| {
+            let visibility = resolve(machine, environment);
+            let gpu = visibility.at(Ordinal(0)).and_then(|it| machine.get(it.uuid.as_ref()?));
+            visibility.certainty == Certainty::Exact
+                && gpu.is_some_and(|gpu| self.selectors.iter().all(|it| it.matches(gpu)))
+        };
+        self.is_declared() && !machines.is_empty() && machines.iter().all(hit)
+    }
+
+    /// The UUID of the one GPU that is meant, if there is one machine and one such GPU.
+    pub(crate) fn uuid(&self, project: &Project<'_>) -> Option<String> {
+        let ([selector], [machine]) = (&*self.selectors, project.lock.machines()) else {
+            return None;
+        };
+        match (&*matching(selector, machine), selector.count) {
+            ([gpu], 1) => Some(gpu.uuid.to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// What `cuda:ordinal` is in a process with this environment.
+pub(crate) fn hit(
+    project: &Project<'_>,
+    environment: &Environment,
+    ordinal: u32,
+) -> Option<String> {
+    agreed(project.lock.machines().iter().map(|it| hit_on(it, environment, ordinal)))
+}
+
+/// What an NVML index was when the machines were recorded.
+pub(crate) fn at_index(project: &Project<'_>, index: u32) -> Option<String> {
+    agreed(
+        project
+            .lock
+            .machines()
+            .iter()
+            .map(|machine| machine.gpus.iter().find(|it| it.index.0 == index).map(Gpu::short_name)),
+    )
+}
+
+fn hit_on(machine: &Inventory, environment: &Environment, ordinal: u32) -> Option<String> {
+    let visibility = resolve(machine, environment);
+    let uuid = visibility.at(Ordinal(ordinal))?.uuid.as_ref()?;
+    machine.get(uuid).map(Gpu::short_name)
+}
+
+fn matching<'m>(selector: &Selector, machine: &'m Inventory) -> Vec<&'m Gpu> {
+    machine.usable().filter(|it| selector.matches(it)).collect()
+}
+
+/// The name that all give, if there is at least one and none is unknown.
+fn agreed(mut names: impl Iterator<Item = Option<String>>) -> Option<String> {
+    let first = names.next()??;
+    names.all(|it| it.as_ref() == Some(&first)).then_some(first)
+}

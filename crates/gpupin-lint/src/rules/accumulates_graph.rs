@@ -1,0 +1,85 @@
+use crate::{
+    finding::{Finding, Severity},
+    needle::Needle,
+    project::Project,
+    rules::{Check, Rule},
+    unit::{Does, Unit, UnitId},
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP403",
+    name: "accumulates-graph",
+    severity: Severity::Warning,
+    default: false,
+    docs: include_str!("accumulates_graph.md"),
+    needles: &[Needle::new("loss"), Needle::new("Loss")],
+    check: Check::Unit(check),
+};
+
+fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &mut Vec<Finding>) {
+    for event in &unit.events {
+        let Does::AccumulateGraph { target, value } = &event.does else { continue };
+        let message =
+            format!("`{target}` keeps the graph of every `{value}`: memory grows each step");
+        let help = format!("add `{value}.item()`, or `{value}.detach()` to stay on the GPU");
+        found.push(rule.finding(id, event.span, message).with_help(help));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{check, check_message};
+
+    #[test]
+    fn sums_of_losses_in_loops_are_reported() {
+        check(
+            r#"
+for batch in loader:
+    running_loss += loss  # error: GP403
+while True:
+    total = total + loss
+"#,
+        );
+    }
+
+    #[test]
+    fn numbers_without_a_graph_are_fine() {
+        check(
+            r#"
+for batch in loader:
+    total += loss.item()
+    total += loss.detach()
+    total += float(loss)
+    total += count
+"#,
+        );
+    }
+
+    #[test]
+    fn outside_of_a_loop_nothing_grows() {
+        check("total += loss\n");
+    }
+
+    #[test]
+    fn a_sum_that_is_differentiated_keeps_its_graph_on_purpose() {
+        check(
+            r#"
+for task in tasks:
+    total_loss = 0
+    for batch in task:
+        total_loss += loss(batch)
+    total_loss.backward()
+"#,
+        );
+    }
+
+    #[test]
+    fn the_message_names_both_sides() {
+        check_message(
+            "for batch in loader:\n    total += loss\n",
+            &[
+                "`total` keeps the graph of every `loss`: memory grows each step | add `loss.item()`, or `loss.detach()` to stay on the GPU",
+            ],
+        );
+    }
+}

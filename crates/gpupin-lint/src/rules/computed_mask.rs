@@ -1,0 +1,131 @@
+use crate::{
+    finding::{Finding, Severity},
+    needle::Needle,
+    project::{Literal, Project},
+    rules::{Check, Rule, invalid_mask::is_placeholder},
+    unit::{Unit, UnitId},
+    value::Value,
+    variables::given,
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP110",
+    name: "computed-mask",
+    severity: Severity::Warning,
+    default: false,
+    docs: include_str!("computed_mask.md"),
+    needles: &[Needle::new("CUDA_VISIBLE_DEVICES")],
+    check: Check::Unit(check),
+};
+
+fn check(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+    found: &mut Vec<Finding>,
+) {
+    for given in given(unit) {
+        if given.name != "CUDA_VISIBLE_DEVICES" || given.is_temporary() {
+            continue;
+        }
+        // Handing on what is there computes nothing.
+        if given.value.value == Value::Variable("CUDA_VISIBLE_DEVICES".to_owned()) {
+            continue;
+        }
+        let known = project.known(id, given.value);
+        let filled_in = |it: &Literal| matches!(it, Literal::Str(text) if is_placeholder(text));
+        if !known.is_empty() && !known.iter().any(|it| filled_in(&it.literal)) {
+            continue;
+        }
+        let message = match &given.value.value {
+            Value::Variable(name) => {
+                format!("the mask is what `{name}` says when the program starts")
+            }
+            _ => "the mask is computed: which GPU it shows is only known at run time".to_owned(),
+        };
+        let finding = rule.finding(id, given.event.span, message);
+        found.push(finding.with_help("`gpupin run` pins the GPU of the policy from outside"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{check, check_message};
+
+    #[test]
+    fn a_value_of_another_module_is_known() {
+        check(
+            r#"
+//- settings.py
+GPU = "1"
+//- main.py
+import os
+from settings import GPU
+os.environ["CUDA_VISIBLE_DEVICES"] = GPU
+"#,
+        );
+    }
+
+    #[test]
+    fn defaults_are_known_by_default() {
+        check(
+            r#"
+//- main.py
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = os.getenv("GPU", "0")
+//- run.sh
+export CUDA_VISIBLE_DEVICES="${GPU:-0}"
+"#,
+        );
+    }
+
+    #[test]
+    fn handing_the_mask_on_is_fine() {
+        check(
+            r#"
+import os
+import subprocess
+subprocess.run(["python", "a.py"], env={"CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"]})
+"#,
+        );
+    }
+
+    #[test]
+    fn an_index_from_nvml_is_another_rules_business() {
+        check(
+            r#"
+import os
+import GPUtil
+os.environ["CUDA_VISIBLE_DEVICES"] = str(GPUtil.getAvailable()[0])
+"#,
+        );
+    }
+
+    #[test]
+    fn children_get_computed_masks_too() {
+        check(
+            r#"
+import os
+import subprocess
+for rank in range(8):
+    subprocess.Popen(["python", "a.py"], env={**os.environ, "CUDA_VISIBLE_DEVICES": str(rank)})  # error: GP110
+"#,
+        );
+    }
+
+    #[test]
+    fn the_variable_a_mask_comes_from_is_named() {
+        check_message(
+            r#"
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["GPU"]
+os.environ["CUDA_VISIBLE_DEVICES"] = pick()
+"#,
+            &[
+                "the mask is what `GPU` says when the program starts | `gpupin run` pins the GPU of the policy from outside",
+                "the mask is computed: which GPU it shows is only known at run time | `gpupin run` pins the GPU of the policy from outside",
+            ],
+        );
+    }
+}

@@ -1,0 +1,213 @@
+use std::collections::BTreeSet;
+
+use crate::{
+    catalogue::Numbering,
+    finding::{Finding, Severity},
+    needle::Needle,
+    project::{Known, Literal, Project},
+    rules::{Check, Rule},
+    span::Span,
+    unit::{Does, Unit, UnitId},
+    value::Spanned,
+    variables::given,
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP202",
+    name: "index-used-as-ordinal",
+    severity: Severity::Warning,
+    default: true,
+    docs: include_str!("index_used_as_ordinal.md"),
+    needles: &[
+        Needle::new("nvml"),
+        Needle::new("nvidia-smi"),
+        Needle::new("GPUtil"),
+        Needle::new("gpustat"),
+        Needle::new("nvitop"),
+        Needle::new("py3nvml"),
+    ],
+    check: Check::Project(check),
+};
+
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let nvml = nvml_places(project);
+    for (id, unit) in (0..).map(UnitId).zip(project.units) {
+        let fixed = OrderFixed::of(project, id, unit);
+        for given in given(unit) {
+            if given.name == "CUDA_VISIBLE_DEVICES" && !given.is_temporary() && !fixed.order {
+                let tainted = project.known(id, given.value).iter().any(is_nvml);
+                if tainted {
+                    let message = "an index of NVML's order goes into the mask, which CUDA reads in its own order";
+                    let finding = rule.finding(id, given.event.span, message);
+                    found
+                        .push(finding.with_help(
+                            "set `CUDA_DEVICE_ORDER=PCI_BUS_ID` first, or use the UUID",
+                        ));
+                }
+            }
+        }
+        for event in &unit.events {
+            let Does::Choose(choice) = &event.does else { continue };
+            let (message, help) = match choice.numbering {
+                // A mask numbers anew, so a fixed order alone does not make the two equal.
+                Numbering::Ordinal if fixed.order && !fixed.masked => continue,
+                Numbering::Ordinal => (
+                    format!("an index of NVML's order is used as an ordinal by `{}`", choice.by),
+                    "NVML ignores the mask and CUDA's order: find the GPU by its UUID or PCI address instead",
+                ),
+                Numbering::BaseOrder if fixed.order => continue,
+                Numbering::BaseOrder => (
+                    format!(
+                        "an index of NVML's order is given to `{}`, which reads it in CUDA's order",
+                        choice.by
+                    ),
+                    "set `CUDA_DEVICE_ORDER=PCI_BUS_ID` first, or use the UUID",
+                ),
+                Numbering::Nvml | Numbering::Other => continue,
+            };
+            let known: Vec<_> =
+                choice.ordinals.iter().flat_map(|it| project.known(id, it)).collect();
+            if known.iter().any(is_nvml) {
+                found.push(rule.finding(id, event.span, message).with_help(help));
+            } else if let Some((unit, span)) = shared(&known, &nvml) {
+                let message =
+                    format!("the number given to `{}` is used as an index of NVML too", choice.by);
+                let finding = rule.finding(id, event.span, message).with_help(help);
+                found.push(finding.with_related(unit, span, "as an index here"));
+            }
+        }
+    }
+}
+
+/// What makes the two numberings equal, as far as one file tells.
+struct OrderFixed {
+    order: bool,
+    masked: bool,
+}
+
+impl OrderFixed {
+    /// Looks at the file and at the programs it is part of.
+    fn of(project: &Project<'_>, id: UnitId, unit: &Unit) -> Self {
+        let programs: Vec<_> = project.programs.iter().filter(|it| it.runs(id)).collect();
+        let sets = |name: &str, wanted: fn(&Literal) -> bool| {
+            let in_unit = |id: UnitId, unit: &Unit| {
+                given(unit).iter().any(|it| {
+                    it.name == name
+                        && project.known(id, it.value).iter().any(|it| wanted(&it.literal))
+                })
+            };
+            in_unit(id, unit)
+                || (!programs.is_empty()
+                    && programs.iter().all(|it| in_unit(it.entry, project.unit(it.entry))))
+        };
+        Self {
+            order: sets("CUDA_DEVICE_ORDER", |it| *it == Literal::Str("PCI_BUS_ID".to_owned())),
+            masked: sets("CUDA_VISIBLE_DEVICES", |_| true),
+        }
+    }
+}
+
+fn is_nvml(known: &Known) -> bool {
+    match &known.literal {
+        Literal::NvmlIndex => true,
+        Literal::List(items) => items.iter().any(is_nvml),
+        _ => false,
+    }
+}
+
+type Place = (UnitId, Span);
+
+/// A number that is used as an index of NVML: where it stands, and where it is used.
+fn nvml_places(project: &Project<'_>) -> Vec<(Place, Place)> {
+    let mut places = Vec::new();
+    for (id, unit) in (0..).map(UnitId).zip(project.units) {
+        for event in &unit.events {
+            let Does::Choose(choice) = &event.does else { continue };
+            if choice.numbering == Numbering::Nvml {
+                let known = choice.ordinals.iter().flat_map(|it: &Spanned| project.known(id, it));
+                places.extend(known.map(|it| ((it.unit, it.span), (id, event.span))));
+            }
+        }
+    }
+    places
+}
+
+/// Where a number of `known` is used as an index of NVML.
+fn shared(known: &[Known], nvml: &[(Place, Place)]) -> Option<Place> {
+    let here: BTreeSet<Place> = known.iter().map(|it| (it.unit, it.span)).collect();
+    nvml.iter().find(|it| here.contains(&it.0)).map(|it| it.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn an_index_found_by_nvml_is_no_ordinal() {
+        check(
+            r#"
+import GPUtil
+import torch
+gpu = GPUtil.getAvailable(order="memory")[0]
+torch.cuda.set_device(gpu)  # error: GP202
+"#,
+        );
+    }
+
+    #[test]
+    fn an_index_found_by_nvml_needs_an_order_in_a_mask() {
+        check(
+            r#"
+import os
+import GPUtil
+os.environ["CUDA_VISIBLE_DEVICES"] = str(GPUtil.getFirstAvailable()[0])  # error: GP202
+"#,
+        );
+        check(
+            r#"
+import os
+import GPUtil
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+os.environ["CUDA_VISIBLE_DEVICES"] = str(GPUtil.getFirstAvailable()[0])
+"#,
+        );
+    }
+
+    #[test]
+    fn with_a_fixed_order_and_no_mask_both_number_alike() {
+        check(
+            r#"
+import os
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+import GPUtil
+import torch
+torch.cuda.set_device(GPUtil.getFirstAvailable()[0])
+"#,
+        );
+    }
+
+    #[test]
+    fn one_number_in_both_numberings_is_reported() {
+        check(
+            r#"
+import pynvml
+import torch
+GPU = 0
+handle = pynvml.nvmlDeviceGetHandleByIndex(GPU)
+torch.cuda.set_device(GPU)  # error: GP202
+"#,
+        );
+    }
+
+    #[test]
+    fn numbers_of_their_own_are_fine() {
+        check(
+            r#"
+import pynvml
+import torch
+handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+torch.cuda.set_device(0)
+"#,
+        );
+    }
+}

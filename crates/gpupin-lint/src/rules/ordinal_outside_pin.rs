@@ -1,0 +1,510 @@
+use std::collections::BTreeSet;
+
+use gpupin_policy::visibility::Environment;
+
+use crate::{
+    catalogue::Numbering,
+    finding::{Edit, Finding, Safety, Severity},
+    language::settings::device_text,
+    meant::Meant,
+    needle::Needle,
+    project::{Known, Literal, Project},
+    rules::{Check, Rule},
+    span::Span,
+    unit::{Choice, Does, Event, Purpose, UnitId},
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP201",
+    name: "ordinal-outside-pin",
+    severity: Severity::Error,
+    default: true,
+    docs: include_str!("ordinal_outside_pin.md"),
+    needles: &[
+        // Texts: a digit, or something put in.
+        Needle::before("cuda:", "123456789{%\"'$"),
+        Needle::before("gpu:", "123456789{%\"'$"),
+        Needle::before("GPU:", "123456789{%\"'$"),
+        // Calls whose only sign is a number in brackets.
+        Needle::new(".cuda("),
+        Needle::new("cuda.gpus"),
+        Needle::new("set_device"),
+        Needle::new("device"),
+        Needle::new("gpu"),
+        Needle::new("GPU"),
+        Needle::new("Device"),
+    ],
+    check: Check::Project(check),
+};
+
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let uses = uses(project);
+    let mut reported = BTreeSet::new();
+    // Work that goes astray first: a constant is reported where it does most harm, and once.
+    for purpose in [Purpose::Choose, Purpose::Query, Purpose::Setting] {
+        for used in uses.iter().filter(|it| it.choice.purpose == purpose) {
+            let mut is_new = false;
+            for place in used.outside.iter().map(|it| it.place) {
+                is_new |= reported.insert(place);
+            }
+            if is_new {
+                found.push(finding(rule, project, used));
+            }
+        }
+    }
+}
+
+/// A choice that names ordinals the pin leaves no room for.
+struct Use<'a> {
+    unit: UnitId,
+    event: &'a Event,
+    choice: &'a Choice,
+    meant: Meant<'a>,
+    /// All ordinals of the choice that are known.
+    all: usize,
+    /// At least one.
+    outside: Vec<Outside>,
+}
+
+struct Outside {
+    ordinal: i64,
+    by_default: bool,
+    /// Where the number, or the text it is part of, stands.
+    place: (UnitId, Span),
+}
+
+fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
+    let mut uses = Vec::new();
+    for (unit, it) in (0..).map(UnitId).zip(project.units) {
+        for event in &it.events {
+            let Does::Choose(choice) = &event.does else { continue };
+            if choice.numbering != Numbering::Ordinal {
+                continue;
+            }
+            let known: Vec<_> =
+                choice.ordinals.iter().flat_map(|it| project.known(unit, it)).collect();
+            let mut ordinals = Vec::new();
+            for it in &known {
+                collect(it, &mut ordinals);
+            }
+            let all = ordinals.len();
+            if ordinals.iter().all(|it| it.ordinal <= 0) {
+                continue;
+            }
+            let meant = Meant::of(project, unit);
+            let count = meant.count();
+            // Such code never runs under the pin.
+            if choice.only_with_more_than.is_some_and(|it| it >= count) {
+                continue;
+            }
+            ordinals.retain(|it| it.ordinal >= count);
+            if !ordinals.is_empty() {
+                uses.push(Use { unit, event, choice, meant, all, outside: ordinals });
+            }
+        }
+    }
+    uses
+}
+
+/// The ordinals a value names. Negative numbers mean the CPU, all GPUs or the current one.
+fn collect(known: &Known, ordinals: &mut Vec<Outside>) {
+    let mut add = |ordinal| {
+        let place = (known.unit, known.span);
+        ordinals.push(Outside { ordinal, by_default: known.by_default, place });
+    };
+    match &known.literal {
+        Literal::Int(number) => add(*number),
+        Literal::Str(text) => {
+            let device = device_text(text).map(|it| vec![it.ordinal]);
+            // "0,1" of an option; a text with anything else in it is no list of ordinals.
+            let list = || text.split(',').map(|it| it.trim().parse().ok()).collect();
+            device.or_else(list).into_iter().flatten().for_each(add);
+        }
+        Literal::List(items) => items.iter().for_each(|it| collect(it, ordinals)),
+        Literal::None | Literal::Bool(_) | Literal::Float(_) | Literal::NvmlIndex => {}
+    }
+}
+
+fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Finding {
+    let Use { unit, event, choice, meant, .. } = used;
+    let mut finding = rule.finding(*unit, event.span, message(project, used));
+    if choice.purpose != Purpose::Choose {
+        finding = finding.as_warning();
+    }
+    if let Some(help) = help(choice, meant) {
+        finding = finding.with_help(help);
+    }
+    let elsewhere =
+        used.outside.iter().find(|it| it.place.0 != *unit || !event.span.contains(it.place.1));
+    if let Some(Outside { place: (at, span), .. }) = elsewhere {
+        finding = finding.with_related(*at, *span, "the number comes from here");
+    }
+    match edit(project, used) {
+        Some(edit) => {
+            // With one GPU in the machine there is nothing else `cuda:0` could be.
+            let safety = if meant.is_hit(project, &Environment::default()) {
+                Safety::Safe
+            } else {
+                let why = "where no pin is in effect, ordinal 0 can be another GPU";
+                Safety::Unsafe(why.to_owned())
+            };
+            finding.with_fix("Use ordinal 0, the pinned GPU", safety, vec![edit])
+        }
+        None => finding,
+    }
+}
+
+fn message(project: &Project<'_>, used: &Use<'_>) -> String {
+    let Use { choice, meant, outside, .. } = used;
+    let mut numbers: Vec<_> = outside.iter().map(|it| it.ordinal).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let by = choice.by.trim_matches(['"', '\'']);
+    let (subject, verb) = match &*numbers {
+        _ if device_text(by).is_some() => (format!("`{by}`"), "does"),
+        [one] => (format!("ordinal {one} of `{by}`"), "does"),
+        several => (format!("ordinals {} of `{by}`", listed(several)), "do"),
+    };
+    let by_default = if outside.iter().all(|it| it.by_default) { "by default, " } else { "" };
+    let count = meant.count();
+    let visible = match count {
+        1 => "one GPU is visible".to_owned(),
+        _ => format!("{count} GPUs are visible"),
+    };
+    let pin = if meant.is_declared() { "this pin" } else { "a pin to one GPU" };
+    let which = match meant.name(project) {
+        Some(name) if count == 1 => format!(", `cuda:0` is the {name}"),
+        _ => format!(", `cuda:0`{}", if count == 1 { "" } else { " and up" }),
+    };
+    format!("{by_default}{subject} {verb} not exist under {pin}: {visible}{which}")
+}
+
+fn help(choice: &Choice, meant: &Meant<'_>) -> Option<String> {
+    if choice.by.to_ascii_lowercase().contains("xgboost") || choice.by.starts_with("XGB") {
+        return Some(
+            "XGBoost takes such an ordinal modulo the number of GPUs, without a word".to_owned(),
+        );
+    }
+    if choice.purpose == Purpose::Setting {
+        return Some(
+            "reported because the name says GPU; where the value goes is not seen".to_owned(),
+        );
+    }
+    let assumed =
+        "no policy was found, so one GPU is assumed: declare `[gpu]`, and `count` for more";
+    (!meant.is_declared()).then(|| assumed.to_owned())
+}
+
+/// Replaces the ordinal by 0, if it stands in this file as it is and is the only one.
+fn edit(project: &Project<'_>, used: &Use<'_>) -> Option<Edit> {
+    let [Outside { ordinal, place: (at, span), .. }] = &*used.outside else { return None };
+    if *at != used.unit || used.all != 1 || used.meant.count() != 1 {
+        return None;
+    }
+    let source = &project.unit(*at).source;
+    let number = ordinal.to_string();
+    let digits = match source.slice(*span).trim_matches(['"', '\'']) {
+        text if text == number => source.find_in(*span, &number)?,
+        // The digits of `cuda:1`, not the 1 of `/job:1/device:GPU:1`.
+        text if device_text(text).is_some() => {
+            let text_span = source.find_in(*span, text)?;
+            let digits = device_text(text)?.digits;
+            let start = text_span.start as usize;
+            Span::new(start + digits.start, start + digits.end)
+        }
+        _ => return None,
+    };
+    Some(Edit { span: digits, replacement: "0".to_owned() })
+}
+
+/// `1`, `1 and 2`, `1, 2 and 3`.
+fn listed(numbers: &[i64]) -> String {
+    let texts: Vec<_> = numbers.iter().map(i64::to_string).collect();
+    match &*texts {
+        [head @ .., last] if !head.is_empty() => format!("{} and {last}", head.join(", ")),
+        _ => texts.concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::{check, check_fix, check_message};
+
+    #[test]
+    fn ordinals_of_choosing_calls_are_reported() {
+        check(
+            r#"
+import torch
+x.to("cuda:1")  # error: GP201
+x.cuda(1)  # error: GP201
+torch.cuda.set_device(1)  # error: GP201
+torch.device("cuda", 1)  # error: GP201
+torch.zeros(1, device="cuda:2")  # error: GP201
+torch.load("a.pt", map_location="cuda:1")  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
+    fn ordinals_of_querying_calls_are_reported() {
+        check(
+            r#"
+import torch
+torch.cuda.get_device_name(1)  # error: GP201
+torch.cuda.memory_allocated(1)  # error: GP201
+torch.cuda.get_device_name(0)
+"#,
+        );
+    }
+
+    #[test]
+    fn the_pinned_gpu_is_fine_in_every_spelling() {
+        check(
+            r#"
+import torch
+x.to("cuda")
+x.to("cuda:0")
+x.cuda()
+x.cuda(0)
+torch.cuda.set_device(0)
+torch.cuda.set_device(-1)
+"#,
+        );
+    }
+
+    #[test]
+    fn text_that_is_no_choice_is_not_read() {
+        check(
+            r#"
+"""Do not use cuda:1 here."""
+import torch
+# x.to("cuda:1")
+print("cuda:1 is the small one")
+raise RuntimeError("no cuda:1")
+"#,
+        );
+    }
+
+    #[test]
+    fn a_constant_is_reported_at_its_first_use() {
+        check(
+            r#"
+import torch
+GPU = 1
+torch.cuda.set_device(GPU)  # error: GP201
+x.to(f"cuda:{GPU}")
+y.cuda(GPU)
+"#,
+        );
+    }
+
+    #[test]
+    fn choosing_calls_win_over_queries_of_the_same_constant() {
+        check(
+            r#"
+import torch
+GPU = 1
+print(torch.cuda.get_device_name(GPU))
+torch.cuda.set_device(GPU)  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
+    fn constants_of_other_modules_are_followed() {
+        check(
+            r#"
+//- settings.py
+WHISPER_DEVICE = "cuda:1"
+//- main.py
+import torch
+from settings import WHISPER_DEVICE
+model.to(WHISPER_DEVICE)  # error: GP201
+other.to(WHISPER_DEVICE)
+"#,
+        );
+    }
+
+    #[test]
+    fn a_setting_that_is_used_is_reported_at_its_use() {
+        check(
+            r#"
+import torch
+class Config:
+    gpu_id = 1
+torch.cuda.set_device(Config.gpu_id)  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
+    fn a_setting_whose_use_is_not_seen_is_reported_itself() {
+        check(
+            r#"
+//- config/audio.ini
+[gpu]
+gpu_id = 1  # error: GP201
+device_index = 3
+//- config/llm.yaml
+main_gpu: 1  # error: GP201
+n_gpu: 2
+gpu_id: 0
+//- config/tts.json
+{
+  "gpu_device_index": 1,  # error: GP201
+  "num_gpus": 2
+}
+"#,
+        );
+    }
+
+    #[test]
+    fn code_for_more_gpus_than_the_pin_leaves_never_runs() {
+        check(
+            r#"
+import torch
+if torch.cuda.device_count() > 1:
+    torch.cuda.set_device(1)
+"#,
+        );
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+count = 2
+//- main.py
+import torch
+if torch.cuda.device_count() > 1:
+    torch.cuda.set_device(2)  # error: GP201
+    torch.cuda.set_device(1)
+"#,
+        );
+    }
+
+    #[test]
+    fn more_than_one_gpu_can_be_declared() {
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+count = 2
+//- main.py
+x.to("cuda:1")
+x.to("cuda:2")  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
+    fn a_role_is_judged_by_its_own_gpus() {
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+[roles.train]
+name = "RTX *"
+count = 2
+entry-points = ["train.py"]
+//- train.py
+import torch
+torch.cuda.set_device(1)
+torch.cuda.set_device(2)  # error: GP201
+//- serve.py
+import torch
+torch.cuda.set_device(1)  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
+    fn without_a_policy_one_gpu_is_assumed() {
+        check_message(
+            r#"
+//- gpupin.toml
+//- main.py
+x.to("cuda:1")
+"#,
+            &[
+                "`cuda:1` does not exist under a pin to one GPU: one GPU is visible, `cuda:0` | no policy was found, so one GPU is assumed: declare `[gpu]`, and `count` for more",
+            ],
+        );
+    }
+
+    #[test]
+    fn messages_name_the_gpu_that_is_there() {
+        check_message(
+            r#"
+import torch
+x.to("cuda:1")
+torch.cuda.set_device(1)
+torch.nn.DataParallel(model, device_ids=[0, 1, 2])
+"#,
+            &[
+                "`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+                "ordinal 1 of `torch.cuda.set_device` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+                "ordinals 1 and 2 of `torch.nn.DataParallel` do not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            ],
+        );
+    }
+
+    #[test]
+    fn no_gpu_is_named_where_machines_differ_or_none_is_recorded() {
+        check_message(
+            r#"
+//- gpupin.lock
+//- main.py
+x.to("cuda:1")
+"#,
+            &["`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0`"],
+        );
+        check_message(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX *"
+//- main.py
+x.to("cuda:1")
+"#,
+            &["`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0`"],
+        );
+    }
+
+    #[test]
+    fn defaults_count_by_default() {
+        check_message(
+            r#"
+import argparse
+import torch
+parser = argparse.ArgumentParser()
+parser.add_argument("--gpu", type=int, default=1)
+args = parser.parse_args()
+torch.cuda.set_device(args.gpu)
+"#,
+            &[
+                "by default, ordinal 1 of `torch.cuda.set_device` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_fix_replaces_the_number_and_nothing_else() {
+        check_fix(
+            "import torch\nx.to(\"cuda:1\")\ntorch.cuda.set_device(1)\n",
+            "import torch\nx.to(\"cuda:0\")\ntorch.cuda.set_device(0)\n",
+        );
+    }
+
+    #[test]
+    fn survives_a_syntax_error() {
+        check(
+            r#"
+import torch
+torch.cuda.set_device(1)  # error: GP201
+def broken(
+"#,
+        );
+    }
+}

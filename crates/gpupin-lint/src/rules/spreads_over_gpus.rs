@@ -1,0 +1,152 @@
+use gpupin_policy::PinStyle;
+
+use crate::{
+    finding::{Finding, Severity},
+    meant::Meant,
+    needle::Needle,
+    project::Project,
+    rules::{Check, Rule},
+    unit::{Does, Event, Unit, UnitId},
+};
+
+pub(super) const RULE: Rule = Rule {
+    code: "GP203",
+    name: "spreads-over-gpus",
+    severity: Severity::Warning,
+    default: false,
+    docs: include_str!("spreads_over_gpus.md"),
+    needles: &[
+        Needle::new("DataParallel"),
+        Needle::new("device_map"),
+        Needle::new("devices"),
+        Needle::new("parallel"),
+        Needle::new("tensor_split"),
+        Needle::new("Strategy"),
+    ],
+    check: Check::Unit(check),
+};
+
+fn check(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+    found: &mut Vec<Finding>,
+) {
+    for event in &unit.events {
+        let Does::Spread(spread) = &event.does else { continue };
+        let meant = Meant::of(project, id);
+        if spread.count.is_some_and(|it| it <= meant.count()) {
+            continue;
+        }
+        let Some(programs) = unpinned_programs(project, id, unit) else { continue };
+        let over = match spread.count {
+            Some(count) => format!("over {count} GPUs"),
+            None => "over every GPU it sees".to_owned(),
+        };
+        let message = format!("`{}` spreads work {over}, and no pin is in effect", spread.by);
+        let mut finding = rule.finding(id, event.span, message);
+        finding.programs = programs;
+        found.push(finding);
+    }
+}
+
+/// The programs a file is part of that have no pin; `None` if each has one. Empty for a file that is part
+/// of no program and has no pin itself.
+fn unpinned_programs(project: &Project<'_>, id: UnitId, unit: &Unit) -> Option<Vec<UnitId>> {
+    if project.policy.lint.style == PinStyle::External {
+        return None;
+    }
+    let programs: Vec<_> = project.programs.iter().filter(|it| it.runs(id)).collect();
+    if programs.is_empty() {
+        return (!unit.events.iter().any(is_pin)).then(Vec::new);
+    }
+    let unpinned: Vec<_> = programs.iter().filter(|it| !it.has_pin()).map(|it| it.entry).collect();
+    (!unpinned.is_empty()).then_some(unpinned)
+}
+
+fn is_pin(event: &Event) -> bool {
+    match &event.does {
+        Does::SetVariable(set) => set.name == "CUDA_VISIBLE_DEVICES",
+        Does::Gpupin => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tests::check;
+
+    #[test]
+    fn spreading_without_a_pin_is_reported() {
+        check(
+            r#"
+import torch
+from transformers import AutoModel
+model = torch.nn.DataParallel(net)  # error: GP203
+model = AutoModel.from_pretrained("a", device_map="auto")  # error: GP203
+"#,
+        );
+    }
+
+    #[test]
+    fn under_a_pin_there_is_nothing_to_spread_over() {
+        check(
+            r#"
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+from transformers import AutoModel
+model = AutoModel.from_pretrained("a", device_map="auto")
+"#,
+        );
+    }
+
+    #[test]
+    fn as_many_gpus_as_declared_are_no_spread() {
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+count = 2
+//- main.py
+from vllm import LLM
+a = LLM("a", tensor_parallel_size=2)
+b = LLM("a", tensor_parallel_size=4)  # error: GP203
+"#,
+        );
+    }
+
+    #[test]
+    fn a_project_pinned_from_outside_is_pinned() {
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+[lint]
+style = "external"
+//- main.py
+import torch
+model = torch.nn.DataParallel(net)
+"#,
+        );
+    }
+
+    #[test]
+    fn a_module_is_judged_by_the_programs_that_use_it() {
+        check(
+            r#"
+//- model.py
+from transformers import AutoModel
+model = AutoModel.from_pretrained("a", device_map="auto")
+//- main.py
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+import model
+if __name__ == "__main__":
+    print(model)
+"#,
+        );
+    }
+}
