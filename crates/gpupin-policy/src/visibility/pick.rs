@@ -68,13 +68,14 @@ pub(super) fn pick<'a>(
 fn everything<'a>(machine: &Machine<'a>, base: &BaseOrder<'a>, trace: &mut Trace) -> Vec<Slot<'a>> {
     if !machine.has_instances() {
         trace.certain("`CUDA_VISIBLE_DEVICES` is not set, so every GPU is visible");
-        // A GPU with MIG enabled and no instance offers nothing to run on.
         let offers = |gpu: &&Gpu| !matches!(gpu.mig, Mig::Enabled(_));
-        let count = base.gpus().iter().filter(|gpu| offers(gpu)).count();
-        let known = base.gpus().iter().copied().filter(offers);
+        let usable: Slot<'_> = base.gpus().iter().copied().filter(offers).collect();
+        if usable.len() < base.gpus().len() {
+            trace.uncertain("a GPU with MIG enabled and no instance is taken to be invisible");
+        }
         return match base {
-            BaseOrder::Known(_) => known.map(|gpu| vec![gpu]).collect(),
-            BaseOrder::Unknown(_) => vec![known.collect(); count],
+            BaseOrder::Known(_) => usable.into_iter().map(|gpu| vec![gpu]).collect(),
+            BaseOrder::Unknown(_) => vec![usable.clone(); usable.len()],
         };
     }
     let instances: Slot<'_> = machine.gpus.iter().flat_map(Gpu::instances).collect();

@@ -191,10 +191,14 @@ fn twins_are_likely_in_pci_order() {
 }
 
 #[test]
-fn same_name_with_other_vram_is_another_model() {
-    let mut machine = twins();
-    machine.gpus[1].vram = Bytes::new(12 << 30);
-    check(&machine, "CUDA_VISIBLE_DEVICES=1", "ambiguous: RTX 3090#0/RTX 3090#1");
+fn same_name_alone_makes_no_twins() {
+    let other_vram = |gpu: &mut Gpu| gpu.vram = Bytes::new(12 << 30);
+    let other_capability = |gpu: &mut Gpu| gpu.compute_capability.minor = 7;
+    for change in [other_vram, other_capability] {
+        let mut machine = twins();
+        change(&mut machine.gpus[1]);
+        check(&machine, "CUDA_VISIBLE_DEVICES=1", "ambiguous: RTX 3090#0/RTX 3090#1");
+    }
 }
 
 #[test]
@@ -233,6 +237,7 @@ fn one_gpu_is_exact_under_every_order() {
 fn position_no_gpu_has_is_exact_under_every_order() {
     check(&mixed(), "CUDA_VISIBLE_DEVICES=2", "exact: none");
     check(&mixed(), "CUDA_VISIBLE_DEVICES=2,0", "exact: none");
+    check(&twins(), "CUDA_VISIBLE_DEVICES=2", "exact: none");
     check(&mixed(), "CUDA_VISIBLE_DEVICES=-1", "exact: none");
     check(&mixed(), "CUDA_VISIBLE_DEVICES=", "exact: none");
 }
@@ -325,6 +330,46 @@ fn mig_follows_the_generation_of_the_driver() {
         (Some("580.1"), &format!("NVIDIA_VISIBLE_DEVICES=0:3 | {pci}"), "likely: none"),
     ] {
         check(&split(driver), text, expected);
+    }
+}
+
+#[test]
+fn generations_begin_where_nvidia_says() {
+    let whole = uuid("MIG-2a0");
+    let one = format!("CUDA_VISIBLE_DEVICES={whole}");
+    let two = format!("{one},{}", uuid("MIG-1a0"));
+    for (driver, text, expected) in [
+        ("469.9", &one, "exact: none"),
+        ("470.42.01", &one, "exact: 2/0"),
+        ("569.9", &two, "likely: 2/0"),
+        ("570.1", &two, "likely: 2/0, 1/0"),
+    ] {
+        check(&split(Some(driver)), text, expected);
+    }
+}
+
+#[test]
+fn mig_without_instances_offers_nothing() {
+    let mut machine = mixed();
+    machine.gpus[0].mig = Mig::Enabled(vec![]);
+    check(&machine, "", "likely: RTX 3090");
+    check(&machine, "CUDA_VISIBLE_DEVICES=GPU-89", "exact: RTX 3090");
+}
+
+#[test]
+fn at_most_64_instances_are_enumerated() {
+    let mut machine = split(Some("580.1"));
+    let Mig::Enabled(instances) = &machine.gpus[0].mig else { panic!("the GPU is split") };
+    let many = (1..=70).map(|number| Gpu {
+        uuid: uuid(&format!("MIG-{number:02}")),
+        mig: Mig::Instance { gpu_instance: number, compute_instance: 0 },
+        ..instances[0].clone()
+    });
+    machine.gpus[0].mig = Mig::Enabled(many.collect());
+    let all: Vec<_> = machine.usable().map(|gpu| gpu.uuid.to_string()).collect();
+    let listed = format!("CUDA_VISIBLE_DEVICES={}", all[..70].join(","));
+    for text in ["CUDA_DEVICE_ORDER=PCI_BUS_ID", &listed] {
+        assert_eq!(resolve(&machine, &environment(text)).visible.len(), 64, "{text:?}");
     }
 }
 
