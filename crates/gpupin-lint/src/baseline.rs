@@ -186,3 +186,108 @@ impl Fnv {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Baseline, BaselineError, fingerprint};
+    use crate::{Analysis, rules::find, selection::Selection, tests::Case};
+
+    const BEFORE: &str = "
+//- run.sh
+export PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb=512
+python train.py
+export PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb=512
+export PYTORCH_CUDA_ALLOC_CONF=backend:foo
+";
+
+    fn analyze(fixture: &str) -> (Case, Analysis) {
+        let case = Case::parse(fixture, "main.py");
+        let analysis = case.analyze(&Selection::only(find("GP401")));
+        (case, analysis)
+    }
+
+    /// How many findings of `after` are new, and how many accepted ones are gone.
+    #[track_caller]
+    fn check(after: &str, new: usize, gone: usize) {
+        let (case, analysis) = analyze(BEFORE);
+        assert_eq!(analysis.findings.len(), 3);
+        let baseline = Baseline::of(&case.units, &analysis.findings);
+        let read = Baseline::parse(&baseline.render()).unwrap();
+        assert_eq!(read, baseline);
+        let (case, mut analysis) = analyze(after);
+        let filtered = read.filter(&case.units, &mut analysis);
+        assert_eq!((analysis.findings.len(), filtered.gone.len()), (new, gone));
+    }
+
+    #[test]
+    fn nothing_is_new_in_the_same_text() {
+        check(BEFORE, 0, 0);
+    }
+
+    #[test]
+    fn lines_may_move_and_be_indented() {
+        check(
+            "
+//- run.sh
+# a comment
+
+if true; then
+    export   PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb=512
+fi
+export PYTORCH_CUDA_ALLOC_CONF=backend:foo
+export PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb=512
+",
+            0,
+            0,
+        );
+    }
+
+    #[test]
+    fn one_more_of_the_same_is_new() {
+        check(&format!("{BEFORE}export PYTORCH_CUDA_ALLOC_CONF=backend:foo\n"), 1, 0);
+    }
+
+    #[test]
+    fn what_was_mended_is_told() {
+        check("\n//- run.sh\nexport PYTORCH_CUDA_ALLOC_CONF=backend:foo\n", 0, 2);
+    }
+
+    #[test]
+    fn another_file_is_another_finding() {
+        check(&BEFORE.replace("run.sh", "run2.sh"), 3, 3);
+    }
+
+    #[test]
+    fn a_suppression_renumbers_nothing() {
+        let (case, analysis) = analyze(BEFORE);
+        let last = |case: &Case, analysis: &Analysis| {
+            let mut same = analysis.findings.iter().filter(|it| it.message.contains("split"));
+            fingerprint(&case.units, same.next_back().unwrap())
+        };
+        let before = last(&case, &analysis);
+        // On a line of its own it covers the next one, the first of the two equal statements.
+        let marked = BEFORE.replacen("export", "# gpupin: ignore[GP401] x\nexport", 1);
+        let (case, analysis) = analyze(&marked);
+        assert_eq!(analysis.suppressed.len(), 1);
+        assert_eq!(before, last(&case, &analysis));
+    }
+
+    #[test]
+    fn the_format_is_the_golden_file() {
+        let golden = include_str!("../../../wire/baseline.json");
+        let (case, analysis) = analyze(BEFORE);
+        assert_eq!(Baseline::of(&case.units, &analysis.findings).render(), golden);
+        assert_eq!(Baseline::parse(golden).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn other_versions_and_other_files_are_refused() {
+        let version = Baseline::parse("{\"version\": 2, \"results\": []}").unwrap_err();
+        assert!(matches!(version, BaselineError::Version { version: 2 }));
+        for text in
+            ["", "{}", "[]", "{\"version\": 1}", "{\"version\": 1, \"findings\": [], \"x\": 1}"]
+        {
+            assert!(matches!(Baseline::parse(text), Err(BaselineError::Format(_))), "{text}");
+        }
+    }
+}

@@ -137,3 +137,118 @@ fn compile(glob: &str) -> Result<GlobSet, SelectionError> {
 fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map(|it| format!("; did you mean `{it}`?")).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use gpupin_policy::{Policy, PolicyFile};
+
+    use super::{Overrides, Selection, SelectionError};
+    use crate::rules::{RULES, find};
+
+    fn policy(lint: &str) -> Policy {
+        let text = format!("[lint]\n{lint}\n");
+        Policy::parse(&text, PolicyFile::Gpupin, None).unwrap().unwrap()
+    }
+
+    /// The codes that a policy and the command line select, those not default with `+`, missing default ones with `-`.
+    #[track_caller]
+    fn check(lint: &str, overrides: &Overrides, expected: &[&str]) {
+        let selection = Selection::new(&policy(lint), overrides).unwrap();
+        let mut actual = Vec::new();
+        for rule in RULES {
+            match (rule.default, selection.includes(rule, "a.py")) {
+                (false, true) => actual.push(format!("+{}", rule.code)),
+                (true, false) => actual.push(format!("-{}", rule.code)),
+                _ => {}
+            }
+        }
+        assert_eq!(actual, expected);
+    }
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|it| (*it).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_default_is_the_default() {
+        check("", &Overrides::default(), &[]);
+        let all = Selection::default().rules().map(|it| it.code).collect::<Vec<_>>();
+        assert_eq!(all, RULES.iter().filter(|it| it.default).map(|it| it.code).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn strict_adds_to_the_default() {
+        let strict: Vec<_> =
+            RULES.iter().filter(|it| !it.default).map(|it| format!("+{}", it.code)).collect();
+        let strict: Vec<_> = strict.iter().map(String::as_str).collect();
+        check("select = [\"strict\"]", &Overrides::default(), &strict);
+        check("select = [\"all\"]", &Overrides::default(), &strict);
+    }
+
+    #[test]
+    fn codes_names_and_prefixes_select() {
+        let count = |select: &str| {
+            let policy = policy(&format!("select = [\"{select}\"]"));
+            let selection = Selection::new(&policy, &Overrides::default()).unwrap();
+            selection.rules().map(|it| it.code).collect::<Vec<_>>()
+        };
+        assert_eq!(count("GP201"), ["GP201"]);
+        assert_eq!(count("gp201"), ["GP201"]);
+        assert_eq!(count("ordinal-outside-pin"), ["GP201"]);
+        assert_eq!(count("GP50"), ["GP501", "GP502"]);
+        assert_eq!(count("GP5"), ["GP501", "GP502"]);
+    }
+
+    #[test]
+    fn what_is_ignored_is_out() {
+        check("ignore = [\"GP201\"]", &Overrides::default(), &["-GP201"]);
+        let overrides =
+            Overrides { extend_select: texts(&["GP201", "GP110"]), ..Overrides::default() };
+        check("ignore = [\"GP201\"]", &overrides, &["+GP110", "-GP201"]);
+    }
+
+    #[test]
+    fn the_command_line_replaces_the_policy() {
+        let overrides = Overrides {
+            select: Some(texts(&["default"])),
+            ignore: Some(Vec::new()),
+            ..Overrides::default()
+        };
+        check("select = [\"GP201\"]\nignore = [\"GP103\"]", &overrides, &[]);
+    }
+
+    #[test]
+    fn files_have_ignores_of_their_own() {
+        let policy = policy(
+            "per-file-ignores = { \"tests/legacy/**\" = [\"GP201\"], \"conftest.py\" = [\"GP1\"] }",
+        );
+        let selection = Selection::new(&policy, &Overrides::default()).unwrap();
+        let counts = |code: &str, path: &str| selection.includes(find(code).unwrap(), path);
+        assert!(!counts("GP201", "tests/legacy/a/b.py"));
+        assert!(counts("GP201", "tests/new/b.py"));
+        assert!(counts("GP103", "tests/legacy/a/b.py"));
+        assert!(!counts("GP103", "conftest.py") && !counts("GP103", "a/b/conftest.py"));
+        assert!(counts("GP103", "a/my_conftest.py"));
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once_with_the_nearest() {
+        let policy = policy(
+            "select = [\"GP2O1\"]\nignore = [\"missing-device-orders\"]\nper-file-ignores = { \"a[\" = [\"whatever\"] }",
+        );
+        let errors = Selection::new(&policy, &Overrides::default()).unwrap_err();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told[0], "no rule is called `GP2O1`; did you mean `GP201`?");
+        assert_eq!(
+            told[1],
+            "no rule is called `missing-device-orders`; did you mean `missing-device-order`?"
+        );
+        assert_eq!(told[2], "no rule is called `whatever`");
+        assert!(matches!(&errors[3], SelectionError::Glob { glob, .. } if glob == "a["));
+    }
+
+    #[test]
+    fn a_bare_gp_is_no_prefix() {
+        assert!(Selection::new(&policy("select = [\"GP\"]"), &Overrides::default()).is_err());
+    }
+}
