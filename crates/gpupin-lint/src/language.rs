@@ -12,12 +12,16 @@ use crate::{
 };
 
 pub(crate) mod command;
+mod compose;
 mod container;
 mod decode;
 mod detect;
+mod interpolate;
+mod kubernetes;
 pub(crate) mod settings;
 pub(crate) mod shell;
 pub(crate) mod suppress;
+mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +54,12 @@ pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
             entry.shebang = text.starts_with("#!");
             shell::read(&text, &at, &mut out)
         }
+        Language::Compose | Language::Kubernetes => {
+            out.unit().entry.started_as_is = true;
+            let read = if language == Language::Compose { compose::read } else { kubernetes::read };
+            read(&text, &at, &mut out)
+        }
+        Language::Yaml => yaml::read(&text, &at, &mut out),
         _ => Block::default(),
     };
     Some(out.finish(body))

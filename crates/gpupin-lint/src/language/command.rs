@@ -11,8 +11,10 @@ use crate::{
     value::{Spanned, Value},
 };
 
+mod split;
 mod target;
 
+pub(crate) use split::split;
 pub(crate) use target::program_name;
 use target::target;
 
@@ -45,8 +47,7 @@ pub(crate) fn run(mut command: Command, out: &mut UnitBuilder) -> Vec<Step> {
     start(command, out)
 }
 
-/// Reads a command that is known to be a program of its own, such as a container's.
-pub(crate) fn start(command: Command, out: &mut UnitBuilder) -> Vec<Step> {
+fn start(command: Command, out: &mut UnitBuilder) -> Vec<Step> {
     let Command { span, words, environment, directory } = command;
     if words.is_empty() {
         return Vec::new();
@@ -512,6 +513,13 @@ fn is_tool(name: &str) -> bool {
         "yum",
         "zip",
         "nvidia-smi",
+        "docker",
+        "podman",
+        "nerdctl",
+        "nvidia-docker",
+        "docker-compose",
+        "kubectl",
+        "helm",
         "nvcc",
         "gpustat",
         "nvtop",

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     span::Span,
-    unit::{ChildEnvironment, ContainerGpus, Does, GpuRequest, Reach, SetHow, SetVariable, Step},
+    unit::{
+        ChildEnvironment, ContainerGpus, Does, GpuRequest, Reach, Runs, SetHow, SetVariable, Start,
+        Step,
+    },
     value::{Spanned, Value},
 };
 
@@ -41,6 +44,13 @@ pub(crate) fn docker(command: &Command, out: &mut UnitBuilder) -> Option<Vec<Ste
         let gpus = ContainerGpus { service, request, only_inspects };
         steps.push(out.event(span, Does::ContainerGpus(gpus)));
     }
+    // The host's environment stays outside.
+    let pairs = options.variables.iter().map(|it| (it.name.clone(), it.value.clone())).collect();
+    let environment = if options.env_files.is_empty() {
+        ChildEnvironment::Only(pairs)
+    } else {
+        ChildEnvironment::Inherited(pairs)
+    };
     for (file, span) in options.env_files {
         let does = Does::LoadVariables { file: Some(file), overrides: true };
         steps.push(out.event(span, does));
@@ -48,13 +58,15 @@ pub(crate) fn docker(command: &Command, out: &mut UnitBuilder) -> Option<Vec<Ste
     for variable in options.variables {
         steps.push(set_in_container(variable, out));
     }
-    let start = Command {
-        span: command.span,
-        words: if inner.is_empty() { words[..=verb].to_vec() } else { inner },
-        environment: ChildEnvironment::Only(Vec::new()),
-        directory: options.directory,
-    };
-    steps.extend(command::start(start, out));
+    if inner.is_empty() {
+        let (span, service) = (command.span, out.service().map(str::to_owned));
+        let start = Start { runs: Runs::Unknown, words: Vec::new(), environment, service };
+        steps.push(out.event(span, Does::Start(start)));
+    } else {
+        let (span, directory) = (command.span, options.directory);
+        let start = Command { span, words: inner, environment, directory };
+        steps.extend(command::run(start, out));
+    }
     out.enter_service(outer);
     Some(vec![Step::Scope(crate::unit::Block(steps))])
 }
@@ -97,6 +109,14 @@ pub(crate) fn set_in_container(variable: Variable, out: &mut UnitBuilder) -> Ste
     let Variable { span, name, name_span, value } = variable;
     let (how, reach) = (SetHow::Assign, Reach::Container);
     out.event(span, Does::SetVariable(SetVariable { name, name_span, value, how, reach }))
+}
+
+/// The command that an image brings along.
+pub(crate) fn start_unknown(span: Span, out: &mut UnitBuilder) -> Step {
+    let service = out.service().map(str::to_owned);
+    let environment = ChildEnvironment::Inherited(Vec::new());
+    let start = Start { runs: Runs::Unknown, words: Vec::new(), environment, service };
+    out.event(span, Does::Start(start))
 }
 
 /// What `NVIDIA_VISIBLE_DEVICES` asks for. `void`, `none` and nothing ask for no GPU.

@@ -6,7 +6,68 @@
 
 use std::ops::Range;
 
-use crate::catalogue::Numbering;
+use super::{UnitBuilder, command};
+use crate::{
+    catalogue::Numbering,
+    span::Span,
+    unit::{Choice, Does, Purpose, Reach, SetHow, SetVariable, Step},
+    value::{Spanned, Value},
+};
+
+/// What an entry of a settings file does: sets a variable for whoever loads it, or says which GPU.
+pub(crate) fn entry(
+    key: &str,
+    key_span: Span,
+    value: &Spanned,
+    out: &mut UnitBuilder,
+) -> Option<Step> {
+    let name = key.trim();
+    let span = if key_span.end <= value.span.start { key_span.cover(value.span) } else { key_span };
+    if names_variable(name) {
+        let text = match &value.value {
+            Value::Str(text) => text.clone(),
+            Value::Int(number) => number.to_string(),
+            _ => return None,
+        };
+        let value = Spanned::new(Value::Str(text), value.span);
+        let (how, reach) = (SetHow::Assign, Reach::Loader);
+        let set = SetVariable { name: name.to_owned(), name_span: key_span, value, how, reach };
+        return Some(out.event(span, Does::SetVariable(set)));
+    }
+    let choice = choice(name, value, out)?;
+    Some(out.event(span, Does::Choose(choice)))
+}
+
+fn choice(name: &str, value: &Spanned, out: &UnitBuilder) -> Option<Choice> {
+    let made = |ordinals, numbering| {
+        let (by, purpose) = (name.to_owned(), Purpose::Setting);
+        Some(Choice { by, ordinals, numbering, purpose, only_with_more_than: None })
+    };
+    match &value.value {
+        Value::Int(_) => made(vec![value.clone()], says_gpu(name)?),
+        Value::Str(text) => {
+            let choice = command::choice(name, text, value, false, out)?;
+            Some(Choice { purpose: Purpose::Setting, ..choice })
+        }
+        Value::List(items) => {
+            let numbering = says_gpu(name);
+            let mut ordinals = Vec::new();
+            for item in items {
+                match &item.value {
+                    Value::Int(_) if numbering.is_some() => ordinals.push(item.clone()),
+                    Value::Str(text) => {
+                        let choice = command::choice(name, text, item, false, out)?;
+                        ordinals.extend(choice.ordinals);
+                    }
+                    _ => return None,
+                }
+            }
+            let numbering = numbering.unwrap_or(Numbering::Ordinal);
+            if ordinals.is_empty() { None } else { made(ordinals, numbering) }
+        }
+        _ => None,
+    }
+}
 
 /// How the numbers under a key count GPUs. `None`: the key does not say which GPU.
 ///

@@ -41,6 +41,37 @@ pub(crate) fn comment(text: &str, comment: Range<usize>, at: &Positions) -> Opti
     })
 }
 
+/// Finds suppressions in a text whose comments run to the end of the line, without parsing it.
+///
+/// `inside` tells offsets that belong to a string or another language.
+pub(crate) fn scan(
+    text: &str,
+    at: &Positions,
+    markers: &[&str],
+    inside: impl Fn(usize) -> bool,
+) -> Vec<Suppression> {
+    let mut found: Vec<Suppression> = Vec::new();
+    let mut read_to = 0;
+    for (mark, _) in text.match_indices(MARK) {
+        if mark < read_to {
+            continue;
+        }
+        let line_start = text[..mark].rfind('\n').map_or(0, |it| it + 1);
+        let line_end = text[mark..].find('\n').map_or(text.len(), |it| mark + it);
+        let line = &text[line_start..mark];
+        let starts = markers.iter().flat_map(|it| line.match_indices(*it)).map(|it| it.0);
+        let opens = |it: &usize| {
+            line[..*it].chars().next_back().is_none_or(char::is_whitespace)
+                && !inside(line_start + it)
+        };
+        if let Some(start) = starts.filter(opens).min() {
+            read_to = line_end;
+            found.extend(comment(text, line_start + start..line_end, at));
+        }
+    }
+    found
+}
+
 /// Whether what stands before the mark is only a comment's opening, perhaps that of a second comment in it (`# noqa  # gpupin: …`).
 fn opens_comment(before: &str) -> bool {
     let before = before.trim_end();

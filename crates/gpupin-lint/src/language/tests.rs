@@ -18,7 +18,7 @@ pub(crate) fn check(path: &str, text: &str, expected: &str) {
     let trim = |it: &str| {
         let lines: Vec<_> = it.lines().map(str::trim_end).filter(|it| !it.is_empty()).collect();
         let indent = lines.iter().map(|it| it.len() - it.trim_start().len()).min().unwrap_or(0);
-        lines.iter().map(|it| format!("{}\n", &it[indent..])).collect::<String>()
+        lines.iter().map(|it| &it[indent..]).collect::<Vec<_>>().join("\n")
     };
     let (actual, expected) = (trim(&dump(&unit)), trim(expected));
     assert!(

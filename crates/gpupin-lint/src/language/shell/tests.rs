@@ -271,25 +271,24 @@ docker build -t x .
           gpus ids "0","GPU-1" (svc)
           set CUDA_VISIBLE_DEVICES = "1" Assign Container (svc)
           set A = "2" Assign Container (svc)
-          start PythonFile("x.py") only (svc)
+          start PythonFile("x.py") only CUDA_VISIBLE_DEVICES="1" A="2" (svc)
           choose --device 1 Ordinal Choose (svc)
         scope
           gpus All inspects (img)
         scope
           gpus Count(2) (img)
           set HF_TOKEN = $HF_TOKEN‹HF_TOKEN› Assign Container (img)
-          start Other("docker") only (img)
+          start Unknown only HF_TOKEN=$HF_TOKEN‹HF_TOKEN› (img)
         scope
           gpus ids "1" (img)
-          start Other("podman") only (img)
+          start Unknown only (img)
         scope
           gpus ids "1" (img)
           set NVIDIA_VISIBLE_DEVICES = "1" Assign Container (img)
-          start Other("docker") only (img)
+          start Unknown only NVIDIA_VISIBLE_DEVICES="1" (img)
         scope
           gpus RuntimeOnly (img)
-          start Other("nvidia-docker") only (img)
-        start Other("docker")
+          start Unknown only (img)
         "#,
     );
 }
