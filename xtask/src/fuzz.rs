@@ -84,11 +84,23 @@ fn build() -> Result<PathBuf> {
     let version = stdout(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.context("`rustc -vV` names no host")?;
-    let mut build = cargo(["build", "--quiet", "--locked", "--release", "--bins"]);
+    make_lock_file()?;
+    let mut build = cargo(["build", "--quiet", "--release", "--bins"]);
     // With `--target`, build scripts and procedural macros are compiled without the flags.
     build.args(["--manifest-path", "fuzz/Cargo.toml", "--target", host]);
     quiet(build.env("RUSTFLAGS", FLAGS))?;
     Ok(root().join("fuzz/target").join(host).join("release"))
+}
+
+/// Gives the fuzz workspace the versions of the main one; cargo adds what only the former has.
+/// A lock file of its own in git would go stale with every dependency of the main workspace.
+pub(crate) fn make_lock_file() -> Result<()> {
+    let (main, own) = (root().join("Cargo.lock"), root().join("fuzz/Cargo.lock"));
+    let modified = |path| fs::metadata(path).and_then(|it| it.modified());
+    if modified(&own).ok() < modified(&main).ok() {
+        fs::copy(&main, &own).with_context(|| format!("failed to write `{}`", own.display()))?;
+    }
+    Ok(())
 }
 
 fn run_target(target: &Target, programs: &Path, seconds: u32) -> Result<()> {
@@ -139,7 +151,8 @@ fn after<'a>(log: &'a str, label: &str) -> &'a str {
 /// Every file of the benchmark's packages, of whatever language, and of this repository.
 fn check_corpus() -> Result<()> {
     let packages = bench::packages()?;
-    let mut check = cargo(["run", "--quiet", "--locked", "--release", "--example", "corpus"]);
+    make_lock_file()?;
+    let mut check = cargo(["run", "--quiet", "--release", "--example", "corpus"]);
     check.args(["--manifest-path", "fuzz/Cargo.toml", "--"]);
     loud(check.arg(packages).arg(root().join("examples")))
 }

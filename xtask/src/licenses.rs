@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use spdx::{Expression, LicenseReq, ParseMode};
 
-use crate::process::{cargo, stdout};
+use crate::{
+    fuzz,
+    process::{cargo, stdout},
+};
 
 /// Permissive licenses, which ask for no more than keeping a notice.
 const ALLOWED: &[&str] = &[
@@ -27,11 +30,11 @@ const MANIFESTS: &[&str] = &["Cargo.toml", "fuzz/Cargo.toml"];
 
 /// Fails when a dependency, on whatever platform and for whatever purpose, asks for more.
 pub(crate) fn check() -> Result<()> {
+    fuzz::make_lock_file()?;
     let mut refused = Vec::new();
     for manifest in MANIFESTS {
-        let metadata = stdout(
-            cargo(["metadata", "--locked", "--format-version=1", "--manifest-path"]).arg(manifest),
-        )?;
+        let mut metadata = cargo(["metadata", "--quiet", "--format-version=1"]);
+        let metadata = stdout(metadata.arg("--manifest-path").arg(manifest))?;
         let metadata: Value = serde_json::from_str(&metadata)?;
         for package in metadata["packages"].as_array().context("metadata without packages")? {
             // What lies in this repository has no source.
