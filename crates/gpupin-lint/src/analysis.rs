@@ -61,22 +61,36 @@ pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Optio
 
 /// Runs one rule over everything.
 fn run(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let mut of_rule = Vec::new();
     match rule.check {
         Check::Unit(check) => {
             for (id, unit) in (0..).map(UnitId).zip(project.units) {
-                check(rule, project, id, unit, found);
+                check(rule, project, id, unit, &mut of_rule);
             }
+            drop_unexpected(rule, project, &mut of_rule);
         }
         Check::Program(check) => {
-            let mut of_rule = Vec::new();
             for program in &project.programs {
                 check(rule, project, program, &mut of_rule);
             }
-            found.extend(once_per_place(of_rule));
+            of_rule = once_per_place(of_rule);
         }
-        Check::Project(check) => check(rule, project, found),
+        Check::Project(check) => {
+            check(rule, project, &mut of_rule);
+            drop_unexpected(rule, project, &mut of_rule);
+        }
         Check::Suppression(_) => {}
     }
+    found.extend(of_rule);
+}
+
+/// Drops findings in files that a filtered scan would not have read, so that both find the same.
+fn drop_unexpected(rule: &Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let mut expected = HashMap::new();
+    found.retain(|it| {
+        let text = &project.unit(it.unit).source.text;
+        *expected.entry(it.unit).or_insert_with(|| rule.may_find_in(text))
+    });
 }
 
 /// One finding for a place that several programs run, with all of them.

@@ -41,11 +41,10 @@ impl Needle {
         }
     }
 
-    /// Whether the needle is in `bytes`. For tests and single files; a scan looks for all at once.
-    pub fn is_in(&self, bytes: &[u8]) -> bool {
-        let text = self.text.as_bytes();
-        let ends = bytes.windows(text.len()).enumerate().filter(|it| it.1 == text);
-        ends.map(|it| it.0 + text.len()).any(|end| self.counts_at(bytes, end))
+    /// Whether the needle is in a text. For single files; a scan looks for all needles at once.
+    pub fn is_in(&self, text: &str) -> bool {
+        let mut hits = text.match_indices(self.text);
+        hits.any(|(at, found)| self.counts_at(text.as_bytes(), at + found.len()))
     }
 }
 
@@ -64,7 +63,7 @@ mod tests {
             ("cuda:", false),
             ("", false),
         ] {
-            assert_eq!(ORDINAL.is_in(text.as_bytes()), counts, "{text}");
+            assert_eq!(ORDINAL.is_in(text), counts, "{text}");
         }
     }
 }

@@ -89,7 +89,8 @@ pub struct Rule {
     pub default: bool,
     /// Markdown shown by `gpupin rule` and in `docs/reference/rules`.
     pub docs: &'static str,
-    /// A file without any of these cannot interest the rule.
+    /// A file without any of these cannot interest the rule; none if other rules' needles decide. A rule on
+    /// files finds nothing in a file without one, whether files are filtered or not.
     pub needles: &'static [Needle],
     pub(crate) check: Check,
 }
@@ -116,6 +117,11 @@ impl Rule {
     pub fn summary(&self) -> &'static str {
         let body = self.docs.trim_start_matches(|c| c != '\n').trim_start();
         body.split_once("\n\n").map_or(body, |(first, _)| first).trim_end()
+    }
+
+    /// Whether the text of a file has one of the needles.
+    pub(crate) fn may_find_in(&self, text: &str) -> bool {
+        self.needles.is_empty() || self.needles.iter().any(|it| it.is_in(text))
     }
 
     pub(crate) fn finding(
