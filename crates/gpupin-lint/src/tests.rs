@@ -183,11 +183,7 @@ fn check_shape(case: &Case, finding: &Finding) {
     );
     // Without this the prefilter would lose the finding.
     let has = |it: &Unit| rule.may_find_in(&it.source.text);
-    assert!(
-        case.units.iter().any(has),
-        "no file has a needle of {} for `{message}`",
-        rule.code
-    );
+    assert!(case.units.iter().any(has), "no file has a needle of {} for `{message}`", rule.code);
 }
 
 /// The rule whose file, `rules/<name>.rs`, has the test.

@@ -17,11 +17,10 @@ pub(super) const RULE: Rule = Rule {
     needles: &[
         Needle::new("--gpus"),
         Needle::new("gpus:"),
-        Needle::new("capabilities"),
+        Needle::new("capabilities:"),
         Needle::new("device_ids"),
+        Needle::new("nvidia"),
         Needle::new("NVIDIA_VISIBLE_DEVICES"),
-        Needle::new("nvidia.com/gpu"),
-        Needle::new("runtime"),
     ],
     check: Check::Unit(check),
 };

@@ -26,8 +26,7 @@ pub(super) const RULE: Rule = Rule {
 
 /// What begins a number, or a name that may stand for one.
 const NUMBER: &str = "123456789";
-const NUMBER_OR_NAME: &str =
-    "123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const NUMBER_OR_NAME: &str = "123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 /// What follows `cuda:` where a number other than 0 is written or put in.
 const PUT_IN: &str = "123456789{%\"'$";
 /// How `id`, `index`, `idx`, `ordinal` and `device` begin.

@@ -12,7 +12,13 @@ pub(super) const RULE: Rule = Rule {
     severity: Severity::Warning,
     default: false,
     docs: include_str!("silent_cpu_fallback.md"),
-    needles: &[Needle::new("cpu"), Needle::new("CPUExecutionProvider")],
+    needles: &[
+        Needle::new("\"cpu"),
+        Needle::new("'cpu"),
+        Needle::new("/CPU"),
+        Needle::new("/cpu"),
+        Needle::new("CPUExecutionProvider"),
+    ],
     check: Check::Unit(check),
 };
 
