@@ -5,8 +5,8 @@
 //! that can run the project gives the same one.
 
 use gpupin_policy::{
-    Gpu, Inventory, Selector,
-    visibility::{Certainty, Environment, Ordinal, resolve},
+    Gpu, Inventory, PinAs, Selector,
+    visibility::{Certainty, Environment, Ordinal, pin, resolve},
 };
 
 use crate::{project::Project, unit::UnitId};
@@ -53,11 +53,8 @@ impl<'a> Meant<'a> {
         agreed(usable.map(|machine| {
             // Twins have several UUIDs and one name.
             agreed(matching(selector, machine).into_iter().map(|gpu| {
-                let pin = Environment {
-                    cuda_visible_devices: Some(gpu.uuid.to_string()),
-                    ..Environment::default()
-                };
-                hit_on(machine, &pin, 0)
+                let pin = pin(machine, std::slice::from_ref(&gpu.uuid), PinAs::Uuid)?;
+                hit_on(machine, &Environment::from_pairs(pin), 0)
             }))
         }))
     }

@@ -39,7 +39,8 @@ fn check(
             continue;
         }
         let message = match &given.value.value {
-            Value::Variable(name) => {
+            // Not `$1`, the argument of a script.
+            Value::Variable(name) if name.starts_with(|it: char| it.is_alphabetic()) => {
                 format!("the mask is what `{name}` says when the program starts")
             }
             _ => "the mask is computed: which GPU it shows is only known at run time".to_owned(),
