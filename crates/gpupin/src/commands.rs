@@ -1,0 +1,48 @@
+//! The subcommands, one file each.
+
+use crate::{
+    failure::{Exit, Failure},
+    terminal::{Appearance, Terminal},
+};
+
+mod rule;
+mod rules;
+mod scan;
+
+/// Pin a project to the GPU it was meant to run on, and prove that it ran there
+///
+/// A project declares its GPU in `gpupin.toml`, by what it is and never by an index. gpupin finds the
+/// places in its files that could pick another one.
+#[derive(Debug, clap::Parser)]
+#[command(name = "gpupin", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) appearance: Appearance,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gpupin scan                    what could pick another GPU in this project
+  gpupin rule GP103              what a finding means and what to do
+
+Exit codes: 0 nothing found, 1 findings, 2 could not do its work";
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Scan(Box<scan::Args>),
+    Rules(rules::Args),
+    Rule(rule::Args),
+}
+
+impl Cli {
+    pub(crate) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Failure> {
+        match &self.command {
+            Command::Scan(args) => scan::run(args, terminal),
+            Command::Rules(args) => rules::run(args, terminal),
+            Command::Rule(args) => rule::run(args, terminal),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+use std::{
+    fs, io,
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::Context as _;
+use gpupin_lint::{
+    Options,
+    baseline::Baseline,
+    finding::Severity,
+    selection::{Overrides, Selection},
+};
+
+use crate::{
+    failure::{Exit, Failure},
+    project::{self, Project, ProjectArgs},
+    report::{Format, Report, Style},
+    scan::{self, Request, Scan},
+    terminal::Terminal,
+};
+
+/// The baseline that is written when no name is given.
+const BASELINE: &str = "gpupin-baseline.json";
+
+/// Find the places that could put work on another GPU than the one the project declares
+///
+/// Reads Python, notebooks, shell, PowerShell, batch, Dockerfiles, compose, Kubernetes, pipelines,
+/// systemd units, Makefiles, `.env` and settings files. No GPU is needed and nothing is run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Files and directories to scan
+    #[arg(default_value = ".", hide_default_value = true)]
+    paths: Vec<PathBuf>,
+
+    #[command(flatten)]
+    rules: RuleArgs,
+
+    #[command(flatten)]
+    files: FileArgs,
+
+    #[command(flatten)]
+    project: ProjectArgs,
+
+    #[command(flatten)]
+    baseline: BaselineArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gpupin scan                                     this directory
+  gpupin scan app/ start.sh --select strict       everything gpupin knows
+  gpupin scan --ignore GP204 --statistics         how much of what
+  gpupin scan --write-baseline                    accept what is there today …
+  gpupin scan --baseline gpupin-baseline.json     … and see only what is new
+  gpupin scan --output-format sarif --output-file gpupin.sarif
+
+Exit codes: 0 nothing found, 1 findings, 2 usage error or a file could not be read";
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Rules")]
+struct RuleArgs {
+    /// Look for these rules only: codes, names, `default`, `strict`, or a prefix such as `GP2`
+    #[arg(long, value_name = "RULES", value_delimiter = ',')]
+    select: Option<Vec<String>>,
+
+    /// Look for these rules too
+    #[arg(long, value_name = "RULES", value_delimiter = ',')]
+    extend_select: Vec<String>,
+
+    /// Do not look for these rules
+    #[arg(long, value_name = "RULES", value_delimiter = ',')]
+    ignore: Option<Vec<String>>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Files")]
+struct FileArgs {
+    /// Leave out files that match, also when they are named
+    ///
+    /// Adds to `lint.exclude` of the policy. A glob without a slash matches files and directories of
+    /// that name anywhere.
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Scan files that `.gitignore` and `.ignore` leave out
+    #[arg(long)]
+    no_respect_gitignore: bool,
+
+    /// Read with this many threads instead of one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Baseline")]
+struct BaselineArgs {
+    /// Leave out the findings that this file accepts
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+
+    /// Accept all findings of today: write them to a baseline
+    ///
+    /// Without a name, the file given with `--baseline`, or `gpupin-baseline.json` beside the policy.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "how clap tells a flag without its value")]
+    write_baseline: Option<Option<PathBuf>>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+struct OutputArgs {
+    /// How to print findings
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output_format: Format,
+
+    /// Write the findings to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output_file: Option<PathBuf>,
+
+    /// Print how many findings each rule has, and not the findings
+    #[arg(long)]
+    statistics: bool,
+
+    /// Exit with 0 although there are findings
+    #[arg(long)]
+    exit_zero: bool,
+}
+
+pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    if args.output.statistics && !args.output.output_format.is_for_people() {
+        return Err(Failure::usage("`--statistics` is for the formats `full` and `concise`")
+            .hint("`--output-format json` has the same counts in `summary.by_rule`"));
+    }
+    let start = args.paths.first().filter(|it| it.as_path() != Path::new("."));
+    let project = project::open(&args.project, start.map(PathBuf::as_path), terminal)?;
+    let baseline = read_baseline(&args.baseline)?;
+    let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let request = Request {
+        paths: args.paths.clone(),
+        exclude: args.files.exclude.clone(),
+        respect_gitignore: !args.files.no_respect_gitignore,
+        threads: args.files.threads.unwrap_or_else(cores),
+        options: Options { selection: selection(&args.rules, &project)?, ..Options::default() },
+    };
+    let mut scan = scan::scan(&project, &request, terminal)?;
+    tell_syntax_errors(&project, &scan, terminal);
+    for problem in &scan.problems {
+        terminal.error(&format!("failed to read `{}`: {}", problem.path, problem.message));
+    }
+    let clean = if scan.problems.is_empty() { Exit::Clean } else { Exit::Failed };
+
+    if let Some(path) = &args.baseline.write_baseline {
+        let path = baseline_path(path.as_deref(), args.baseline.baseline.as_deref(), &project);
+        write_baseline(&path, &project, &scan, terminal)?;
+        return Ok(clean);
+    }
+
+    if let Some(baseline) = &baseline {
+        let filtered = baseline.filter(&scan.units, &mut scan.analysis);
+        terminal.verbose(|| {
+            let (accepted, gone) = (filtered.accepted.len(), filtered.gone.len());
+            format!("the baseline accepts {accepted} findings, and {gone} that are not there")
+        });
+    }
+    let report = Report::new(&project, &scan);
+    print(&args.output, &report, terminal)?;
+    if args.output.output_format.is_for_people() {
+        terminal.status(&summary(&report));
+    }
+    let is_clean = scan.analysis.findings.is_empty() || args.output.exit_zero;
+    Ok(if clean == Exit::Clean && !is_clean { Exit::Findings } else { clean })
+}
+
+fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
+    let overrides = Overrides {
+        select: args.select.clone(),
+        extend_select: args.extend_select.clone(),
+        ignore: args.ignore.clone(),
+    };
+    Selection::new(&project.policy, &overrides).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Failure::usage(lines.join("\n  ")).hint("`gpupin rules` lists all rules")
+    })
+}
+
+fn tell_syntax_errors(project: &Project, scan: &Scan, terminal: &mut Terminal) {
+    for unit in &scan.units {
+        for (span, message) in &unit.syntax_errors {
+            terminal.verbose(|| {
+                let place = unit.source.place(span.start);
+                let path = project.shown(&unit.source.path);
+                format!("{path}:{}:{}: {message}", place.line, place.column)
+            });
+        }
+    }
+}
+
+fn read_baseline(args: &BaselineArgs) -> Result<Option<Baseline>, Failure> {
+    // One that is about to be written need not exist.
+    let Some(path) = args.baseline.as_deref().filter(|_| args.write_baseline.is_none()) else {
+        return Ok(None);
+    };
+    let shown = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("failed to read `{shown}`"));
+    let text = text.map_err(|error| {
+        Failure::from(error).hint("`gpupin scan --write-baseline` writes a baseline")
+    })?;
+    let baseline = Baseline::parse(&text).with_context(|| format!("failed to read `{shown}`"))?;
+    Ok(Some(baseline))
+}
+
+fn baseline_path(given: Option<&Path>, read: Option<&Path>, project: &Project) -> PathBuf {
+    match given.or(read) {
+        Some(path) => path.to_owned(),
+        None => PathBuf::from(project.display(&project.root.join(BASELINE))),
+    }
+}
+
+fn write_baseline(
+    path: &Path,
+    project: &Project,
+    scan: &Scan,
+    terminal: &mut Terminal,
+) -> Result<(), Failure> {
+    let baseline = Baseline::of(&scan.units, &scan.analysis.findings);
+    let shown = project.display(&project.working_directory.join(path));
+    fs::write(path, baseline.render()).with_context(|| format!("failed to write `{shown}`"))?;
+    let many = if baseline.len() == 1 { "" } else { "s" };
+    terminal.status(&format!("accepted {} finding{many} in `{shown}`", baseline.len()));
+    Ok(())
+}
+
+fn print(args: &OutputArgs, report: &Report<'_>, terminal: &mut Terminal) -> Result<(), Failure> {
+    let style = Style { colour: terminal.has_colour(), width: terminal.width() };
+    let write = |out: &mut dyn io::Write, style| {
+        if args.statistics {
+            report.write_statistics(out)
+        } else {
+            report.write(args.output_format, style, out)
+        }
+    };
+    let Some(path) = &args.output_file else {
+        return Ok(write(terminal.out(), style).context("failed to write output")?);
+    };
+    let context = || format!("failed to write `{}`", path.display());
+    let mut text = Vec::new();
+    write(&mut text, Style { colour: false, ..style }).with_context(context)?;
+    Ok(fs::write(path, text).with_context(context)?)
+}
+
+/// The last line: how many findings, of what, in how much.
+fn summary(report: &Report<'_>) -> String {
+    let count = |number: usize, what: &str| {
+        format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+    };
+    let scanned = format!(
+        "{} scanned, {} ordered",
+        count(report.files(), "file"),
+        count(report.programs(), "program")
+    );
+    let findings = report.findings();
+    let errors = findings.iter().filter(|it| it.severity == Severity::Error).count();
+    let found = match (errors, findings.len() - errors) {
+        (0, 0) => return format!("found nothing ({scanned})"),
+        (errors, 0) => count(errors, "error"),
+        (0, warnings) => count(warnings, "warning"),
+        (errors, warnings) => {
+            format!("{} and {}", count(errors, "error"), count(warnings, "warning"))
+        }
+    };
+    let files = count(report.files_with_findings(), "file");
+    let fixes = match findings.iter().filter(|it| it.fix.is_some()).count() {
+        0 => String::new(),
+        fixes => format!(", {fixes} with a fix"),
+    };
+    format!("found {found} in {files}{fixes} ({scanned})")
+}

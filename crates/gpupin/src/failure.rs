@@ -1,0 +1,66 @@
+//! How a command fails, as the user sees it.
+
+use std::{fmt, process::ExitCode};
+
+/// Exit codes. They are part of the interface, see `docs/reference/exit-codes.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Nothing was found, or everything asked for was done.
+    Clean = 0,
+    /// The command worked and found something.
+    Findings = 1,
+    /// The command could not do its work, or not all of it.
+    Failed = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error, the exit code it leads to, and what the user can do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    error: anyhow::Error,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into(), hints: Vec::new() }
+    }
+
+    /// A usage or configuration error that only this text describes.
+    pub(crate) fn usage(text: impl fmt::Display) -> Self {
+        Self::new(Exit::Failed, anyhow::anyhow!("{text}"))
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Text for the terminal: the error first, then its causes, then the hints.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (Part, String)> {
+        let error = (Part::Error, self.error.to_string());
+        let causes = self.error.chain().skip(1).map(|it| (Part::Cause, it.to_string()));
+        let hints = self.hints.iter().map(|it| (Part::Hint, it.clone()));
+        std::iter::once(error).chain(causes).chain(hints)
+    }
+}
+
+/// What a line of a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Error,
+    Cause,
+    Hint,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+}

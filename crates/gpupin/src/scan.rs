@@ -1,0 +1,87 @@
+//! From paths to findings.
+//!
+//! 1. [`discover`] walks the paths and lists the files that may matter, sorted by path.
+//! 2. [`read`] reads them in parallel into [`Unit`]s.
+//! 3. [`analyze`] judges all units together.
+//!
+//! The result does not depend on the number of threads. What cannot be read is a [`Problem`] and
+//! never ends the scan; neither does a panic while one file is read.
+
+use std::{num::NonZero, path::PathBuf, time::Instant};
+
+use gpupin_lint::{Analysis, Options, analyze, unit::Unit};
+
+use crate::{failure::Failure, project::Project, terminal::Terminal};
+
+mod discover;
+mod read;
+mod workers;
+
+/// What to scan, and how.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) paths: Vec<PathBuf>,
+    /// Globs over the policy's, relative to the working directory.
+    pub(crate) exclude: Vec<String>,
+    pub(crate) respect_gitignore: bool,
+    pub(crate) threads: NonZero<usize>,
+    pub(crate) options: Options,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) units: Vec<Unit>,
+    pub(crate) analysis: Analysis,
+    /// How many files were looked at.
+    pub(crate) files: usize,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A file or directory that could not be scanned.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Problem {
+    /// As shown to people.
+    pub(crate) path: String,
+    pub(crate) message: String,
+}
+
+/// A file to scan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct File {
+    /// Relative to the root of the project, `/`-separated: what the linter knows it by.
+    pub(crate) key: String,
+    /// What opens it.
+    pub(crate) path: PathBuf,
+}
+
+/// Scans a project.
+pub(crate) fn scan(
+    project: &Project,
+    request: &Request,
+    terminal: &mut Terminal,
+) -> Result<Scan, Failure> {
+    let started = Instant::now();
+    let found = discover::discover(project, request, terminal)?;
+    let discovered = Instant::now();
+    let mut problems = found.problems;
+
+    let read = read::read(&found.files, request.threads, project, terminal);
+    problems.extend(read.problems);
+    problems.sort();
+    let was_read = Instant::now();
+
+    let analysis = analyze(&read.units, &project.policy, &project.lock, &request.options);
+    terminal.verbose(|| {
+        let milliseconds = |from: Instant, to: Instant| (to - from).as_millis();
+        format!(
+            "walked {} ms, read {} ms, judged {} ms, with {} threads",
+            milliseconds(started, discovered),
+            milliseconds(discovered, was_read),
+            was_read.elapsed().as_millis(),
+            request.threads,
+        )
+    });
+    let files = read.units.len();
+    Ok(Scan { units: read.units, analysis, files, problems })
+}

@@ -1,0 +1,240 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use ignore::{DirEntry, WalkBuilder, WalkState};
+
+use crate::{
+    failure::{Exit, Failure},
+    project::{Project, normal, relative, slashed},
+    scan::{File, Problem, Request},
+    terminal::Terminal,
+};
+
+/// Directories that hold no source of the project: other people's packages, caches, histories.
+///
+/// They are scanned when they are named on the command line.
+const SKIPPED: &[&str] = &[
+    ".cache",
+    ".eggs",
+    ".git",
+    ".gpupin",
+    ".hg",
+    ".ipynb_checkpoints",
+    ".jj",
+    ".mypy_cache",
+    ".nox",
+    ".pixi",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".svn",
+    ".tox",
+    ".venv",
+    "__pycache__",
+    "__pypackages__",
+    "dist-packages",
+    "node_modules",
+    "site-packages",
+];
+
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Sorted, each once.
+    pub(super) files: Vec<File>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Lists the files below the paths of `request`.
+pub(super) fn discover(
+    project: &Project,
+    request: &Request,
+    terminal: &mut Terminal,
+) -> Result<Found, Failure> {
+    let excluded = Excluded {
+        by_policy: globs(&project.policy.lint.exclude, "exclude of the policy")?,
+        by_flag: globs(&request.exclude, "`--exclude`")?,
+        base: relative(&project.working_directory, &project.root),
+    };
+    let mut found = Found { files: Vec::new(), problems: Vec::new() };
+    for path in &request.paths {
+        let absolute = normal(&project.working_directory.join(path));
+        let shown = project.display(&absolute);
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                let error = anyhow::Error::new(error).context(format!("failed to read `{shown}`"));
+                return Err(Failure::new(Exit::Failed, error));
+            }
+        };
+        let key = relative(&project.root, &absolute);
+        if key.ancestors().any(|it| excluded.contains(it)) {
+            let what = if metadata.is_dir() { "directory" } else { "file" };
+            let text = format!("the {what} `{shown}` is excluded");
+            // pre-commit names every file that changed, excluded or not, and should stay silent.
+            if metadata.is_dir() { terminal.warning(&text) } else { terminal.verbose(|| text) }
+        } else if metadata.is_dir() {
+            walk(project, request, path, &key, &excluded, &mut found);
+        } else {
+            found.files.push(File { key: slashed(&key), path: path.clone() });
+        }
+    }
+    found.files.sort();
+    found.files.dedup_by(|a, b| a.key == b.key);
+    Ok(found)
+}
+
+/// Lists the files below the directory `top`, whose key is `top_key`.
+fn walk(
+    project: &Project,
+    request: &Request,
+    top: &Path,
+    top_key: &Path,
+    excluded: &Excluded,
+    found: &mut Found,
+) {
+    let mut walk = WalkBuilder::new(top);
+    walk.standard_filters(request.respect_gitignore)
+        // `.github` and `.env` matter.
+        .hidden(false)
+        .follow_links(false)
+        .threads(request.threads.get());
+    let (sender, receiver) = mpsc::channel();
+    let top_text = project.display(&normal(&project.working_directory.join(top)));
+    walk.build_parallel().run(|| {
+        let sender = sender.clone();
+        let top_text = &top_text;
+        Box::new(move |entry| {
+            let (message, state) = match entry {
+                Ok(entry) => visit(entry, top, top_key, excluded),
+                Err(error) => (Some(Err(problem(&error, top, top_text))), WalkState::Continue),
+            };
+            if let Some(message) = message {
+                sender.send(message).expect("the receiver outlives the walk");
+            }
+            state
+        })
+    });
+    drop(sender);
+    for message in receiver {
+        match message {
+            Ok(file) => found.files.push(file),
+            Err(problem) => found.problems.push(problem),
+        }
+    }
+}
+
+type Message = Result<File, Problem>;
+
+fn visit(
+    entry: DirEntry,
+    top: &Path,
+    top_key: &Path,
+    excluded: &Excluded,
+) -> (Option<Message>, WalkState) {
+    let is_top = entry.depth() == 0;
+    let is_directory = entry.file_type().is_some_and(|it| it.is_dir());
+    let is_file = entry.file_type().is_some_and(|it| it.is_file());
+    if is_top || !(is_directory || is_file) {
+        return (None, WalkState::Continue);
+    }
+    if is_directory && is_skipped(&entry) {
+        return (None, WalkState::Skip);
+    }
+    if is_file && !may_matter(&entry) {
+        return (None, WalkState::Continue);
+    }
+    let below = entry.path().strip_prefix(top).expect("a walk stays below its top");
+    let key = top_key.join(below);
+    if excluded.contains(&key) {
+        return (None, WalkState::Skip);
+    }
+    if is_directory {
+        return (None, WalkState::Continue);
+    }
+    let key = slashed(&key);
+    let path = entry.into_path();
+    // `./a.py` is `a.py`, and the kernel has less to look up.
+    let path = path.strip_prefix(".").map(Path::to_owned).unwrap_or(path);
+    (Some(Ok(File { key, path })), WalkState::Continue)
+}
+
+fn is_skipped(entry: &DirEntry) -> bool {
+    let name = entry.file_name().to_str().unwrap_or_default();
+    // A virtual environment may have any name, but only these two are common without a dot.
+    SKIPPED.binary_search(&name).is_ok()
+        || (matches!(name, "venv" | "env") && entry.path().join("pyvenv.cfg").exists())
+}
+
+/// Whether the name allows a language that can matter. A name without a dot may be a script.
+fn may_matter(entry: &DirEntry) -> bool {
+    let name = entry.file_name().to_string_lossy();
+    !name.contains('.') || gpupin_lint::language::language(&slashed(entry.path()), &[]).is_some()
+}
+
+fn problem(error: &ignore::Error, top: &Path, top_text: &str) -> Problem {
+    // The path is inside the error, at some depth.
+    fn path(error: &ignore::Error) -> Option<&Path> {
+        match error {
+            ignore::Error::WithPath { path, .. } => Some(path),
+            ignore::Error::Loop { child, .. } => Some(child),
+            ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => {
+                path(err)
+            }
+            _ => None,
+        }
+    }
+    let below = path(error).and_then(|it| it.strip_prefix(top).ok());
+    let path =
+        below.map_or_else(|| top_text.to_owned(), |it| slashed(&Path::new(top_text).join(it)));
+    let message = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+    Problem { path, message }
+}
+
+/// What is not scanned, even when it is named.
+struct Excluded {
+    by_policy: GlobSet,
+    by_flag: GlobSet,
+    /// The root as seen from the working directory.
+    base: PathBuf,
+}
+
+impl Excluded {
+    /// Whether the file or directory with this key is excluded itself; not by a directory above it.
+    fn contains(&self, key: &Path) -> bool {
+        if self.by_policy.is_match(key) {
+            return true;
+        }
+        !self.by_flag.is_empty()
+            && self.by_flag.is_match(
+                normal(&Path::new("/").join(&self.base).join(key)).strip_prefix("/").unwrap_or(key),
+            )
+    }
+}
+
+fn globs(texts: &[String], origin: &str) -> Result<GlobSet, Failure> {
+    let mut globs = GlobSetBuilder::new();
+    for text in texts {
+        // As in `.gitignore`: without a slash, files and directories of that name anywhere.
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let anywhere = format!("**/{text}");
+        let pattern = if text.contains('/') { text } else { &anywhere };
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| {
+            Failure::usage(format!("invalid glob `{text}` in the {origin}: {}", error.kind()))
+        })?;
+        globs.add(glob);
+    }
+    globs.build().map_err(|error| Failure::new(Exit::Failed, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SKIPPED;
+
+    #[test]
+    fn skipped_directories_are_sorted_for_the_search() {
+        assert!(SKIPPED.is_sorted());
+    }
+}

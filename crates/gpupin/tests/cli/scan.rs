@@ -1,0 +1,332 @@
+use expect_test::{Expect, expect};
+
+use crate::sandbox::Sandbox;
+
+const MASK: &str = "export CUDA_VISIBLE_DEVICES=1\npython train.py\n";
+const TRAIN: &str = "import torch\n\nif __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n";
+
+fn project() -> Sandbox {
+    Sandbox::new().file("run.sh", MASK).file("train.py", TRAIN)
+}
+
+#[track_caller]
+fn check(sandbox: &Sandbox, args: &[&str], expected: &Expect) {
+    let args = [&["scan"], args].concat();
+    expected.assert_eq(&sandbox.gpupin(&args).whole());
+}
+
+#[test]
+fn a_finding_is_shown_in_its_source() {
+    check(
+        &project(),
+        &["--select", "GP103"],
+        &expect![[r#"
+            exit code: 1
+            ----- stdout
+            error[GP103]: GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+             --> run.sh:1:8
+              |
+            1 | export CUDA_VISIBLE_DEVICES=1
+              |        ^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = note: concerns the program `train.py`
+
+            ----- stderr
+            found 1 error in 1 file (2 files scanned, 2 programs ordered)
+        "#]],
+    );
+}
+
+#[test]
+fn concise_is_one_line_per_finding() {
+    check(
+        &project(),
+        &["--select", "GP103", "--output-format", "concise"],
+        &expect![[r#"
+            exit code: 1
+            ----- stdout
+            run.sh:1:8: GP103 GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file (2 files scanned, 2 programs ordered)
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_found_is_success() {
+    check(
+        &Sandbox::new().file("a.sh", "echo hello\n"),
+        &[],
+        &expect![[r#"
+        exit code: 0
+        ----- stderr
+        found nothing (1 file scanned, 1 program ordered)
+    "#]],
+    );
+}
+
+#[test]
+fn exit_zero_keeps_the_findings_and_not_the_code() {
+    let outcome = project().gpupin(&["scan", "--select", "GP103", "--exit-zero"]);
+    assert_eq!(outcome.code, 0);
+    assert!(outcome.out.contains("GP103"));
+}
+
+#[test]
+fn quiet_leaves_the_summary_out() {
+    let outcome = project().gpupin(&["scan", "--select", "GP103", "--quiet"]);
+    assert_eq!(outcome.err, "");
+}
+
+#[test]
+fn statistics_count_by_rule() {
+    let sandbox = project().file("other.sh", MASK);
+    check(
+        &sandbox,
+        &["--select", "GP103", "--statistics"],
+        &expect![[r#"
+            exit code: 1
+            ----- stdout
+            2 × GP103 missing-device-order in 2 files
+            ----- stderr
+            found 2 errors in 2 files (3 files scanned, 3 programs ordered)
+        "#]],
+    );
+}
+
+#[test]
+fn statistics_have_no_machine_format() {
+    check(
+        &project(),
+        &["--statistics", "--output-format", "json"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: `--statistics` is for the formats `full` and `concise`
+
+        hint: `--output-format json` has the same counts in `summary.by_rule`
+    "#]],
+    );
+}
+
+#[test]
+fn json_lines_end_with_the_summary() {
+    let outcome = project().gpupin(&["scan", "--select", "GP103", "--output-format", "jsonl"]);
+    let lines: Vec<serde_json::Value> =
+        outcome.out.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    assert_eq!(lines[0]["code"], "GP103");
+    assert_eq!(lines.last().unwrap()["summary"]["by_rule"]["GP103"], 1);
+    assert!(lines.iter().all(|it| it["version"] == 1));
+}
+
+#[test]
+fn the_policy_of_the_scanned_directory_counts() {
+    let sandbox = Sandbox::new()
+        .file("app/gpupin.toml", "lint.select = [\"GP205\"]\n")
+        .file("app/run.sh", MASK);
+    let outcome = sandbox.gpupin(&["scan", "app", "-v"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.whole());
+    assert!(outcome.err.contains("policy: `app/gpupin.toml`"), "{}", outcome.err);
+    let outcome = sandbox.gpupin(&["scan", "app", "--no-policy"]);
+    assert_eq!(outcome.code, 1);
+}
+
+#[test]
+fn pyproject_may_hold_the_policy() {
+    let table = "[tool.gpupin.lint]\nignore = [\"GP103\"]\n";
+    let sandbox = project().file("pyproject.toml", table);
+    let json = sandbox.gpupin(&["scan", "--output-format", "json"]).json();
+    assert!(json["summary"]["by_rule"]["GP103"].is_null());
+}
+
+#[test]
+fn a_wrong_policy_is_an_error_with_its_place() {
+    check(
+        &project().file("gpupin.toml", "[lint]\nselct = []\n"),
+        &[],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: invalid policy `gpupin.toml`
+          gpupin.toml:2:1: unknown key `lint.selct`, did you mean `select`?
+    "#]],
+    );
+}
+
+#[test]
+fn an_unknown_profile_is_an_error_with_the_known_ones() {
+    let policy = "[profiles.ci]\nlint.select = [\"strict\"]\n";
+    check(
+        &project().file("gpupin.toml", policy),
+        &["--profile", "cl"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: no profile `cl`, did you mean `ci`?
+
+        hint: `gpupin.toml` has the profiles `ci`
+    "#]],
+    );
+}
+
+#[test]
+fn an_unknown_rule_is_an_error() {
+    check(
+        &project(),
+        &["--select", "GP13"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: no rule is called `GP13`; did you mean `GP103`?
+
+        hint: `gpupin rules` lists all rules
+    "#]],
+    );
+}
+
+#[test]
+fn excluded_files_stay_out_even_when_named() {
+    let sandbox = project()
+        .file("gpupin.toml", "[lint]\nexclude = [\"old/**\"]\n")
+        .file("old/run.sh", MASK)
+        .file("sub/run.sh", MASK);
+    let paths = |directory: &str, args: &[&str]| -> Vec<String> {
+        let args = [&["scan", "--select", "GP103", "--output-format", "json"], args].concat();
+        let json = sandbox.gpupin_in(directory, &args).json();
+        let findings = json["findings"].as_array().unwrap();
+        findings.iter().map(|it| it["path"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(paths("", &[]), ["run.sh", "sub/run.sh"]);
+    assert_eq!(paths("", &["old/run.sh", "run.sh"]), ["run.sh"]);
+    assert_eq!(paths("", &["--exclude", "sub"]), ["run.sh"]);
+    assert_eq!(paths("sub", &[]), ["run.sh"], "relative to the working directory");
+    assert_eq!(paths("sub", &["..", "--exclude", "run.sh"]), Vec::<String>::new());
+    assert_eq!(paths("old", &["run.sh"]), Vec::<String>::new(), "globs are the root's");
+}
+
+#[test]
+fn ignored_files_are_scanned_only_when_asked_for() {
+    let sandbox = project().file(".gitignore", "run.sh\n").file(".git/HEAD", "");
+    let code =
+        |args: &[&str]| sandbox.gpupin(&[&["scan", "--select", "GP103"], args].concat()).code;
+    assert_eq!(code(&[]), 0);
+    assert_eq!(code(&["run.sh"]), 1);
+    assert_eq!(code(&["--no-respect-gitignore"]), 1);
+}
+
+#[test]
+fn other_peoples_packages_are_scanned_only_when_named() {
+    let sandbox = Sandbox::new()
+        .file(".venv/lib/run.sh", MASK)
+        .file("venv/pyvenv.cfg", "")
+        .file("venv/bin/run.sh", MASK)
+        .file("node_modules/x/run.sh", MASK);
+    assert_eq!(sandbox.gpupin(&["scan"]).code, 0);
+    assert_eq!(sandbox.gpupin(&["scan", ".venv", "--select", "GP103"]).code, 1);
+}
+
+#[test]
+fn a_missing_path_is_an_error() {
+    check(
+        &Sandbox::new(),
+        &["nowhere"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: failed to read `nowhere`
+          cause: No such file or directory (os error 2)
+    "#]],
+    );
+}
+
+#[test]
+fn the_report_can_go_to_a_file() {
+    let sandbox = project();
+    let args = ["scan", "--select", "GP103", "--color", "always", "--output-file", "report.txt"];
+    let outcome = sandbox.gpupin(&args);
+    assert_eq!((outcome.code, outcome.out.as_str()), (1, ""));
+    let report = sandbox.read("report.txt");
+    assert!(report.starts_with("error[GP103]: "), "no colour in files: {report}");
+}
+
+#[test]
+fn threads_do_not_change_the_result() {
+    let mut sandbox = Sandbox::new();
+    for number in 0..50 {
+        sandbox = sandbox.file(&format!("d{}/run{number}.sh", number % 7), MASK);
+    }
+    let scan = |threads| {
+        let args = ["scan", "--select", "GP103", "--output-format", "json", "--threads", threads];
+        sandbox.gpupin(&args).out
+    };
+    assert_eq!(scan("1"), scan("5"));
+}
+
+#[test]
+fn a_baseline_leaves_only_what_is_new() {
+    let sandbox = project();
+    let accepted = sandbox.gpupin(&["scan", "--select", "GP103", "--write-baseline"]);
+    expect![[r#"
+        exit code: 0
+        ----- stderr
+        accepted 1 finding in `gpupin-baseline.json`
+    "#]]
+    .assert_eq(&accepted.whole());
+    let again = ["scan", "--select", "GP103", "--baseline", "gpupin-baseline.json"];
+    assert_eq!(sandbox.gpupin(&again).code, 0);
+    let sandbox = sandbox.file("run.sh", format!("echo first\n{MASK}")).file("new.sh", MASK);
+    let outcome = sandbox.gpupin(&again);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.out.contains("new.sh:1:8") && !outcome.out.contains("run.sh"));
+}
+
+#[test]
+fn a_baseline_holds_from_every_directory() {
+    let sandbox = Sandbox::new().file("gpupin.toml", "").file("app/run.sh", MASK);
+    sandbox.gpupin(&["scan", "--write-baseline"]);
+    let outcome = sandbox.gpupin_in("app", &["scan", "--baseline", "../gpupin-baseline.json"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.whole());
+}
+
+#[test]
+fn a_missing_baseline_tells_how_to_write_one() {
+    check(
+        &project(),
+        &["--baseline", "nowhere.json"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: failed to read `nowhere.json`
+          cause: No such file or directory (os error 2)
+
+        hint: `gpupin scan --write-baseline` writes a baseline
+    "#]],
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_scanned() {
+    use std::os::unix::fs::symlink;
+
+    let sandbox = project().file("dir/b.sh", MASK);
+    // Links are only followed when they are named, so neither a loop nor a dangling one matters.
+    symlink("..", sandbox.path().join("dir/loop")).unwrap();
+    symlink("nowhere", sandbox.path().join("dangling.py")).unwrap();
+    // Even the superuser gets an error here.
+    symlink("/proc/self/mem", sandbox.path().join("broken.sh")).unwrap();
+    let args = ["--select", "GP103", "--output-format", "concise", ".", "broken.sh"];
+    check(
+        &sandbox,
+        &args,
+        &expect![[r#"
+        exit code: 2
+        ----- stdout
+        dir/b.sh:1:8: GP103 GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+        run.sh:1:8: GP103 GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+        ----- stderr
+        error: failed to read `broken.sh`: Input/output error (os error 5)
+        found 2 errors in 2 files (3 files scanned, 3 programs ordered)
+    "#]],
+    );
+}
