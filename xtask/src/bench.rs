@@ -60,6 +60,7 @@ pub(crate) fn scan(args: &[&str]) -> Result<()> {
     println!("{cores} cores, median of {} rounds, in seconds (fastest to slowest)", options.rounds);
     let main = corpus.main();
     println!("\n{}", describe(main, &needles, &tools)?);
+    println!("{}", findings(main, &tools)?);
     compare(main, &needles, &tools, options.rounds)?;
     println!("\ngrowth of `gpupin scan` on one thread");
     grow(&corpus, &needles, &tools, options.rounds)
@@ -104,10 +105,22 @@ fn write_needles(tools: &Tools) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What `gpupin` found; fails when it left out files, because then no figure would mean anything.
+fn findings(set: &Set, tools: &Tools) -> Result<String> {
+    let output = tools.scan(&set.directory, 2, "json").output()?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .context("`gpupin scan --output-format json` printed no JSON")?;
+    let files = report["summary"]["files"].as_u64().context("the JSON has no `summary.files`")?;
+    ensure!(files >= set.files as u64, "gpupin saw {files} of {} files", set.files);
+    let found = report["findings"].as_array().context("the JSON has no `findings`")?;
+    Ok(format!("gpupin: {} findings in {files} files", found.len()))
+}
+
 fn describe(set: &Set, needles: &Path, tools: &Tools) -> Result<String> {
     let Some(mut rg) = tools.rg(needles, 2) else { return Ok(set.describe()) };
     // Exit code 1: no file holds a needle.
-    let output = rg.arg("--files-with-matches").arg(&set.directory).output()?;
+    let output =
+        rg.args(["--files-with-matches", "--glob", "*.py"]).arg(&set.directory).output()?;
     let hits = String::from_utf8_lossy(&output.stdout);
     let bytes: u64 = hits.lines().filter_map(|hit| fs::metadata(hit).ok()).map(|it| it.len()).sum();
     Ok(format!(
@@ -135,7 +148,7 @@ fn compare(set: &Set, needles: &Path, tools: &Tools, rounds: usize) -> Result<()
         };
         add(FLOOR, rg("--files-with-matches"));
         add("rg --count", rg("--count"));
-        add(GPUPIN, Some(tools.scan(&set.directory, threads)));
+        add(GPUPIN, Some(tools.scan(&set.directory, threads, "concise")));
         add(RUFF, tools.ruff(&set.directory, threads));
         if threads == 1 {
             add("Python, walk and 8 regexes", Some(Tools::naive(&set.directory)));
@@ -191,7 +204,7 @@ fn grow(corpus: &Corpus, needles: &Path, tools: &Tools, rounds: usize) -> Result
         .map(|set| Contender {
             name: set.name.clone(),
             threads: 1,
-            command: tools.scan(&set.directory, 1),
+            command: tools.scan(&set.directory, 1, "concise"),
         })
         .collect();
     for (set, row) in corpus.sets.iter().zip(measure::in_turns(&mut contenders, rounds)?) {

@@ -11,14 +11,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::process::{loud, quiet, root, stdout};
+use crate::{
+    process::{loud, quiet, root, stdout},
+    tidy::has_extension,
+};
 
 /// Sets of growing size, at least one.
 pub(super) struct Corpus {
     pub(super) sets: Vec<Set>,
 }
 
-/// A directory of Python files and nothing else.
+/// A directory of Python files; in the corpus it holds nothing else.
 pub(super) struct Set {
     pub(super) name: String,
     pub(super) directory: PathBuf,
@@ -40,7 +43,7 @@ impl Set {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 self.count(&entry.path())?;
-            } else {
+            } else if has_extension(&entry.file_name().to_string_lossy(), "py") {
                 self.files += 1;
                 self.bytes += entry.metadata()?.len();
             }
@@ -49,7 +52,7 @@ impl Set {
     }
 
     pub(super) fn describe(&self) -> String {
-        format!("{}: {} files, {:.1} MB", self.name, self.files, self.bytes as f64 / 1e6)
+        format!("{}: {} Python files, {:.1} MB", self.name, self.files, self.bytes as f64 / 1e6)
     }
 }
 

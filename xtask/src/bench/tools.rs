@@ -62,11 +62,11 @@ impl Tools {
         Command::new(&self.gpupin)
     }
 
-    pub(super) fn scan(&self, directory: &Path, threads: usize) -> Command {
+    pub(super) fn scan(&self, directory: &Path, threads: usize, format: &str) -> Command {
         let mut scan = self.gpupin();
         // Run where the files are, so that no policy of ours is found.
         scan.current_dir(directory);
-        scan.args(["scan", "--threads", &threads.to_string(), "--output-format", "concise", "."]);
+        scan.args(["scan", "--threads", &threads.to_string(), "--output-format", format, "."]);
         scan
     }
 
