@@ -105,13 +105,18 @@ fn write_needles(tools: &Tools) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What `gpupin` found; fails when it left out files, because then no figure would mean anything.
+/// What `gpupin` found on a set.
 fn findings(set: &Set, tools: &Tools) -> Result<String> {
     let output = tools.scan(&set.directory, 2, "json").output()?;
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+    judge(&String::from_utf8_lossy(&output.stdout), set.files as u64)
+}
+
+/// Fails when `gpupin` left out files, because then no figure would mean anything.
+fn judge(report: &str, expected: u64) -> Result<String> {
+    let report: serde_json::Value = serde_json::from_str(report)
         .context("`gpupin scan --output-format json` printed no JSON")?;
     let files = report["summary"]["files"].as_u64().context("the JSON has no `summary.files`")?;
-    ensure!(files >= set.files as u64, "gpupin saw {files} of {} files", set.files);
+    ensure!(files >= expected, "gpupin saw {files} of {expected} files");
     let found = report["findings"].as_array().context("the JSON has no `findings`")?;
     Ok(format!("gpupin: {} findings in {files} files", found.len()))
 }
@@ -223,7 +228,15 @@ fn grow(corpus: &Corpus, needles: &Path, tools: &Tools, rounds: usize) -> Result
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{judge, parse};
+
+    #[test]
+    fn files_left_out_are_a_failure() {
+        let report = r#"{"version":1,"findings":[{}],"summary":{"files":3}}"#;
+        assert_eq!(judge(report, 3).unwrap(), "gpupin: 1 findings in 3 files");
+        assert!(judge(report, 4).is_err());
+        assert!(judge("", 0).is_err());
+    }
 
     #[test]
     fn options_are_read() {
