@@ -58,6 +58,19 @@ while True:
     }
 
     #[test]
+    fn comments_of_every_language_are_judged() {
+        check_all(
+            "
+//- run.sh
+export PYTORCH_CUDA_ALLOC_CONF=max_split_size_mb=512  # gpupin: ignore[GP401] fails on purpose
+# gpupin: ignore[invalid-allocator-setting] fails on purpose too
+export PYTORCH_ALLOC_CONF=backend:foo
+echo  # gpupin: ignore[GP401] nothing here  # error: GP001
+",
+        );
+    }
+
+    #[test]
     fn one_unused_code_of_two_is_reported() {
         check_all(
             "
