@@ -3,16 +3,20 @@ use std::collections::BTreeSet;
 use gpupin_policy::visibility::Environment;
 
 use crate::{
-    catalogue::Numbering,
     finding::{Edit, Finding, Safety, Severity},
     language::settings::device_text,
     meant::Meant,
-    needle::Needle,
-    project::{Known, Literal, Project},
+    project::Project,
     rules::{Check, Rule},
     span::Span,
-    unit::{Choice, Does, Event, Purpose, UnitId},
+    unit::{Choice, Purpose},
 };
+
+mod needles;
+mod uses;
+
+use needles::NEEDLES;
+use uses::{Outside, Use, uses};
 
 pub(super) const RULE: Rule = Rule {
     code: "GP201",
@@ -23,97 +27,6 @@ pub(super) const RULE: Rule = Rule {
     needles: NEEDLES,
     check: Check::Project(check),
 };
-
-/// What begins a number, or a name that may stand for one.
-const NUMBER: &str = "123456789";
-const NUMBER_OR_NAME: &str = "123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-/// What follows `cuda:` where a number other than 0 is written or put in.
-const PUT_IN: &str = "123456789{%\"'$";
-/// How `id`, `index`, `idx`, `ordinal` and `device` begin.
-const WHICH: &str = "ido";
-const WHICH_CAPITAL: &str = "IDO";
-
-/// A number alone says nothing, so a call or a name beside it must. Names that only stand for a number
-/// count where the call takes little else: `.cuda(gpu)`, but not `.to(device)`.
-const NEEDLES: &[Needle] = &[
-    // Texts.
-    Needle::before("cuda:", PUT_IN),
-    Needle::before("gpu:", PUT_IN),
-    Needle::before("GPU:", PUT_IN),
-    Needle::before("\"cuda\", ", NUMBER_OR_NAME),
-    Needle::before("'cuda', ", NUMBER_OR_NAME),
-    // Calls.
-    Needle::before(".cuda(", NUMBER_OR_NAME),
-    Needle::before(".to(", NUMBER),
-    Needle::before("cuda.device(", NUMBER_OR_NAME),
-    Needle::before("torch.device(", NUMBER),
-    Needle::before("_allocated(", NUMBER_OR_NAME),
-    Needle::before("_reserved(", NUMBER_OR_NAME),
-    Needle::before("mem_get_info(", NUMBER_OR_NAME),
-    Needle::before("get_device_capability(", NUMBER_OR_NAME),
-    Needle::before("get_device_name(", NUMBER_OR_NAME),
-    Needle::before("get_device_properties(", NUMBER_OR_NAME),
-    Needle::before("getDeviceProperties(", NUMBER_OR_NAME),
-    Needle::before("memory_stats(", NUMBER_OR_NAME),
-    Needle::before("memory_summary(", NUMBER_OR_NAME),
-    Needle::before("synchronize(", NUMBER),
-    Needle::before("_stream(", NUMBER),
-    Needle::before("rng_state(", NUMBER),
-    Needle::before("access_peer(", NUMBER_OR_NAME),
-    Needle::before(".gpu(", NUMBER_OR_NAME),
-    Needle::before("require_gpu(", NUMBER_OR_NAME),
-    Needle::before("prefer_gpu(", NUMBER_OR_NAME),
-    Needle::before("index_cpu_to_gpu", "(_"),
-    Needle::before("devices()[", NUMBER_OR_NAME),
-    Needle::new("physical_devices("),
-    Needle::new("logical_devices("),
-    Needle::new("CUDAPlace("),
-    Needle::new("cuDeviceGet("),
-    Needle::new("cuda.Device("),
-    Needle::new("cuda.gpus"),
-    Needle::new("CudaDevice("),
-    Needle::new("etDevice("),
-    Needle::new("select_device("),
-    Needle::new("set_active_gpu("),
-    Needle::new("set_device("),
-    Needle::new("set_device_i"),
-    Needle::new("set_default_device("),
-    Needle::new("visible_device_list"),
-    // Arguments.
-    Needle::before("device=", NUMBER),
-    Needle::before("device = ", NUMBER),
-    Needle::before("device_id=", NUMBER_OR_NAME),
-    Needle::before("device_id\": ", NUMBER_OR_NAME),
-    Needle::before("device_id': ", NUMBER_OR_NAME),
-    Needle::before("device_map=", "{"),
-    Needle::before("device_map = ", "{"),
-    Needle::before("devices=", "[(\"'"),
-    Needle::before("gpus=", "[(\"'"),
-    Needle::before("map_location=", NUMBER),
-    Needle::before("max_memory=", "{"),
-    Needle::before("max_memory = ", "{"),
-    Needle::new("device_ids"),
-    Needle::new("device_index"),
-    Needle::new("output_device"),
-    // Names that say GPU.
-    Needle::before("gpu_", WHICH),
-    Needle::before("gpu-", WHICH),
-    Needle::before("gpu", "IDO"),
-    Needle::before("Gpu", WHICH_CAPITAL),
-    Needle::before("GPU_", WHICH_CAPITAL),
-    Needle::before("gpuid", "=: _s\"'"),
-    Needle::before("cuda_", WHICH),
-    Needle::before("cuda-", WHICH),
-    Needle::before("cuda", "IDO"),
-    Needle::before("Cuda", WHICH_CAPITAL),
-    Needle::before("CUDA_", WHICH_CAPITAL),
-    Needle::new("main_gpu"),
-    Needle::new("main-gpu"),
-    Needle::new("MAIN_GPU"),
-    Needle::new("primary_gpu"),
-    Needle::new("target_gpu"),
-    Needle::new("default_gpu"),
-];
 
 fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
     let uses = uses(project);
@@ -129,77 +42,6 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
                 found.push(finding(rule, project, used));
             }
         }
-    }
-}
-
-/// A choice that names ordinals the pin leaves no room for.
-struct Use<'a> {
-    unit: UnitId,
-    event: &'a Event,
-    choice: &'a Choice,
-    meant: Meant<'a>,
-    /// All ordinals of the choice that are known.
-    all: usize,
-    /// At least one.
-    outside: Vec<Outside>,
-}
-
-struct Outside {
-    ordinal: i64,
-    by_default: bool,
-    /// Where the number, or the text it is part of, stands.
-    place: (UnitId, Span),
-}
-
-fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
-    let mut uses = Vec::new();
-    for (unit, it) in (0..).map(UnitId).zip(project.units) {
-        for event in &it.events {
-            let Does::Choose(choice) = &event.does else { continue };
-            if choice.numbering != Numbering::Ordinal {
-                continue;
-            }
-            let known: Vec<_> =
-                choice.ordinals.iter().flat_map(|it| project.known(unit, it)).collect();
-            let mut ordinals = Vec::new();
-            for it in &known {
-                collect(it, &mut ordinals);
-            }
-            let all = ordinals.len();
-            if ordinals.iter().all(|it| it.ordinal <= 0) {
-                continue;
-            }
-            let meant = Meant::of(project, unit);
-            let count = meant.count();
-            // Such code never runs under the pin.
-            if choice.only_with_more_than.is_some_and(|it| it >= count) {
-                continue;
-            }
-            ordinals.retain(|it| it.ordinal >= count);
-            if !ordinals.is_empty() {
-                uses.push(Use { unit, event, choice, meant, all, outside: ordinals });
-            }
-        }
-    }
-    uses
-}
-
-/// The ordinals a value names. Negative numbers mean the CPU, all GPUs or the current one.
-fn collect(known: &Known, ordinals: &mut Vec<Outside>) {
-    let mut add = |ordinal| {
-        let place = (known.unit, known.span);
-        ordinals.push(Outside { ordinal, by_default: known.by_default, place });
-    };
-    match &known.literal {
-        Literal::Int(number) => add(*number),
-        Literal::Str(text) => {
-            let device = device_text(text).map(|it| vec![it.ordinal]);
-            // "0,1" of an option; a text with anything else in it is no list of ordinals.
-            let list = || text.split(',').map(|it| it.trim().parse().ok()).collect();
-            device.or_else(list).into_iter().flatten().for_each(add);
-        }
-        Literal::List(items) => items.iter().for_each(|it| collect(it, ordinals)),
-        Literal::None | Literal::Bool(_) | Literal::Float(_) | Literal::NvmlIndex => {}
     }
 }
 

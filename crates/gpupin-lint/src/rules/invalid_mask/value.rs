@@ -1,0 +1,121 @@
+//! Values that CUDA reads as something else.
+
+use gpupin_policy::visibility::{EntryKind, Mask, MaskEntry, Quirk};
+
+use crate::{
+    finding::{Edit, Finding, Safety},
+    project::{Known, Literal, Project},
+    rules::Rule,
+    source::Language,
+    unit::{Event, SetHow, Unit, UnitId},
+    variables::{Given, Recipient},
+};
+
+pub(super) fn judge(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+    given: &Given<'_>,
+    known: &Known,
+) -> Option<Finding> {
+    let text = match &known.literal {
+        Literal::Str(text) => text.clone(),
+        Literal::NvmlIndex => return None,
+        _ if wants_texts(unit, given) => return Some(not_a_text(rule, project, id, given, known)),
+        Literal::Int(number) => number.to_string(),
+        Literal::Bool(it) => it.to_string(),
+        Literal::None | Literal::Float(_) | Literal::List(_) => return None,
+    };
+    if is_placeholder(&text) {
+        return None;
+    }
+    let mask = Mask::parse(&text);
+    let (entry, problem) = problem(&mask)?;
+    let effect = if mask.hides_every_gpu() { ": no GPU is visible" } else { "" };
+    let by_default = if known.by_default { "by default, " } else { "" };
+    let message =
+        format!("{by_default}`{}` in the mask `{text}` {problem}{effect}", entry.text.trim());
+    let finding = rule.finding(id, given.event.span, message);
+    let finding = at_literal(finding, id, given.event, known);
+    Some(match text.trim().to_ascii_lowercase().as_str() {
+        "all" => finding.with_help("leave the variable unset to see every GPU"),
+        _ => finding,
+    })
+}
+
+/// Where the value stands, if that is another place.
+fn at_literal(finding: Finding, id: UnitId, event: &Event, known: &Known) -> Finding {
+    if known.unit == id && event.span.contains(known.span) {
+        return finding;
+    }
+    finding.with_related(known.unit, known.span, "the value stands here")
+}
+
+/// The first entry that CUDA takes for something else than it looks like.
+fn problem(mask: &Mask) -> Option<(&MaskEntry, String)> {
+    for (at, entry) in mask.entries.iter().enumerate() {
+        let is_last = at + 1 == mask.entries.len();
+        // A comma at the end is harmless, and so is a blank that `strtoul` skips.
+        let harmless = |quirk: Quirk| match quirk {
+            Quirk::Padding | Quirk::Sign | Quirk::LeadingZeros => true,
+            Quirk::Blank => is_last && at > 0,
+            Quirk::Word => mask.entries.len() == 1 && hides_by_word(&entry.text),
+            _ => false,
+        };
+        if let Some(quirk) = entry.quirks.iter().find(|it| !harmless(**it)) {
+            return Some((entry, quirk.to_string()));
+        }
+        if !entry.taken {
+            let rest = mask.entries.len() - at - 1;
+            let ends = entry.kind == EntryKind::Negative && rest > 0;
+            return ends.then(|| (entry, "ends the list, what follows does not count".to_owned()));
+        }
+    }
+    None
+}
+
+/// Words that are no GPU to CUDA either, so that the mask does what its author wants.
+pub(in crate::rules) fn hides_by_word(text: &str) -> bool {
+    matches!(text.trim().to_ascii_lowercase().as_str(), "none" | "void" | "nodevfiles" | "no")
+}
+
+/// Text that another program fills in before CUDA sees it, or that stands for a value in documentation.
+pub(in crate::rules) fn is_placeholder(text: &str) -> bool {
+    ["{", "$", "<", "%", "..."].iter().any(|it| text.contains(it))
+}
+
+/// Whether anything but a text is an error where the value is given.
+fn wants_texts(unit: &Unit, given: &Given<'_>) -> bool {
+    let in_python = matches!(unit.source.language, Language::Python | Language::Notebook);
+    let takes_texts = match given.to {
+        Recipient::Set(how, _) => matches!(how, SetHow::Assign | SetHow::IfUnset | SetHow::Putenv),
+        Recipient::Child(_) | Recipient::Replaced => true,
+    };
+    in_python && takes_texts
+}
+
+fn not_a_text(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    given: &Given<'_>,
+    known: &Known,
+) -> Finding {
+    let written = project.unit(known.unit).source.slice(known.span).trim();
+    let message =
+        format!("the value `{written}` of the mask is not a text: Python raises a `TypeError`");
+    let finding = rule.finding(id, given.event.span, message);
+    let finding = at_literal(finding, id, given.event, known);
+    match &known.literal {
+        // Elsewhere the number may be used as a number too.
+        Literal::Int(number) if known.span == given.value.span && written == number.to_string() => {
+            finding.with_fix(
+                "Put the index in quotes",
+                Safety::Unsafe("today the program fails at this line".to_owned()),
+                vec![Edit { span: known.span, replacement: format!("\"{number}\"") }],
+            )
+        }
+        _ => finding,
+    }
+}

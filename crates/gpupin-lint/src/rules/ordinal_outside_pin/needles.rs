@@ -1,0 +1,94 @@
+//! What a file with an ordinal other than 0 has in it.
+
+use crate::needle::Needle;
+
+/// What begins a number, or a name that may stand for one.
+const NUMBER: &str = "123456789";
+const NUMBER_OR_NAME: &str = "123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+/// What follows `cuda:` where a number other than 0 is written or put in.
+const PUT_IN: &str = "123456789{%\"'$";
+/// How `id`, `index`, `idx`, `ordinal` and `device` begin.
+const WHICH: &str = "ido";
+const WHICH_CAPITAL: &str = "IDO";
+
+/// A number alone says nothing, so a call or a name beside it must. Names that only stand for a number
+/// count where the call takes little else: `.cuda(gpu)`, but not `.to(device)`.
+pub(super) const NEEDLES: &[Needle] = &[
+    // Texts.
+    Needle::before("cuda:", PUT_IN),
+    Needle::before("gpu:", PUT_IN),
+    Needle::before("GPU:", PUT_IN),
+    Needle::before("\"cuda\", ", NUMBER_OR_NAME),
+    Needle::before("'cuda', ", NUMBER_OR_NAME),
+    // Calls.
+    Needle::before(".cuda(", NUMBER_OR_NAME),
+    Needle::before(".to(", NUMBER),
+    Needle::before("cuda.device(", NUMBER_OR_NAME),
+    Needle::before("torch.device(", NUMBER),
+    Needle::before("_allocated(", NUMBER_OR_NAME),
+    Needle::before("_reserved(", NUMBER_OR_NAME),
+    Needle::before("mem_get_info(", NUMBER_OR_NAME),
+    Needle::before("get_device_capability(", NUMBER_OR_NAME),
+    Needle::before("get_device_name(", NUMBER_OR_NAME),
+    Needle::before("get_device_properties(", NUMBER_OR_NAME),
+    Needle::before("getDeviceProperties(", NUMBER_OR_NAME),
+    Needle::before("memory_stats(", NUMBER_OR_NAME),
+    Needle::before("memory_summary(", NUMBER_OR_NAME),
+    Needle::before("synchronize(", NUMBER),
+    Needle::before("_stream(", NUMBER),
+    Needle::before("rng_state(", NUMBER),
+    Needle::before("access_peer(", NUMBER_OR_NAME),
+    Needle::before(".gpu(", NUMBER_OR_NAME),
+    Needle::before("require_gpu(", NUMBER_OR_NAME),
+    Needle::before("prefer_gpu(", NUMBER_OR_NAME),
+    Needle::before("index_cpu_to_gpu", "(_"),
+    Needle::before("devices()[", NUMBER_OR_NAME),
+    Needle::new("physical_devices("),
+    Needle::new("logical_devices("),
+    Needle::new("CUDAPlace("),
+    Needle::new("cuDeviceGet("),
+    Needle::new("cuda.Device("),
+    Needle::new("cuda.gpus"),
+    Needle::new("CudaDevice("),
+    Needle::new("etDevice("),
+    Needle::new("select_device("),
+    Needle::new("set_active_gpu("),
+    Needle::new("set_device("),
+    Needle::new("set_device_i"),
+    Needle::new("set_default_device("),
+    Needle::new("visible_device_list"),
+    // Arguments.
+    Needle::before("device=", NUMBER),
+    Needle::before("device = ", NUMBER),
+    Needle::before("device_id=", NUMBER_OR_NAME),
+    Needle::before("device_id\": ", NUMBER_OR_NAME),
+    Needle::before("device_id': ", NUMBER_OR_NAME),
+    Needle::before("device_map=", "{"),
+    Needle::before("device_map = ", "{"),
+    Needle::before("devices=", "[(\"'"),
+    Needle::before("gpus=", "[(\"'"),
+    Needle::before("map_location=", NUMBER),
+    Needle::before("max_memory=", "{"),
+    Needle::before("max_memory = ", "{"),
+    Needle::new("device_ids"),
+    Needle::new("device_index"),
+    Needle::new("output_device"),
+    // Names that say GPU.
+    Needle::before("gpu_", WHICH),
+    Needle::before("gpu-", WHICH),
+    Needle::before("gpu", "IDO"),
+    Needle::before("Gpu", WHICH_CAPITAL),
+    Needle::before("GPU_", WHICH_CAPITAL),
+    Needle::before("gpuid", "=: _s\"'"),
+    Needle::before("cuda_", WHICH),
+    Needle::before("cuda-", WHICH),
+    Needle::before("cuda", "IDO"),
+    Needle::before("Cuda", WHICH_CAPITAL),
+    Needle::before("CUDA_", WHICH_CAPITAL),
+    Needle::new("main_gpu"),
+    Needle::new("main-gpu"),
+    Needle::new("MAIN_GPU"),
+    Needle::new("primary_gpu"),
+    Needle::new("target_gpu"),
+    Needle::new("default_gpu"),
+];

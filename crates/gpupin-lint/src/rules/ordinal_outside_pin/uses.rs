@@ -1,0 +1,81 @@
+//! Places that name ordinals the pin leaves no room for.
+
+use crate::{
+    catalogue::Numbering,
+    language::settings::device_text,
+    meant::Meant,
+    project::{Known, Literal, Project},
+    span::Span,
+    unit::{Choice, Does, Event, UnitId},
+};
+
+/// A choice that names ordinals the pin leaves no room for.
+pub(super) struct Use<'a> {
+    pub(super) unit: UnitId,
+    pub(super) event: &'a Event,
+    pub(super) choice: &'a Choice,
+    pub(super) meant: Meant<'a>,
+    /// All ordinals of the choice that are known.
+    pub(super) all: usize,
+    /// At least one.
+    pub(super) outside: Vec<Outside>,
+}
+
+pub(super) struct Outside {
+    pub(super) ordinal: i64,
+    pub(super) by_default: bool,
+    /// Where the number, or the text it is part of, stands.
+    pub(super) place: (UnitId, Span),
+}
+
+pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
+    let mut uses = Vec::new();
+    for (unit, it) in (0..).map(UnitId).zip(project.units) {
+        for event in &it.events {
+            let Does::Choose(choice) = &event.does else { continue };
+            if choice.numbering != Numbering::Ordinal {
+                continue;
+            }
+            let known: Vec<_> =
+                choice.ordinals.iter().flat_map(|it| project.known(unit, it)).collect();
+            let mut ordinals = Vec::new();
+            for it in &known {
+                collect(it, &mut ordinals);
+            }
+            let all = ordinals.len();
+            if ordinals.iter().all(|it| it.ordinal <= 0) {
+                continue;
+            }
+            let meant = Meant::of(project, unit);
+            let count = meant.count();
+            // Such code never runs under the pin.
+            if choice.only_with_more_than.is_some_and(|it| it >= count) {
+                continue;
+            }
+            ordinals.retain(|it| it.ordinal >= count);
+            if !ordinals.is_empty() {
+                uses.push(Use { unit, event, choice, meant, all, outside: ordinals });
+            }
+        }
+    }
+    uses
+}
+
+/// The ordinals a value names. Negative numbers mean the CPU, all GPUs or the current one.
+fn collect(known: &Known, ordinals: &mut Vec<Outside>) {
+    let mut add = |ordinal| {
+        let place = (known.unit, known.span);
+        ordinals.push(Outside { ordinal, by_default: known.by_default, place });
+    };
+    match &known.literal {
+        Literal::Int(number) => add(*number),
+        Literal::Str(text) => {
+            let device = device_text(text).map(|it| vec![it.ordinal]);
+            // "0,1" of an option; a text with anything else in it is no list of ordinals.
+            let list = || text.split(',').map(|it| it.trim().parse().ok()).collect();
+            device.or_else(list).into_iter().flatten().for_each(add);
+        }
+        Literal::List(items) => items.iter().for_each(|it| collect(it, ordinals)),
+        Literal::None | Literal::Bool(_) | Literal::Float(_) | Literal::NvmlIndex => {}
+    }
+}
