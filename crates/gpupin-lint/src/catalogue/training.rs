@@ -1,0 +1,38 @@
+use super::{
+    Api,
+    Shape::{Count, Device, DeviceMap, Devices, Keys, Strategy},
+    choose, query,
+};
+use crate::unit::Sureness::Sure;
+
+/// What trains: Lightning, accelerate, deepspeed, Ignite, Ray, Ultralytics, stable-baselines. Ordered by path.
+pub(super) const APIS: &[Api] = &[
+    choose("accelerate.**.cpu_offload").key("execution_device", Device),
+    choose("accelerate.**.dispatch_model").at(1, "device_map", DeviceMap).freezes(Sure),
+    choose("accelerate.**.infer_auto_device_map").at(1, "max_memory", Keys),
+    choose("accelerate.**.load_checkpoint_and_dispatch")
+        .at(2, "device_map", DeviceMap)
+        .at(3, "max_memory", Keys)
+        .freezes(Sure),
+    choose("accelerate.**.notebook_launcher").at(2, "num_processes", Count),
+    choose("deepspeed.**.init_inference").key("tensor_parallel", Count).key("mp_size", Count),
+    choose("lightning.**.Fabric")
+        .at(1, "strategy", Strategy)
+        .at(2, "devices", Devices)
+        .freezes(Sure),
+    query("lightning.**.find_usable_cuda_devices").freezes(Sure),
+    choose("lightning.**.Trainer")
+        .key("devices", Devices)
+        .key("gpus", Devices)
+        .key("strategy", Strategy),
+    choose("lightning_fabric.**.Fabric")
+        .at(1, "strategy", Strategy)
+        .at(2, "devices", Devices)
+        .freezes(Sure),
+    choose("pytorch_lightning.**.Trainer")
+        .key("devices", Devices)
+        .key("gpus", Devices)
+        .key("strategy", Strategy),
+    choose("stable_baselines3.**.PPO").key("device", Device).freezes_on_cuda(),
+    choose("stanza.Pipeline").key("device", Device),
+];
