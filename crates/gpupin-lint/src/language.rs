@@ -18,6 +18,7 @@ mod decode;
 mod detect;
 mod interpolate;
 mod kubernetes;
+pub(crate) mod python;
 pub(crate) mod settings;
 pub(crate) mod shell;
 pub(crate) mod suppress;
@@ -60,6 +61,7 @@ pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
             read(&text, &at, &mut out)
         }
         Language::Yaml => yaml::read(&text, &at, &mut out),
+        Language::Python => python::read(&text, &at, &mut out),
         _ => Block::default(),
     };
     Some(out.finish(body))

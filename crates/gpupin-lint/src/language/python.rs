@@ -1,0 +1,194 @@
+//! Python, as modules and as notebook cells.
+//!
+//! How a text is read:
+//!
+//! 1. [`syntax`] parses it; a broken text still gives a tree.
+//! 2. [`scope`] collects what every name is bound to, [`options`] what command line options there are.
+//! 3. [`flow`] walks the statements in the order they run and [`expression`] the expressions of each in the
+//!    order they are evaluated. Both emit events and steps; [`call`] knows what calls mean, mostly from
+//!    [`crate::catalogue`].
+//! 4. [`names`] and [`constant`] answer, only when asked, what an expression refers to and what its value is.
+//!
+//! Out of scope: types, what functions return, and values that change over time. A name that is assigned
+//! twice has no value.
+
+use std::ops::Range;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::UnitBuilder;
+use crate::{
+    span::{Positions, Span},
+    unit::{Block, ChildEnvironment, Does, Purpose, Step},
+    value::{Name, Spanned},
+};
+
+mod accumulate;
+mod argument;
+mod call;
+mod check;
+mod child;
+mod condition;
+mod constant;
+mod device;
+mod entry;
+mod environment;
+mod expression;
+mod fallback;
+mod flow;
+mod format;
+mod function;
+mod import;
+mod magic;
+mod names;
+mod options;
+mod possible;
+mod provenance;
+mod scope;
+mod setting;
+mod suppression;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
+use options::Options;
+use scope::{ScopeId, Scopes};
+use syntax::Tree;
+
+/// Reads a module.
+///
+/// `text` is what `out` is the builder of, or a part of it that `positions` places.
+pub(crate) fn read(text: &str, positions: &Positions, out: &mut UnitBuilder) -> Block {
+    let tree = syntax::parse(text);
+    read_tree(&tree, text, positions, out)
+}
+
+/// Reads a notebook's code cells, joined into one text in which each cell ends and the next begins with one `\n`
+/// between them. `cells` are their places in that text.
+///
+/// Cells share their names, so they are read together; a broken one does not spoil the next.
+pub(crate) fn read_cells(
+    text: &str,
+    cells: &[Range<usize>],
+    positions: &Positions,
+    out: &mut UnitBuilder,
+) -> Block {
+    magic::read_cells(text, cells, positions, out)
+}
+
+fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuilder) -> Block {
+    let path = out.unit().source.path.clone();
+    let scopes = Scopes::collect(tree.statements(), &path);
+    let classes = scopes.classes().map(|it| (scopes.get(it).path.clone(), it)).collect();
+    let mut reader = Reader {
+        text,
+        positions,
+        out,
+        scopes,
+        classes,
+        bases: FxHashMap::default(),
+        options: Options::default(),
+        scope: Scopes::MODULE,
+        depth: 0,
+        context: Context::default(),
+        copies: FxHashMap::default(),
+        candidates: Vec::new(),
+        used: Vec::new(),
+        changed: FxHashSet::default(),
+        outside: FxHashSet::default(),
+        is_test: entry::is_test_file(&path),
+        is_conftest: path == "conftest.py" || path.ends_with("/conftest.py"),
+    };
+    reader.collect_bases(tree.statements());
+    reader.collect_options(tree.statements());
+    let body = reader.block(tree.statements());
+    reader.settle_settings();
+    reader.entry_marks(tree.statements());
+    reader.constants();
+    suppression::read(tree, text, positions, reader.out);
+    possible::read(tree, text, positions, reader.out);
+    body
+}
+
+/// The state of reading one text.
+struct Reader<'a, 'o> {
+    text: &'a str,
+    positions: &'o Positions,
+    out: &'o mut UnitBuilder,
+    scopes: Scopes<'a>,
+    /// Class scopes by dotted path.
+    classes: FxHashMap<String, ScopeId>,
+    bases: FxHashMap<ScopeId, Vec<Name>>,
+    options: Options,
+    /// The scope of the code being read.
+    scope: ScopeId,
+    depth: u32,
+    context: Context,
+    /// Copies of the environment by the name they are bound to: `env = os.environ.copy()`.
+    copies: FxHashMap<(ScopeId, &'a str), ChildEnvironment>,
+    /// Settings that count unless their value turns out to be another choice's.
+    candidates: Vec<setting::Candidate>,
+    /// Places of literals that an event already names.
+    used: Vec<Span>,
+    /// Names whose items are assigned to.
+    changed: FxHashSet<String>,
+    /// Functions that something outside calls.
+    outside: FxHashSet<String>,
+    /// Named as pytest's test files are.
+    is_test: bool,
+    is_conftest: bool,
+}
+
+/// What surrounds the expression being read.
+#[derive(Debug, Clone, Copy)]
+struct Context {
+    /// A device text here is compared or told, and sends nothing anywhere.
+    only_tells: bool,
+    purpose: Purpose,
+    /// Only reached when more GPUs than this are visible.
+    more_than: Option<i64>,
+    /// What stands here is a default: the user may say otherwise.
+    is_default: bool,
+    /// The innermost loop around, by its bytes.
+    in_loop: Option<(u32, u32)>,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self {
+            only_tells: false,
+            purpose: Purpose::Choose,
+            more_than: None,
+            is_default: false,
+            in_loop: None,
+        }
+    }
+}
+
+impl Reader<'_, '_> {
+    fn span(&self, range: Range<usize>) -> Span {
+        self.positions.span(range)
+    }
+
+    fn emit(&mut self, steps: &mut Vec<Step>, range: Range<usize>, does: Does) {
+        let span = self.span(range);
+        steps.push(self.out.event(span, does));
+    }
+
+    fn slice(&self, range: Range<usize>) -> &str {
+        self.text.get(range).unwrap_or_default()
+    }
+
+    /// Reads something in another context.
+    fn within<T>(&mut self, context: Context, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.context, context);
+        let result = read(self);
+        self.context = before;
+        result
+    }
+
+    /// Notes that an event names this value, so that the setting it comes from needs none of its own.
+    fn uses(&mut self, value: &Spanned) {
+        self.used.push(value.span);
+    }
+}

@@ -1,0 +1,630 @@
+//! What an expression's value is, as far as one file tells.
+
+use super::{
+    Reader,
+    format::{self, Piece},
+    scope::{Binding, Bound, ScopeId},
+    syntax::{BoolOp, Expr, Number, Operator, UnaryOp, ast, range_of},
+};
+use crate::{
+    catalogue::{self, Answer, Form},
+    value::{Name, Root, Spanned, Value},
+};
+
+const MAX_DEPTH: u32 = 24;
+/// Longer lists and dictionaries are data, not settings.
+const MAX_ITEMS: usize = 64;
+
+impl<'a> Reader<'a, '_> {
+    /// The value of an expression of the current scope, and the place of the literal that gives it.
+    pub(super) fn value(&self, expression: &Expr) -> Spanned {
+        self.value_in(expression, self.scope, 0)
+    }
+
+    pub(super) fn text_of(&self, expression: &Expr) -> Option<String> {
+        match self.value(expression).value {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn value_in(&self, expression: &Expr, scope: ScopeId, depth: u32) -> Spanned {
+        let here = |value| Spanned::new(value, self.span(range_of(expression)));
+        if depth > MAX_DEPTH {
+            return here(Value::Unknown);
+        }
+        let next = depth + 1;
+        let value = match expression {
+            Expr::StringLiteral(it) => Value::Str(it.value.to_str().to_owned()),
+            Expr::NumberLiteral(it) => match &it.value {
+                Number::Int(number) => number.as_i64().map_or(Value::Unknown, Value::Int),
+                Number::Float(number) => Value::Float(*number),
+                Number::Complex { .. } => Value::Unknown,
+            },
+            Expr::BooleanLiteral(it) => Value::Bool(it.value),
+            Expr::NoneLiteral(_) => Value::None,
+            Expr::UnaryOp(it) if it.op == UnaryOp::USub => {
+                match self.value_in(&it.operand, scope, next).value {
+                    Value::Int(number) => number.checked_neg().map_or(Value::Unknown, Value::Int),
+                    Value::Float(number) => Value::Float(-number),
+                    _ => Value::Unknown,
+                }
+            }
+            Expr::List(ast::ExprList { elts, .. })
+            | Expr::Tuple(ast::ExprTuple { elts, .. })
+            | Expr::Set(ast::ExprSet { elts, .. }) => {
+                if elts.len() > MAX_ITEMS || elts.iter().any(Expr::is_starred_expr) {
+                    Value::Unknown
+                } else {
+                    Value::List(elts.iter().map(|it| self.value_in(it, scope, next)).collect())
+                }
+            }
+            Expr::Dict(it) => self.dictionary(it, scope, next),
+            Expr::FString(it) => {
+                let pieces = format::pieces_of_f_string(it);
+                return self.text(&pieces, expression, scope, next);
+            }
+            Expr::BinOp(it) => return self.operation(it, expression, scope, next),
+            Expr::If(it) => Value::OneOf(vec![
+                self.value_in(&it.body, scope, next),
+                self.value_in(&it.orelse, scope, next),
+            ]),
+            Expr::BoolOp(it) => self.either(it, scope, next),
+            Expr::Named(it) => return self.value_in(&it.value, scope, next),
+            Expr::Name(it) => match self.scopes.lookup(&it.id, scope) {
+                Some(binding) => {
+                    let binding = binding.clone();
+                    return self.bound_value(&it.id, &binding, expression, next);
+                }
+                None if !self.scopes.star_imports.is_empty() => {
+                    Value::Name(Name::here(it.id.as_str()))
+                }
+                None => Value::Unknown,
+            },
+            Expr::Attribute(it) => return self.attribute_value(it, expression, scope, next),
+            Expr::Subscript(it) => return self.item_value(it, expression, scope, next),
+            Expr::Call(it) => return self.call_value(it, expression, scope, next),
+            Expr::Await(it) => return self.value_in(&it.value, scope, next),
+            _ => Value::Unknown,
+        };
+        here(value)
+    }
+
+    fn dictionary(&self, it: &ast::ExprDict, scope: ScopeId, depth: u32) -> Value {
+        if it.items.len() > MAX_ITEMS {
+            return Value::Unknown;
+        }
+        let mut items = Vec::with_capacity(it.items.len());
+        for item in &it.items {
+            let value = self.value_in(&item.value, scope, depth);
+            match &item.key {
+                Some(key) => items.push((self.value_in(key, scope, depth), value)),
+                None => match value.value {
+                    Value::Dict(spread) => items.extend(spread),
+                    _ => return Value::Unknown,
+                },
+            }
+        }
+        Value::Dict(items)
+    }
+
+    /// `os.getenv("ID") or "0"`: the last is what counts unless the user says otherwise.
+    fn either(&self, it: &ast::ExprBoolOp, scope: ScopeId, depth: u32) -> Value {
+        let mut values: Vec<_> =
+            it.values.iter().map(|it| self.value_in(it, scope, depth)).collect();
+        if it.op == BoolOp::Or
+            && let Some(last) = values.pop()
+        {
+            let user_says = values.iter().all(|it| {
+                matches!(it.value, Value::Variable(_) | Value::None | Value::ByDefault(_))
+            });
+            if user_says {
+                return Value::ByDefault(Box::new(last));
+            }
+        }
+        Value::Unknown
+    }
+
+    fn operation(&self, it: &ast::ExprBinOp, whole: &Expr, scope: ScopeId, depth: u32) -> Spanned {
+        let unknown = Spanned::new(Value::Unknown, self.span(range_of(whole)));
+        let left = self.value_in(&it.left, scope, depth);
+        if it.op == Operator::Mod
+            && let Value::Str(pattern) = &left.value
+        {
+            let arguments: Vec<&Expr> = match &*it.right {
+                Expr::Tuple(tuple) => tuple.elts.iter().collect(),
+                Expr::Dict(_) => return unknown,
+                single => vec![single],
+            };
+            return match format::pieces_of_percent(pattern, &arguments) {
+                Some(pieces) => self.text(&pieces, whole, scope, depth),
+                None => unknown,
+            };
+        }
+        let right = self.value_in(&it.right, scope, depth);
+        let value = match (left.value, it.op, right.value) {
+            (Value::Int(a), op, Value::Int(b)) => integer_operation(a, op, b),
+            (Value::List(mut a), Operator::Add, Value::List(b)) => {
+                a.extend(b);
+                Value::List(a)
+            }
+            (Value::Dict(mut a), Operator::BitOr, Value::Dict(b)) => {
+                a.extend(b);
+                Value::Dict(a)
+            }
+            (a, Operator::Add, b) if is_text(&a) || is_text(&b) => joined(vec![a, b]),
+            _ => Value::Unknown,
+        };
+        Spanned::new(value, unknown.span)
+    }
+
+    /// A text put together from pieces. Keeps the place of the one piece that is not literal, if there is one.
+    pub(super) fn text(
+        &self,
+        pieces: &[Piece<'_>],
+        whole: &Expr,
+        scope: ScopeId,
+        depth: u32,
+    ) -> Spanned {
+        let values = pieces
+            .iter()
+            .map(|it| match it {
+                Piece::Literal(text) => Value::Str((*text).to_string()),
+                Piece::Expression(it) => as_text(self.value_in(it, scope, depth + 1).value),
+                Piece::Formatted => Value::Unknown,
+            })
+            .collect();
+        Spanned::new(joined(values), self.span(range_of(whole)))
+    }
+
+    fn bound_value(
+        &self,
+        name: &str,
+        binding: &Binding<'a>,
+        expression: &Expr,
+        depth: u32,
+    ) -> Spanned {
+        let here = |value| Spanned::new(value, self.span(range_of(expression)));
+        let sole = binding.is_sole();
+        match &binding.bound {
+            Bound::Import(name) => here(Value::Name(name.clone())),
+            Bound::Value(value) if sole => self.value_in(value, binding.scope, depth),
+            Bound::Item(value, position) if sole => {
+                match self.value_in(value, binding.scope, depth).value {
+                    Value::List(mut items) if *position < items.len() => {
+                        items.swap_remove(*position)
+                    }
+                    _ => here(Value::Unknown),
+                }
+            }
+            Bound::Element(iterated, position) => {
+                let counts_nvml = self.counts_nvml(iterated, *position, binding.scope, depth);
+                here(if counts_nvml { Value::NvmlIndex } else { Value::Unknown })
+            }
+            Bound::Parameter(parameter) if !binding.again => {
+                if let Some(value) = self.options.parameter(parameter) {
+                    return here(Value::ByDefault(Box::new(value.clone())));
+                }
+                match &parameter.default {
+                    Some(default) => {
+                        let value = self.value_in(default, binding.scope, depth);
+                        match value.value {
+                            Value::ByDefault(_) | Value::Unknown | Value::None => here(value.value),
+                            _ => here(Value::ByDefault(Box::new(value))),
+                        }
+                    }
+                    None => here(Value::Unknown),
+                }
+            }
+            Bound::Class(_) | Bound::Function(_) => here(Value::Name(Name::here(name))),
+            _ => here(Value::Unknown),
+        }
+    }
+
+    fn attribute_value(
+        &self,
+        it: &ast::ExprAttribute,
+        expression: &Expr,
+        scope: ScopeId,
+        depth: u32,
+    ) -> Spanned {
+        let here = |value| Spanned::new(value, self.span(range_of(expression)));
+        let name = it.attr.as_str();
+        if let Some(value) = self.option_value(it, scope) {
+            return here(Value::ByDefault(Box::new(value)));
+        }
+        if matches!(name, "id" | "index") && self.is_nvml_object(&it.value, scope, depth) {
+            return here(Value::NvmlIndex);
+        }
+        let Some(owner) = self.resolve_in(&it.value, scope, depth) else {
+            // A value of an enum member: `Gpu.MAIN.value`.
+            return here(Value::Unknown);
+        };
+        if owner.name.root == Root::Here {
+            if let Some(class) = self.class_by_path(&owner.name.path) {
+                if let Some(binding) = self.scopes.attribute(class, name) {
+                    let binding = binding.clone();
+                    let value = self.bound_value(name, &binding, expression, depth);
+                    return self.constructed(&it.value, name, value, scope, depth);
+                }
+                let path = format!("{}.{name}", owner.name.path);
+                return here(Value::Name(Name::here(path)));
+            }
+            if name == "value"
+                && let Some((class, member)) = owner.name.path.rsplit_once('.')
+                && let Some(class) = self.class_by_path(class)
+                && let Some(binding) = self.scopes.attribute(class, member)
+            {
+                let binding = binding.clone();
+                return self.bound_value(member, &binding, expression, depth);
+            }
+        }
+        match owner.name.root {
+            // Attributes of a library's objects are no constants of the project.
+            Root::Absolute
+                if owner.is_object && catalogue::library_of(&owner.name.path).is_some() =>
+            {
+                here(Value::Unknown)
+            }
+            _ => here(Value::Name(super::names::join(&owner.name, name))),
+        }
+    }
+
+    /// `config.gpu_id` after `config = Config(gpu_id=1)`: what the call says wins over the class's default.
+    fn constructed(
+        &self,
+        owner: &Expr,
+        name: &str,
+        default: Spanned,
+        scope: ScopeId,
+        depth: u32,
+    ) -> Spanned {
+        let Expr::Name(object) = owner else { return default };
+        let Some(binding) = self.scopes.lookup(&object.id, scope) else { return default };
+        let Bound::Value(Expr::Call(call)) = binding.bound else { return default };
+        match call.arguments.find_keyword(name) {
+            Some(keyword) => self.value_in(&keyword.value, binding.scope, depth + 1),
+            None => default,
+        }
+    }
+
+    fn item_value(
+        &self,
+        it: &ast::ExprSubscript,
+        expression: &Expr,
+        scope: ScopeId,
+        depth: u32,
+    ) -> Spanned {
+        let here = |value| Spanned::new(value, self.span(range_of(expression)));
+        if self.is_environ_in(&it.value, scope) {
+            return match self.value_in(&it.slice, scope, depth).value {
+                Value::Str(name) => here(Value::Variable(name)),
+                _ => here(Value::Unknown),
+            };
+        }
+        if self.answer_in(&it.value, scope, depth) == Some(Answer::NvmlIndices) {
+            return here(Value::NvmlIndex);
+        }
+        let key = self.value_in(&it.slice, scope, depth).value;
+        let owner = self.value_in(&it.value, scope, depth).value;
+        match (owner, key) {
+            (Value::Dict(items), key) => {
+                let found = items.into_iter().rev().find(|it| it.0.value == key);
+                found.map_or_else(|| here(Value::Unknown), |it| it.1)
+            }
+            (Value::List(mut items), Value::Int(at)) => match usize::try_from(at) {
+                Ok(at) if at < items.len() => items.swap_remove(at),
+                _ => here(Value::Unknown),
+            },
+            (Value::Name(name), Value::Str(key)) if is_word(&key) => {
+                here(Value::Name(super::names::join(&name, &key)))
+            }
+            _ => here(Value::Unknown),
+        }
+    }
+
+    fn call_value(
+        &self,
+        it: &ast::ExprCall,
+        expression: &Expr,
+        scope: ScopeId,
+        depth: u32,
+    ) -> Spanned {
+        let here = |value| Spanned::new(value, self.span(range_of(expression)));
+        let first = it.arguments.args.first();
+        match &*it.func {
+            Expr::Name(name) if self.scopes.lookup(&name.id, scope).is_none() => {
+                let Some(first) = first else { return here(Value::Unknown) };
+                match name.id.as_str() {
+                    "str" | "repr" => {
+                        let inner = self.value_in(first, scope, depth);
+                        return Spanned::new(as_text(inner.value), inner.span);
+                    }
+                    "int" => {
+                        let inner = self.value_in(first, scope, depth);
+                        return Spanned::new(as_integer(inner.value), inner.span);
+                    }
+                    "list" | "tuple" | "sorted" | "set" => {
+                        return match self.value_in(first, scope, depth) {
+                            it @ Spanned { value: Value::List(_), .. } => it,
+                            _ => here(Value::Unknown),
+                        };
+                    }
+                    "dict" => {
+                        let items = it.arguments.keywords.iter().filter_map(|it| {
+                            let name = it.arg.as_ref()?;
+                            let key = Spanned::new(
+                                Value::Str(name.to_string()),
+                                self.span(range_of(name)),
+                            );
+                            Some((key, self.value_in(&it.value, scope, depth)))
+                        });
+                        return here(Value::Dict(items.collect()));
+                    }
+                    _ => {}
+                }
+            }
+            Expr::Name(name) if name.id == "field" || name.id == "Field" => {
+                let default = it.arguments.find_keyword("default").map(|it| &it.value).or(first);
+                return match default {
+                    Some(default) => self.value_in(default, scope, depth),
+                    None => here(Value::Unknown),
+                };
+            }
+            Expr::Attribute(method) => {
+                if let Some(value) = self.method_value(it, method, expression, scope, depth) {
+                    return value;
+                }
+            }
+            _ => {}
+        }
+        if self.is_environment_read(it, scope) {
+            return self.environment_read(it, expression, scope, depth);
+        }
+        if let Some(default) = super::options::declared_default(it) {
+            let is_declaration = self
+                .resolve_in(&it.func, scope, depth)
+                .is_some_and(|it| super::options::declares(&it.name));
+            if is_declaration {
+                let value = self.value_in(default, scope, depth);
+                return here(Value::ByDefault(Box::new(value)));
+            }
+        }
+        if self.picks_by_nvml(it, scope, depth) {
+            return here(Value::NvmlIndex);
+        }
+        here(Value::Unknown)
+    }
+
+    fn method_value(
+        &self,
+        it: &ast::ExprCall,
+        method: &ast::ExprAttribute,
+        expression: &Expr,
+        scope: ScopeId,
+        depth: u32,
+    ) -> Option<Spanned> {
+        let here = |value| Spanned::new(value, self.span(range_of(expression)));
+        let first = it.arguments.args.first();
+        match method.attr.as_str() {
+            "format" => {
+                let Value::Str(pattern) = self.value_in(&method.value, scope, depth).value else {
+                    return None;
+                };
+                let pieces = format::pieces_of_format(&pattern, &it.arguments)?;
+                Some(self.text(&pieces, expression, scope, depth))
+            }
+            "join" => {
+                let Value::Str(separator) = self.value_in(&method.value, scope, depth).value else {
+                    return None;
+                };
+                let Value::List(items) = self.mapped_list(first?, scope, depth) else {
+                    return Some(here(Value::Unknown));
+                };
+                let mut parts = Vec::with_capacity(items.len() * 2);
+                for item in items {
+                    if !parts.is_empty() {
+                        parts.push(Value::Str(separator.clone()));
+                    }
+                    parts.push(as_text(item.value));
+                }
+                Some(here(joined(parts)))
+            }
+            "strip" | "lower" | "upper" if first.is_none() => {
+                let inner = self.value_in(&method.value, scope, depth);
+                let value = match (inner.value, method.attr.as_str()) {
+                    (Value::Str(it), "strip") => Value::Str(it.trim().to_owned()),
+                    (Value::Str(it), "lower") => Value::Str(it.to_lowercase()),
+                    (Value::Str(it), _) => Value::Str(it.to_uppercase()),
+                    (it @ (Value::Variable(_) | Value::NvmlIndex), _) => it,
+                    _ => return None,
+                };
+                Some(Spanned::new(value, inner.span))
+            }
+            "get" if !self.is_environ_in(&method.value, scope) => {
+                let owner = self.value_in(&method.value, scope, depth).value;
+                let key = self.value_in(first?, scope, depth).value;
+                if let Value::Dict(items) = owner {
+                    return items.into_iter().rev().find(|it| it.0.value == key).map(|it| it.1);
+                }
+                // A setting read from somewhere: its default counts unless the user says otherwise.
+                let default = self.value_in(it.arguments.args.get(1)?, scope, depth);
+                match default.value {
+                    Value::Int(_) | Value::Str(_) | Value::List(_) => {
+                        Some(here(Value::ByDefault(Box::new(default))))
+                    }
+                    _ => None,
+                }
+            }
+            "copy" => match self.value_in(&method.value, scope, depth) {
+                it @ Spanned { value: Value::Dict(_) | Value::List(_), .. } => Some(it),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// `map(str, [0, 1])`, `[str(i) for i in (0, 1)]`, or a list as it stands.
+    fn mapped_list(&self, expression: &Expr, scope: ScopeId, depth: u32) -> Value {
+        let over = match expression {
+            Expr::Call(call) if matches!(&*call.func, Expr::Name(it) if it.id == "map") => {
+                call.arguments.args.get(1)
+            }
+            Expr::ListComp(ast::ExprListComp { elt, generators, .. })
+            | Expr::Generator(ast::ExprGenerator { elt, generators, .. }) => match &**generators {
+                [only] if only.ifs.is_empty() => {
+                    let element = match &**elt {
+                        Expr::Call(call) => call.arguments.args.first(),
+                        other => Some(other),
+                    };
+                    let same = matches!((element, &only.target), (Some(Expr::Name(a)), Expr::Name(b)) if a.id == b.id);
+                    same.then_some(&only.iter)
+                }
+                _ => None,
+            },
+            other => Some(other),
+        };
+        over.map_or(Value::Unknown, |it| {
+            if let Some(range) = self.literal_range(it, scope, depth) {
+                return range;
+            }
+            self.value_in(it, scope, depth).value
+        })
+    }
+
+    fn literal_range(&self, expression: &Expr, scope: ScopeId, depth: u32) -> Option<Value> {
+        let Expr::Call(call) = expression else { return None };
+        if !matches!(&*call.func, Expr::Name(it) if it.id == "range") {
+            return None;
+        }
+        let [Expr::NumberLiteral(_)] = &*call.arguments.args else { return None };
+        let end = self.value_in(&call.arguments.args[0], scope, depth);
+        let Value::Int(count @ 0..=64) = end.value else { return None };
+        Some(Value::List((0..count).map(|it| Spanned::new(Value::Int(it), end.span)).collect()))
+    }
+
+    /// What a call answers, for provenance: `GPUtil.getAvailable()`, directly or by a name bound once to it.
+    pub(super) fn answer_in(
+        &self,
+        expression: &Expr,
+        scope: ScopeId,
+        depth: u32,
+    ) -> Option<Answer> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        match expression {
+            Expr::Call(call) => {
+                let segment = match &*call.func {
+                    Expr::Attribute(it) => Some(it.attr.as_str()),
+                    _ => None,
+                };
+                if segment.is_some_and(|it| catalogue::candidates(it).is_empty()) {
+                    return None;
+                }
+                let resolved = self.resolve_in(&call.func, scope, depth)?;
+                let path = resolved.name.library_path()?;
+                catalogue::find(path, Form::Call)?.answers
+            }
+            Expr::Name(name) => {
+                let binding = self.scopes.lookup(&name.id, scope)?;
+                match binding.bound {
+                    Bound::Value(value) if !binding.again => {
+                        self.answer_in(value, binding.scope, depth + 1)
+                    }
+                    _ => None,
+                }
+            }
+            Expr::Attribute(it) => {
+                let class = self.resolve_in(&it.value, scope, depth)?;
+                let class = self.class_by_path(&class.name.path)?;
+                let binding = self.scopes.attribute(class, &it.attr)?;
+                match binding.bound {
+                    Bound::Value(value) if !binding.again => {
+                        self.answer_in(value, binding.scope, depth + 1)
+                    }
+                    _ => None,
+                }
+            }
+            Expr::Await(it) => self.answer_in(&it.value, scope, depth + 1),
+            _ => None,
+        }
+    }
+}
+
+fn integer_operation(a: i64, op: Operator, b: i64) -> Value {
+    let result = match op {
+        Operator::Add => a.checked_add(b),
+        Operator::Sub => a.checked_sub(b),
+        Operator::Mult => a.checked_mul(b),
+        Operator::FloorDiv if b > 0 => a.checked_div_euclid(b),
+        Operator::Mod if b > 0 => a.checked_rem_euclid(b),
+        Operator::Pow => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
+        Operator::LShift if (0..62).contains(&b) => a.checked_mul(1 << b),
+        _ => None,
+    };
+    result.map_or(Value::Unknown, Value::Int)
+}
+
+fn is_text(value: &Value) -> bool {
+    matches!(value, Value::Str(_) | Value::Text(_))
+}
+
+/// What `str()` makes of a value.
+pub(super) fn as_text(value: Value) -> Value {
+    match value {
+        Value::Int(number) => Value::Str(number.to_string()),
+        Value::Bool(true) => Value::Str("True".to_owned()),
+        Value::Bool(false) => Value::Str("False".to_owned()),
+        Value::None => Value::Str("None".to_owned()),
+        Value::ByDefault(inner) => {
+            Value::ByDefault(Box::new(Spanned::new(as_text(inner.value), inner.span)))
+        }
+        Value::OneOf(values) => Value::OneOf(
+            values.into_iter().map(|it| Spanned::new(as_text(it.value), it.span)).collect(),
+        ),
+        Value::List(_) | Value::Dict(_) | Value::Float(_) => Value::Unknown,
+        other => other,
+    }
+}
+
+/// What `int()` makes of a value.
+pub(super) fn as_integer(value: Value) -> Value {
+    match value {
+        Value::Str(text) => text.trim().parse().map_or(Value::Unknown, Value::Int),
+        Value::ByDefault(inner) => {
+            Value::ByDefault(Box::new(Spanned::new(as_integer(inner.value), inner.span)))
+        }
+        Value::OneOf(values) => Value::OneOf(
+            values.into_iter().map(|it| Spanned::new(as_integer(it.value), it.span)).collect(),
+        ),
+        Value::Bool(it) => Value::Int(i64::from(it)),
+        Value::List(_) | Value::Dict(_) | Value::Float(_) | Value::Text(_) => Value::Unknown,
+        other => other,
+    }
+}
+
+/// Texts in a row as one: literal neighbours melt, and a single part stays itself.
+pub(super) fn joined(parts: Vec<Value>) -> Value {
+    let mut merged: Vec<Value> = Vec::with_capacity(parts.len());
+    let flat = parts.into_iter().flat_map(|it| match it {
+        Value::Text(parts) => parts,
+        other => vec![other],
+    });
+    for part in flat {
+        match (merged.last_mut(), part) {
+            (_, Value::Str(text)) if text.is_empty() => {}
+            (Some(Value::Str(before)), Value::Str(text)) => before.push_str(&text),
+            (_, part) => merged.push(part),
+        }
+    }
+    match merged.len() {
+        0 => Value::Str(String::new()),
+        1 => merged.swap_remove(0),
+        _ => Value::Text(merged),
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+}

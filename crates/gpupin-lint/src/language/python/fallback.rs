@@ -1,0 +1,199 @@
+//! Work that goes to the CPU in silence when there is no GPU.
+//!
+//! A fallback is silent unless it is logged at warning or above, or raises. It is the user's choice, and none, when
+//! what decides is an argument or an option and not whether there is a GPU.
+
+use super::{
+    Reader, argument,
+    syntax::{ExceptHandler, Expr, Stmt, ast, range_of},
+};
+use crate::{
+    unit::{CpuFallback, Does, Step},
+    value::Value,
+};
+
+/// Where a device is decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    Cuda,
+    Cpu,
+}
+
+impl<'a> Reader<'a, '_> {
+    /// `"cuda" if torch.cuda.is_available() else "cpu"`.
+    pub(super) fn conditional_fallback(&mut self, it: &'a ast::ExprIf, steps: &mut Vec<Step>) {
+        let falls = matches!(
+            (self.goes(&it.body), self.goes(&it.orelse)),
+            (Some(Goes::Cuda), Some(Goes::Cpu)) | (Some(Goes::Cpu), Some(Goes::Cuda))
+        );
+        if falls && !self.context.only_tells && self.asks_available(&it.test) {
+            self.fallback("conditional expression", range_of(it), steps);
+        }
+    }
+
+    /// `if torch.cuda.is_available(): device = "cuda"` … `else: device = "cpu"`.
+    pub(super) fn branch_fallback(&mut self, it: &'a ast::StmtIf, steps: &mut Vec<Step>) {
+        let Some(other) = it.elif_else_clauses.last().filter(|it| it.test.is_none()) else {
+            return;
+        };
+        let (first, second) = (self.decides(&it.body), self.decides(&other.body));
+        let quiet = match (first, second) {
+            (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) if a == b => !warns(&other.body),
+            (Some((a, Goes::Cpu)), Some((b, Goes::Cuda))) if a == b => !warns(&it.body),
+            _ => return,
+        };
+        if quiet && self.asks_available(&it.test) {
+            self.fallback("if/else", range_of(&*it.test), steps);
+        }
+    }
+
+    /// `device = "cpu"` and then `if torch.cuda.is_available(): device = "cuda"`, or the same with `return`.
+    pub(super) fn assigned_fallbacks(&mut self, statements: &'a [Stmt], steps: &mut Vec<Step>) {
+        for pair in statements.windows(2) {
+            let (test, arm, rest) = match pair {
+                [before, Stmt::If(test)] if !matches!(before, Stmt::If(_)) => {
+                    (test, &test.body, std::slice::from_ref(before))
+                }
+                [Stmt::If(test), after @ Stmt::Return(_)] => {
+                    (test, &test.body, std::slice::from_ref(after))
+                }
+                _ => continue,
+            };
+            if !test.elif_else_clauses.is_empty() {
+                continue;
+            }
+            let falls = match (self.decides(rest), self.decides(arm)) {
+                (Some((a, Goes::Cpu)), Some((b, Goes::Cuda))) => a == b,
+                (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) => a == b && !warns(arm),
+                _ => false,
+            };
+            if falls && self.asks_available(&test.test) {
+                self.fallback("if/else", range_of(&*test.test), steps);
+            }
+        }
+    }
+
+    /// `except RuntimeError: device = "cpu"`.
+    pub(super) fn excepted(&mut self, it: &'a ast::StmtTry, steps: &mut Vec<Step>) {
+        for ExceptHandler::ExceptHandler(handler) in &it.handlers {
+            if warns(&handler.body) || handler.body.iter().any(|it| matches!(it, Stmt::Raise(_))) {
+                continue;
+            }
+            let falls = handler.body.iter().any(|it| self.goes_statement(it) == Some(Goes::Cpu));
+            let tried = it.body.iter().any(|it| self.goes_statement(it) == Some(Goes::Cuda));
+            if falls && tried {
+                self.fallback("except", range_of(handler), steps);
+            }
+        }
+    }
+
+    /// `["CUDAExecutionProvider", "CPUExecutionProvider"]`.
+    pub(super) fn provider_list(
+        &mut self,
+        whole: &'a Expr,
+        elements: &'a [Expr],
+        steps: &mut Vec<Step>,
+    ) {
+        if self.context.only_tells || elements.len() < 2 || elements.len() > 8 {
+            return;
+        }
+        let name = |it: &'a Expr| match it {
+            Expr::StringLiteral(it) => Some(it.value.to_str()),
+            Expr::Tuple(it) => match it.elts.first() {
+                Some(Expr::StringLiteral(it)) => Some(it.value.to_str()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let mut names = elements.iter().map(name);
+        if names.next().flatten().is_some_and(argument::is_cuda_provider)
+            && names.any(|it| it == Some("CPUExecutionProvider"))
+        {
+            self.fallback("provider list", range_of(whole), steps);
+        }
+    }
+
+    fn fallback(
+        &mut self,
+        kind: &'static str,
+        range: std::ops::Range<usize>,
+        steps: &mut Vec<Step>,
+    ) {
+        self.emit(steps, range, Does::CpuFallback(CpuFallback { kind }));
+    }
+
+    /// The name (empty for `return`) whose device the last statement of an arm decides.
+    fn decides(&self, body: &'a [Stmt]) -> Option<(&'a str, Goes)> {
+        body.iter().rev().take(3).find_map(|it| match it {
+            Stmt::Assign(it) => {
+                let name = match it.targets.first()? {
+                    Expr::Name(name) => name.id.as_str(),
+                    Expr::Attribute(name) => name.attr.as_str(),
+                    _ => return None,
+                };
+                Some((name, self.goes(&it.value)?))
+            }
+            Stmt::Return(it) => Some(("", self.goes(it.value.as_deref()?)?)),
+            _ => None,
+        })
+    }
+
+    fn goes_statement(&self, statement: &Stmt) -> Option<Goes> {
+        match statement {
+            Stmt::Assign(it) => self.goes(&it.value),
+            Stmt::Return(it) => self.goes(it.value.as_deref()?),
+            Stmt::Expr(it) => self.goes(&it.value),
+            _ => None,
+        }
+    }
+
+    /// Whether an expression names CUDA or the CPU: a text, `torch.device(…)`, or a call that moves something there.
+    fn goes(&self, expression: &Expr) -> Option<Goes> {
+        match expression {
+            Expr::StringLiteral(it) => match it.value.to_str() {
+                "cpu" | "CPU" => Some(Goes::Cpu),
+                text if text == "cuda" || text.starts_with("cuda:") => Some(Goes::Cuda),
+                _ => None,
+            },
+            // transformers' pipelines: `device = 0 if torch.cuda.is_available() else -1`.
+            Expr::NumberLiteral(_) => match self.value(expression).value {
+                Value::Int(0..) => Some(Goes::Cuda),
+                _ => None,
+            },
+            Expr::UnaryOp(_) => match self.value(expression).value {
+                Value::Int(-1) => Some(Goes::Cpu),
+                _ => None,
+            },
+            Expr::FString(_) => self.names_cuda(expression, self.scope, 0).map(|_| Goes::Cuda),
+            Expr::Call(call) => {
+                let segment = super::call::last_segment(&call.func)?;
+                match segment {
+                    "cuda" => Some(Goes::Cuda),
+                    "cpu" => Some(Goes::Cpu),
+                    "device" | "to" => self.goes(call.arguments.args.first()?),
+                    _ => match call.arguments.find_keyword("device") {
+                        Some(keyword) => match self.goes(&keyword.value)? {
+                            // Only a text; `device=0` may be anything.
+                            _ if keyword.value.is_number_literal_expr() => None,
+                            goes => Some(goes),
+                        },
+                        None => None,
+                    },
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a body tells somebody at warning or above.
+fn warns(body: &[Stmt]) -> bool {
+    body.iter().any(|it| match it {
+        Stmt::Raise(_) => true,
+        Stmt::Expr(it) => matches!(&*it.value, Expr::Call(call) if matches!(
+            super::call::last_segment(&call.func),
+            Some("warning" | "warn" | "error" | "critical" | "exception" | "fatal")
+        )),
+        _ => false,
+    })
+}

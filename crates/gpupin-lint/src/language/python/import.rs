@@ -1,0 +1,240 @@
+//! Imports.
+
+use super::{
+    Reader,
+    syntax::{ast, range_of},
+};
+use crate::{
+    catalogue::{self, Library},
+    unit::{Does, Import, Step},
+    value::{Name, Root},
+};
+
+impl<'a> Reader<'a, '_> {
+    pub(super) fn import(&mut self, it: &'a ast::StmtImport, steps: &mut Vec<Step>) {
+        for alias in &it.names {
+            let module = alias.name.as_str();
+            if is_standard(module) {
+                continue;
+            }
+            self.library(module, range_of(it), steps);
+            let import = Import {
+                span: self.span(range_of(it)),
+                module: Name::absolute(module),
+                names: Vec::new(),
+            };
+            steps.push(Step::Import(import));
+        }
+    }
+
+    pub(super) fn import_from(&mut self, it: &'a ast::StmtImportFrom, steps: &mut Vec<Step>) {
+        let module = it.module.as_ref().map_or("", |it| it.as_str());
+        if it.level == 0 {
+            if is_standard(module) {
+                return;
+            }
+            self.libraries(module, it, steps);
+        }
+        let import = Import {
+            span: self.span(range_of(it)),
+            module: self.scopes.module_name(it.level, module),
+            names: it.names.iter().map(|it| it.name.to_string()).collect(),
+        };
+        steps.push(Step::Import(import));
+    }
+
+    /// `from xformers import ops` imports the submodule too.
+    fn libraries(&mut self, module: &str, it: &'a ast::StmtImportFrom, steps: &mut Vec<Step>) {
+        let found = catalogue::library_of(module);
+        let mut libraries: Vec<&'static Library> = found.into_iter().collect();
+        for alias in &it.names {
+            let submodule = format!("{module}.{}", alias.name);
+            if submodule == "gpupin.auto" {
+                self.emit(steps, range_of(it), Does::Gpupin);
+            }
+            if let Some(library) = catalogue::library_of(&submodule)
+                && libraries.iter().all(|it| it.module != library.module)
+            {
+                libraries.push(library);
+            }
+        }
+        for library in libraries {
+            self.emit(steps, range_of(it), Does::ImportLibrary(library));
+        }
+        if module == "gpupin.auto" {
+            self.emit(steps, range_of(it), Does::Gpupin);
+        }
+    }
+
+    fn library(&mut self, module: &str, range: std::ops::Range<usize>, steps: &mut Vec<Step>) {
+        if module == "gpupin.auto" {
+            self.emit(steps, range, Does::Gpupin);
+        } else if let Some(library) = catalogue::library_of(module) {
+            self.emit(steps, range, Does::ImportLibrary(library));
+        }
+    }
+
+    /// What other modules can ask of this one: names bound by imports, constants, bases.
+    pub(super) fn constants(&mut self) {
+        let module = super::scope::Scopes::MODULE;
+        let names: Vec<_> =
+            self.scopes.names_in(module).map(|(name, it)| (name, it.clone())).collect();
+        for (name, binding) in names {
+            match &binding.bound {
+                super::scope::Bound::Import(target) => {
+                    self.out.imported_name(name.to_owned(), target.clone());
+                }
+                _ => self.constant(name.to_owned(), &binding),
+            }
+        }
+        let classes: Vec<_> = self.scopes.classes().collect();
+        for &class in &classes {
+            let path = self.scopes.get(class).path.clone();
+            let own = self.scopes.names_in(class).chain(self.scopes.attributes_of(class));
+            let own: Vec<_> = own.map(|(name, it)| (name, it.clone())).collect();
+            for (name, binding) in own {
+                self.constant(format!("{path}.{name}"), &binding);
+            }
+        }
+        let stars = std::mem::take(&mut self.scopes.star_imports);
+        self.out.unit().star_imports.extend(stars);
+        for class in classes {
+            if let Some(bases) = self.bases.remove(&class) {
+                let path = self.scopes.get(class).path.clone();
+                self.out.unit().bases.insert(path, bases);
+            }
+        }
+    }
+
+    fn constant(&mut self, path: String, binding: &super::scope::Binding<'a>) {
+        let super::scope::Bound::Value(value) = binding.bound else { return };
+        if !binding.is_sole() {
+            return;
+        }
+        let value = self.value_in(value, binding.scope, 0);
+        match &value.value {
+            crate::value::Value::Unknown | crate::value::Value::None => return,
+            crate::value::Value::Name(name) if name.root == Root::Here && name.path == path => {
+                return;
+            }
+            // An entry of a dictionary is found by its dotted path.
+            crate::value::Value::Dict(items) => {
+                for (key, item) in items {
+                    if let crate::value::Value::Str(key) = &key.value
+                        && !key.contains('.')
+                        && !self.changes_items(binding, &path)
+                    {
+                        self.out.constant(format!("{path}.{key}"), item.clone());
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.out.constant(path, value);
+    }
+
+    /// Whether the file assigns to items of a module-level name.
+    fn changes_items(&self, binding: &super::scope::Binding<'a>, path: &str) -> bool {
+        binding.scope == super::scope::Scopes::MODULE && self.changed.contains(path)
+    }
+}
+
+/// Modules of the standard library that no project hides behind one of its own.
+pub(super) fn is_standard(module: &str) -> bool {
+    const STANDARD: &[&str] = &[
+        "__future__",
+        "abc",
+        "argparse",
+        "array",
+        "ast",
+        "asyncio",
+        "atexit",
+        "base64",
+        "bisect",
+        "builtins",
+        "collections",
+        "concurrent",
+        "configparser",
+        "contextlib",
+        "contextvars",
+        "copy",
+        "csv",
+        "ctypes",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "difflib",
+        "enum",
+        "errno",
+        "fnmatch",
+        "functools",
+        "gc",
+        "getpass",
+        "glob",
+        "gzip",
+        "hashlib",
+        "heapq",
+        "html",
+        "http",
+        "importlib",
+        "inspect",
+        "io",
+        "itertools",
+        "json",
+        "logging",
+        "math",
+        "mimetypes",
+        "multiprocessing",
+        "numbers",
+        "operator",
+        "os",
+        "pathlib",
+        "pickle",
+        "pprint",
+        "queue",
+        "random",
+        "re",
+        "sched",
+        "shlex",
+        "shutil",
+        "signal",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "statistics",
+        "string",
+        "struct",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "textwrap",
+        "threading",
+        "time",
+        "timeit",
+        "traceback",
+        "types",
+        "typing",
+        "unittest",
+        "urllib",
+        "uuid",
+        "warnings",
+        "wave",
+        "weakref",
+        "xml",
+        "zipfile",
+        "zlib",
+    ];
+    let root = module.split('.').next().unwrap_or(module);
+    STANDARD.binary_search(&root).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_standard;
+
+    #[test]
+    fn the_standard_library_is_told_from_projects() {
+        assert!(is_standard("os.path") && is_standard("asyncio") && is_standard("zlib"));
+        assert!(!is_standard("app") && !is_standard("config") && !is_standard("torch"));
+    }
+}
