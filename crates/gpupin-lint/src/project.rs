@@ -6,13 +6,14 @@ use crate::{
     program::Program,
     span::Span,
     unit::{Unit, UnitId},
+    value::Name,
 };
 
 mod known;
 pub(crate) mod modules;
 mod names;
 
-pub(crate) use modules::Modules;
+pub(crate) use modules::{FileId, Modules};
 
 /// What rules see.
 #[derive(Debug)]
@@ -35,6 +36,16 @@ pub struct Known {
     pub span: Span,
 }
 
+/// Where a dotted name leads, among the files that were read.
+#[derive(Debug)]
+pub(crate) struct Module<'n> {
+    /// The modules that importing it runs, outermost package first.
+    pub(crate) runs: Vec<UnitId>,
+    pub(crate) unit: Option<UnitId>,
+    /// What follows the module part of the name.
+    pub(crate) rest: &'n str,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Literal {
     None,
@@ -55,8 +66,20 @@ impl<'a> Project<'a> {
         policy: &'a Policy,
         lock: &'a LockFile,
     ) -> Self {
-        let modules = Modules::new(units, other_files);
+        let modules = Modules::of_units(units, other_files);
         Self { units, policy, lock, programs: Vec::new(), modules }
+    }
+
+    /// Follows an absolute or relative name that stands in a unit to a module of the project.
+    pub(crate) fn locate<'n>(&self, from: UnitId, name: &'n Name) -> Option<Module<'n>> {
+        // Units were added first, so their files have their numbers.
+        let located = self.modules.locate(FileId(from.0), name)?;
+        let unit = |file| self.modules.unit(file);
+        Some(Module {
+            runs: located.runs.into_iter().filter_map(unit).collect(),
+            unit: located.file.and_then(unit),
+            rest: located.rest,
+        })
     }
 
     pub fn unit(&self, id: UnitId) -> &'a Unit {

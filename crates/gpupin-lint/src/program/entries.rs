@@ -34,9 +34,7 @@ pub(super) fn declared(project: &Project<'_>) -> Vec<Entry> {
         }
         for script in &it.console_scripts {
             let module = Name { root: Root::Absolute, path: script.module.clone() };
-            let Some(target) =
-                project.modules.locate(&it.source.path, &module).and_then(|it| it.unit)
-            else {
+            let Some(target) = project.locate(unit, &module).and_then(|it| it.unit) else {
                 continue;
             };
             let Some(function) = &script.function else { continue };
@@ -82,13 +80,11 @@ pub(super) fn started(project: &Project<'_>, starter: UnitId, runs: &Runs) -> Ve
         }
         Runs::PythonModule(module) => {
             let name = Name::absolute(module.clone());
-            let from = &project.unit(starter).source.path;
             let package_main = || {
                 let main = Name::absolute(format!("{module}.__main__"));
-                project.modules.locate(from, &main).filter(|it| it.rest.is_empty())?.unit
+                project.locate(starter, &main).filter(|it| it.rest.is_empty())?.unit
             };
-            let module =
-                || project.modules.locate(from, &name).filter(|it| it.rest.is_empty())?.unit;
+            let module = || project.locate(starter, &name).filter(|it| it.rest.is_empty())?.unit;
             package_main().or_else(module).into_iter().collect()
         }
         Runs::Pytest(paths) => tests_below(project, starter, paths),
@@ -125,9 +121,9 @@ fn tests_below(project: &Project<'_>, starter: UnitId, paths: &[String]) -> Vec<
 }
 
 fn console_script(project: &Project<'_>, name: &str) -> Option<UnitId> {
-    project.units.iter().find_map(|unit| {
+    (0..).map(UnitId).zip(project.units).find_map(|(id, unit)| {
         let script = unit.console_scripts.iter().find(|it| it.name == name)?;
-        project.modules.locate(&unit.source.path, &Name::absolute(script.module.clone()))?.unit
+        project.locate(id, &Name::absolute(script.module.clone()))?.unit
     })
 }
 

@@ -169,8 +169,7 @@ fn imported_modules(
     module: &Name,
     names: &[String],
 ) -> Vec<UnitId> {
-    let from = &project.unit(unit).source.path;
-    let Some(located) = project.modules.locate(from, module) else {
+    let Some(located) = project.locate(unit, module) else {
         return Vec::new();
     };
     let mut runs = located.runs;
@@ -178,7 +177,7 @@ fn imported_modules(
         let path =
             if module.path.is_empty() { name.clone() } else { format!("{}.{name}", module.path) };
         let submodule = Name { root: module.root.clone(), path };
-        if let Some(below) = project.modules.locate(from, &submodule)
+        if let Some(below) = project.locate(unit, &submodule)
             && below.rest.is_empty()
         {
             runs.extend(below.runs);

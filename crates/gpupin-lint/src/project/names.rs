@@ -41,7 +41,7 @@ impl<'a> Project<'a> {
             return None;
         }
         if name.root != Root::Here {
-            let located = self.modules.locate(&self.unit(unit).source.path, name)?;
+            let located = self.locate(unit, name)?;
             let inside = Name::here(located.rest);
             return self.follow(located.unit?, &inside, depth - 1, find);
         }
