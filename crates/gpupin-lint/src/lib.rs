@@ -30,6 +30,7 @@ pub mod selection;
 pub mod source;
 pub mod span;
 mod suppress;
+pub mod survey;
 pub mod unit;
 pub mod value;
 mod variables;

@@ -22,6 +22,16 @@ pub enum Follow {
     OneOf(&'static str),
 }
 
+impl Follow {
+    /// The characters that may stand behind; empty for any.
+    pub fn characters(self) -> &'static str {
+        match self {
+            Self::Anything => "",
+            Self::OneOf(characters) => characters,
+        }
+    }
+}
+
 impl Needle {
     pub const fn new(text: &'static str) -> Self {
         Self { text, follow: Follow::Anything }

@@ -7,8 +7,8 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use crate::{
     program::{Kind, here},
     project::{
-        Project,
-        modules::{join, parent},
+        FileId, Project,
+        modules::{self, join, normal, parent},
     },
     source::Language,
     unit::{Does, Runs, Unit, UnitId},
@@ -75,22 +75,13 @@ fn named_by_policy(project: &Project<'_>) -> GlobSet {
 /// The files of the project that a start runs.
 pub(super) fn started(project: &Project<'_>, starter: UnitId, runs: &Runs) -> Vec<UnitId> {
     match runs {
-        Runs::PythonFile(path) | Runs::Script(path) => {
-            project.find_file(starter, path).into_iter().collect()
-        }
-        Runs::PythonModule(module) => {
-            let name = Name::absolute(module.clone());
-            let package_main = || {
-                let main = Name::absolute(format!("{module}.__main__"));
-                project.locate(starter, &main).filter(|it| it.rest.is_empty())?.unit
-            };
-            let module = || project.locate(starter, &name).filter(|it| it.rest.is_empty())?.unit;
-            package_main().or_else(module).into_iter().collect()
-        }
         Runs::Pytest(paths) => tests_below(project, starter, paths),
-        Runs::Gpupin(inner) => started(project, starter, inner),
         Runs::Other(name) => console_script(project, name).into_iter().collect(),
-        Runs::Unknown => Vec::new(),
+        Runs::Gpupin(inner) => started(project, starter, inner),
+        _ => {
+            let file = modules::started(&project.modules, FileId(starter.0), runs);
+            file.and_then(|it| project.modules.unit(it)).into_iter().collect()
+        }
     }
 }
 
@@ -165,49 +156,10 @@ pub(super) fn unreached(project: &Project<'_>, reached: &BTreeSet<UnitId>) -> Ve
 }
 
 impl Project<'_> {
-    /// The unit of a path written in a file: relative to the file's directory or one above it.
-    ///
-    /// An absolute path (in a container, on a server) is tried by its ends: `/app/main.py` is `app/main.py` or `main.py`.
+    /// The unit of a path written in a file.
     pub(crate) fn find_file(&self, from: UnitId, path: &str) -> Option<UnitId> {
-        let path = path.replace('\\', "/");
-        let absolute = path.starts_with('/')
-            || path.contains(":/")
-            || path.starts_with('$')
-            || path.starts_with('~');
-        let mut candidates = vec![path.trim_start_matches("./")];
-        if absolute {
-            candidates = path.match_indices('/').map(|(at, _)| &path[at + 1..]).collect();
-        }
-        let here = parent(&self.unit(from).source.path);
-        for candidate in candidates {
-            let mut directory = here;
-            loop {
-                if let Some(unit) = self.modules.at(&normal(&join(directory, candidate))) {
-                    return Some(unit);
-                }
-                if directory.is_empty() {
-                    break;
-                }
-                directory = parent(directory);
-            }
-        }
-        None
+        self.modules.unit(self.modules.find(FileId(from.0), path)?)
     }
-}
-
-/// A path without `.` and `..`.
-fn normal(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|it| *it != "..") => {
-                parts.pop();
-            }
-            other => parts.push(other),
-        }
-    }
-    parts.join("/")
 }
 
 /// Programs by the file they start in.

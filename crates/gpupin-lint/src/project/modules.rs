@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    unit::{Unit, UnitId},
+    unit::{Runs, Unit, UnitId},
     value::{Name, Root},
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct FileId(pub(crate) u32);
 /// A directory or a module: `app` is one node for `app/` and for `app.py`.
 #[derive(Debug, Default)]
 struct Node {
+    name: Box<str>,
     parent: usize,
     below: HashMap<Box<str>, usize>,
     /// `name.py`.
@@ -105,7 +106,7 @@ impl Modules {
             return *child;
         }
         let child = self.nodes.len();
-        self.nodes.push(Node { parent: at, ..Node::default() });
+        self.nodes.push(Node { name: name.into(), parent: at, ..Node::default() });
         self.nodes[at].below.insert(name.into(), child);
         child
     }
@@ -121,6 +122,29 @@ impl Modules {
     /// The unit at a path.
     pub(crate) fn at(&self, path: &str) -> Option<UnitId> {
         self.unit(self.file(path)?)
+    }
+
+    /// The file of a path written in another: relative to that one's directory or one above it.
+    ///
+    /// An absolute path (in a container, on a server) is tried by its ends: `/app/main.py` is `app/main.py` or `main.py`.
+    pub(crate) fn find(&self, from: FileId, path: &str) -> Option<FileId> {
+        let path = path.replace('\\', "/");
+        let absolute = path.starts_with(['/', '$', '~']) || path.contains(":/");
+        let mut candidates = vec![path.as_str()];
+        if absolute {
+            candidates = path.match_indices('/').map(|(at, _)| &path[at + 1..]).collect();
+        }
+        let here = self.places[from.0 as usize];
+        candidates.into_iter().find_map(|candidate| {
+            self.upwards(here).find_map(|at| self.file(&normal(&join(&self.path(at), candidate))))
+        })
+    }
+
+    /// The path of a directory's node.
+    fn path(&self, node: usize) -> String {
+        let mut parts: Vec<&str> = self.upwards(node).map(|it| &*self.nodes[it].name).collect();
+        parts.reverse();
+        parts[1..].join("/")
     }
 
     /// Follows an absolute or relative name that stands in a file. `None` when no module of the project is meant.
@@ -214,6 +238,37 @@ impl Modules {
         }
         found.then_some(located)
     }
+}
+
+/// The file that a start runs, for starts that name one.
+pub(crate) fn started(modules: &Modules, starter: FileId, runs: &Runs) -> Option<FileId> {
+    match runs {
+        Runs::PythonFile(path) | Runs::Script(path) => modules.find(starter, path),
+        Runs::PythonModule(module) => {
+            let main = format!("{module}.__main__");
+            let named = |path: &str| {
+                modules.locate_absolute(starter, path).filter(|it| it.rest.is_empty())?.file
+            };
+            named(&main).or_else(|| named(module))
+        }
+        Runs::Gpupin(inner) => started(modules, starter, inner),
+        Runs::Pytest(_) | Runs::Other(_) | Runs::Unknown => None,
+    }
+}
+
+/// A path without `.` and `..`.
+pub(crate) fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|it| *it != "..") => {
+                parts.pop();
+            }
+            other => parts.push(other),
+        }
+    }
+    parts.join("/")
 }
 
 pub(crate) fn parent(path: &str) -> &str {

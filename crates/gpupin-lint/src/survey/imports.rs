@@ -1,0 +1,198 @@
+//! Imports of a Python file without parsing it.
+//!
+//! The scan may find too much (an import in a docstring) but must not miss an import statement: what it
+//! finds too much costs a parse, what it misses would cost a finding.
+
+use memchr::memmem;
+
+use crate::{catalogue, project::modules::parent};
+
+/// Imported modules in the order of the text.
+///
+/// One record per imported name, so that thousands of files cost one allocation each: the level of a
+/// relative import as a character, the dotted path (`from a import b` is `a.b`), a line feed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Imports(String);
+
+impl Imports {
+    /// Level (0 is absolute) and dotted path of each.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.0.lines().filter_map(|it| {
+            let mut characters = it.chars();
+            Some((characters.next()?.to_digit(36)?, characters.as_str()))
+        })
+    }
+
+    pub(crate) fn name_a_gpu_library(&self) -> bool {
+        self.iter().any(|(level, path)| {
+            level == 0 && catalogue::library_of(path).is_some_and(|it| it.computes)
+        })
+    }
+
+    fn push(&mut self, level: u32, module: &str, name: &str) {
+        self.0.push(char::from_digit(level.min(35), 36).unwrap_or('0'));
+        self.0.push_str(module);
+        if !module.is_empty() && !name.is_empty() {
+            self.0.push('.');
+        }
+        self.0.push_str(name);
+        self.0.push('\n');
+    }
+}
+
+pub(crate) fn scan(bytes: &[u8]) -> Imports {
+    let mut imports = Imports::default();
+    for at in memmem::find_iter(bytes, b"import") {
+        let behind = &bytes[at + "import".len()..];
+        if !behind.first().is_some_and(|it| b" \t(*\\".contains(it)) {
+            continue;
+        }
+        let line_start = memchr::memrchr2(b'\n', b'\r', &bytes[..at]).map_or(0, |it| it + 1);
+        // Behind `;` and `:` another statement starts; in a notebook a line starts with a quote.
+        let before = &bytes[line_start..at];
+        let statement = before
+            .iter()
+            .rposition(|it| b";:\"".contains(it))
+            .map_or(before, |it| &before[it + 1..]);
+        let statement = statement.trim_ascii();
+        if statement.is_empty() {
+            for name in names(behind, false) {
+                imports.push(0, name, "");
+            }
+        } else if let Some(module) = statement.strip_prefix(b"from") {
+            let module = module.trim_ascii();
+            let level = module.iter().take_while(|it| **it == b'.').count();
+            let Ok(module) = std::str::from_utf8(module[level..].trim_ascii()) else { continue };
+            if !module.chars().all(|it| it.is_alphanumeric() || it == '_' || it == '.') {
+                continue;
+            }
+            let level = u32::try_from(level).unwrap_or(u32::MAX);
+            let mut any = false;
+            for name in names(behind, true) {
+                imports.push(level, module, name);
+                any = true;
+            }
+            if !any {
+                imports.push(level, module, "");
+            }
+        }
+    }
+    imports
+}
+
+/// The names behind `import`, up to the end of the statement; a list in parentheses runs over lines.
+fn names(bytes: &[u8], may_be_listed: bool) -> impl Iterator<Item = &str> {
+    let start = bytes.iter().position(|it| !b" \t\\\r\n".contains(it)).unwrap_or(bytes.len());
+    let rest = &bytes[start..];
+    let (rest, end) = if may_be_listed && rest.first() == Some(&b'(') {
+        (&rest[1..], memchr::memchr(b')', rest).map_or(rest.len() - 1, |it| it - 1))
+    } else {
+        (rest, end_of_line(rest))
+    };
+    rest[..end].split(|it| *it == b',').filter_map(|part| {
+        let part = part
+            .split(|it| *it == b'\n')
+            .map(|line| line.split(|it| *it == b'#').next().unwrap_or(line));
+        let text = part.map(<[u8]>::trim_ascii).find(|it| !it.is_empty() && *it != b"\\")?;
+        let word = text
+            .split(|it| !(it.is_ascii_alphanumeric() || *it == b'_' || *it == b'.' || *it >= 0x80))
+            .next()?;
+        std::str::from_utf8(word).ok().filter(|it| !it.is_empty())
+    })
+}
+
+/// The end of a logical line: backslashes continue it.
+fn end_of_line(bytes: &[u8]) -> usize {
+    let mut from = 0;
+    while let Some(at) = memchr::memchr3(b'\n', b';', b'#', &bytes[from..]).map(|it| it + from) {
+        let continued = bytes[at] == b'\n' && bytes[..at].trim_ascii_end().ends_with(b"\\");
+        if !continued {
+            return at;
+        }
+        from = at + 1;
+    }
+    bytes.len()
+}
+
+/// Whether a Python file has a mark of a program: a main guard, tests, a shebang.
+pub(crate) fn looks_like_a_program(path: &str, bytes: &[u8]) -> bool {
+    let name = &path[parent(path).len()..].trim_start_matches('/');
+    let test_file = name.starts_with("test_") || name.ends_with("_test.py");
+    bytes.starts_with(b"#!")
+        || *name == "__main__.py"
+        || memmem::find(bytes, b"__main__").is_some()
+        || (test_file
+            && (memmem::find(bytes, b"def test").is_some()
+                || memmem::find(bytes, b"class Test").is_some()))
+}
+
+/// Whether a script or service could start a program of the project.
+pub(crate) fn may_start_python(bytes: &[u8]) -> bool {
+    [&b"python"[..], b"pytest", b".py", b".sh", b"gpupin"]
+        .iter()
+        .any(|it| memmem::find(bytes, it).is_some())
+}
+
+/// Whether a project file declares programs.
+pub(crate) fn declares_scripts(bytes: &[u8]) -> bool {
+    memmem::find(bytes, b"scripts").is_some() || memmem::find(bytes, b"pytest").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scan;
+
+    #[track_caller]
+    fn check(text: &str, expected: &[(u32, &str)]) {
+        let imports = scan(text.as_bytes());
+        assert_eq!(imports.iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn plain_imports_are_found() {
+        check("import os, torch.cuda as c\n", &[(0, "os"), (0, "torch.cuda")]);
+    }
+
+    #[test]
+    fn names_may_be_submodules() {
+        check("from a.b import c as d, e\n", &[(0, "a.b.c"), (0, "a.b.e")]);
+    }
+
+    #[test]
+    fn a_list_runs_over_lines_and_comments() {
+        check("from a import (\n    b,  # the b\n    # c\n    d,\n)\n", &[(0, "a.b"), (0, "a.d")]);
+    }
+
+    #[test]
+    fn relative_imports_have_a_level() {
+        check("from . import x\nfrom ..a import b\n", &[(1, "x"), (2, "a.b")]);
+    }
+
+    #[test]
+    fn several_statements_share_a_line() {
+        check(
+            "import a; import b\ntry: import c\nexcept ImportError: pass\n",
+            &[(0, "a"), (0, "b"), (0, "c")],
+        );
+    }
+
+    #[test]
+    fn a_backslash_continues_the_line() {
+        check("from a import b, \\\n    c\nimport \\\n  d\n", &[(0, "a.b"), (0, "a.c"), (0, "d")]);
+    }
+
+    #[test]
+    fn a_star_is_the_module() {
+        check("from a import *\n", &[(0, "a")]);
+    }
+
+    #[test]
+    fn words_that_only_contain_it_are_none() {
+        check("important = 1\nx = reimport (y)\n# we import torch\n", &[]);
+    }
+
+    #[test]
+    fn a_notebook_line_is_found() {
+        check("   \"import torch\\n\",\n", &[(0, "torch")]);
+    }
+}

@@ -1,0 +1,364 @@
+//! Which files to read, round by round.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::{
+    project::{FileId, Modules, modules::started},
+    source::Language,
+    survey::Survey,
+    unit::{Block, Does, Import, Step, Unit},
+    value::{Name, Root, Spanned, Value},
+};
+
+/// How often what was read may ask for more. Chains of imports that only reading reveals are short.
+const ROUNDS: u32 = 24;
+
+/// How many names are followed from one to the next, as [`crate::project::Project`] does.
+const NAMES: u32 = 8;
+
+/// The files of a scan, and which of them have been asked for.
+#[derive(Debug)]
+pub struct Reading {
+    files: Vec<File>,
+    modules: Modules,
+    /// Names whose meaning is looked for: where they stand, and how far they were followed.
+    names: Vec<(FileId, Name, u32)>,
+    /// How many units have been looked at.
+    seen: usize,
+    rounds: u32,
+}
+
+#[derive(Debug)]
+struct File {
+    path: String,
+    survey: Survey,
+    /// What it imports: by the survey, and by its steps once it was read.
+    edges: Vec<FileId>,
+    asked: bool,
+    /// Its place among the units, once it was read.
+    unit: Option<usize>,
+    /// It changes what CUDA will read.
+    pins: bool,
+}
+
+impl Reading {
+    /// All files of the scan with their surveys.
+    pub fn new(files: Vec<(String, Survey)>) -> Self {
+        let modules = Modules::new(files.iter().map(|it| (it.0.as_str(), None)));
+        let files = (0..)
+            .map(FileId)
+            .zip(files)
+            .map(|(id, (path, survey))| {
+                let edges = surveyed_edges(&modules, id, &survey);
+                File { path, survey, edges, asked: false, unit: None, pins: false }
+            })
+            .collect();
+        Self { files, modules, names: Vec::new(), seen: 0, rounds: 0 }
+    }
+
+    /// Python files that nobody asked for; see [`crate::Options::other_files`].
+    pub fn unread(&self) -> impl Iterator<Item = &str> {
+        self.files
+            .iter()
+            .filter(|it| !it.asked && it.path.ends_with(".py"))
+            .map(|it| it.path.as_str())
+    }
+
+    /// The files to read now, as positions in what was given to [`Reading::new`]. Empty when nothing more matters.
+    ///
+    /// `units` are all units read so far, in the order they were read.
+    pub fn next(&mut self, units: &[Unit]) -> Vec<usize> {
+        for (at, unit) in units.iter().enumerate().skip(self.seen) {
+            if let Some(id) = self.modules.file(&unit.source.path) {
+                self.learn(id, at, unit);
+            }
+        }
+        self.seen = units.len();
+        self.rounds += 1;
+        if self.rounds > ROUNDS {
+            return Vec::new();
+        }
+
+        let mut wanted: BTreeSet<FileId> = BTreeSet::new();
+        let matters = self.reaching(|it| it.survey.interesting || it.survey.uses_gpu);
+        for (id, file) in self.ids() {
+            if file.survey.interesting || (file.survey.program && matters[id.0 as usize]) {
+                wanted.insert(id);
+            }
+        }
+        self.ways_to_gpu(&mut wanted);
+        self.programs_with_pins(&matters, &mut wanted);
+        self.definitions(units, &mut wanted);
+
+        let mut asked = Vec::new();
+        for id in wanted {
+            let file = &mut self.files[id.0 as usize];
+            if !file.asked {
+                file.asked = true;
+                asked.push(id.0 as usize);
+            }
+        }
+        asked
+    }
+
+    fn ids(&self) -> impl Iterator<Item = (FileId, &File)> {
+        (0..).map(FileId).zip(&self.files)
+    }
+
+    /// Replaces what the survey guessed by what the unit says.
+    fn learn(&mut self, id: FileId, at: usize, unit: &Unit) {
+        let python = matches!(unit.source.language, Language::Python | Language::Notebook);
+        let mut started_files = Vec::new();
+        let mut names = Vec::new();
+        let (mut uses_gpu, mut pins) = (false, false);
+        for event in &unit.events {
+            match &event.does {
+                Does::ImportLibrary(library) => uses_gpu |= library.computes,
+                Does::RemoveVariable(_)
+                | Does::ReplaceEnvironment { .. }
+                | Does::Gpupin
+                | Does::LoadVariables { .. } => pins = true,
+                Does::SetVariable(it) => {
+                    pins = true;
+                    names_in(&it.value.value, &mut names);
+                }
+                Does::Choose(it) => {
+                    it.ordinals.iter().for_each(|it| names_in(&it.value, &mut names))
+                }
+                Does::Start(it) => {
+                    pins = true;
+                    started_files.extend(started(&self.modules, id, &it.runs));
+                    it.environment
+                        .variables()
+                        .iter()
+                        .for_each(|it| names_in(&it.1.value, &mut names));
+                }
+                _ => {}
+            }
+        }
+        for script in &unit.console_scripts {
+            started_files
+                .extend(self.modules.locate_absolute(id, &script.module).and_then(|it| it.file));
+        }
+        for started in started_files {
+            self.files[started.0 as usize].survey.program = true;
+        }
+        self.names.extend(names.into_iter().map(|it| (id, it, NAMES)));
+        let edges = python.then(|| read_edges(&self.modules, id, unit));
+        let file = &mut self.files[id.0 as usize];
+        file.unit = Some(at);
+        file.pins = pins;
+        file.survey.uses_gpu = uses_gpu;
+        file.survey.program |=
+            unit.entry.main_guard.is_some() || unit.entry.tests || unit.entry.started_as_is;
+        if let Some(edges) = edges {
+            file.edges = edges;
+        }
+    }
+
+    /// Which files import, through others, one for which `matters` holds; those themselves too.
+    fn reaching(&self, matters: impl Fn(&File) -> bool) -> Vec<bool> {
+        let mut importers: Vec<Vec<FileId>> = vec![Vec::new(); self.files.len()];
+        for (id, file) in self.ids() {
+            for edge in &file.edges {
+                importers[edge.0 as usize].push(id);
+            }
+        }
+        let mut reaching: Vec<bool> = self.files.iter().map(matters).collect();
+        let mut queue: VecDeque<FileId> =
+            self.ids().map(|it| it.0).filter(|it| reaching[it.0 as usize]).collect();
+        while let Some(id) = queue.pop_front() {
+            for importer in &importers[id.0 as usize] {
+                if !std::mem::replace(&mut reaching[importer.0 as usize], true) {
+                    queue.push_back(*importer);
+                }
+            }
+        }
+        reaching
+    }
+
+    /// The modules on each program's way to its first GPU library.
+    fn ways_to_gpu(&self, wanted: &mut BTreeSet<FileId>) {
+        let uses = self.reaching(|it| it.survey.uses_gpu);
+        for (id, file) in self.ids() {
+            if file.survey.program && file.unit.is_some() && uses[id.0 as usize] {
+                let mut seen = BTreeSet::new();
+                self.way(id, &uses, &mut seen, wanted);
+            }
+        }
+    }
+
+    /// Follows imports the way the interpreter would, to the first file with a GPU library.
+    fn way(
+        &self,
+        from: FileId,
+        uses: &[bool],
+        seen: &mut BTreeSet<FileId>,
+        wanted: &mut BTreeSet<FileId>,
+    ) {
+        let mut stack = vec![from];
+        while let Some(id) = stack.pop() {
+            if !uses[id.0 as usize] || !seen.insert(id) {
+                continue;
+            }
+            wanted.insert(id);
+            let file = &self.files[id.0 as usize];
+            if file.survey.uses_gpu {
+                return;
+            }
+            stack.extend(file.edges.iter().rev());
+        }
+    }
+
+    /// Everything that can matter in programs in which a pin is set or removed, and around pins that no program reaches.
+    fn programs_with_pins(&self, matters: &[bool], wanted: &mut BTreeSet<FileId>) {
+        let leads_to_pin = self.reaching(|it| it.pins);
+        let starts = |(id, file): &(FileId, &File)| {
+            file.pins || (file.survey.program && leads_to_pin[id.0 as usize])
+        };
+        let mut queue: VecDeque<FileId> = self.ids().filter(starts).map(|it| it.0).collect();
+        let mut seen = vec![false; self.files.len()];
+        while let Some(id) = queue.pop_front() {
+            if !matters[id.0 as usize] || std::mem::replace(&mut seen[id.0 as usize], true) {
+                continue;
+            }
+            wanted.insert(id);
+            queue.extend(&self.files[id.0 as usize].edges);
+        }
+    }
+
+    /// Modules that define what a value's name means.
+    fn definitions(&mut self, units: &[Unit], wanted: &mut BTreeSet<FileId>) {
+        let mut waiting = Vec::new();
+        while let Some((at, name, depth)) = self.names.pop() {
+            if depth == 0 {
+                continue;
+            }
+            if name.root != Root::Here {
+                let Some(located) = self.modules.locate(at, &name) else { continue };
+                let Some(file) = located.file else { continue };
+                if self.files[file.0 as usize].unit.is_some() {
+                    let inside = Name::here(located.rest);
+                    self.names.push((file, inside, depth - 1));
+                } else {
+                    wanted.insert(file);
+                    waiting.push((at, name, depth));
+                }
+                continue;
+            }
+            let Some(unit) = self.files[at.0 as usize].unit.map(|it| &units[it]) else { continue };
+            for name in meanings(unit, &name.path) {
+                self.names.push((at, name, depth - 1));
+            }
+        }
+        // A file that cannot be read leaves its names waiting for ever; they ask for nothing twice.
+        self.names = waiting;
+    }
+}
+
+/// What a name of a module may stand for elsewhere.
+fn meanings(unit: &Unit, path: &str) -> Vec<Name> {
+    let mut found = Vec::new();
+    let ends = path.match_indices('.').map(|it| it.0).chain([path.len()]);
+    for end in ends {
+        let (head, tail) = (&path[..end], path[end..].trim_start_matches('.'));
+        let behind = |name: &Name| {
+            let path =
+                if tail.is_empty() { name.path.clone() } else { format!("{}.{tail}", name.path) };
+            Name { root: name.root.clone(), path }
+        };
+        found.extend(unit.imported_names.get(head).map(behind));
+        found.extend(unit.bases.get(head).into_iter().flatten().map(behind));
+        if let Some(constant) = unit.constants.get(head) {
+            match &constant.value {
+                Value::Name(name) => found.push(behind(name)),
+                value => names_in(value, &mut found),
+            }
+        }
+    }
+    for module in &unit.star_imports {
+        let path = if module.path.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{}.{path}", module.path)
+        };
+        found.push(Name { root: module.root.clone(), path });
+    }
+    found.retain(|it| it.root != Root::Here || it.path != path);
+    found
+}
+
+fn names_in(value: &Value, names: &mut Vec<Name>) {
+    let each = |items: &[Spanned], names: &mut Vec<Name>| {
+        items.iter().for_each(|it| names_in(&it.value, names))
+    };
+    match value {
+        Value::Name(name) => names.push(name.clone()),
+        Value::Text(parts) => parts.iter().for_each(|it| names_in(it, names)),
+        Value::List(items) | Value::OneOf(items) => each(items, names),
+        Value::ByDefault(inner) => names_in(&inner.value, names),
+        Value::Dict(entries) => entries.iter().for_each(|it| names_in(&it.1.value, names)),
+        _ => {}
+    }
+}
+
+fn surveyed_edges(modules: &Modules, id: FileId, survey: &Survey) -> Vec<FileId> {
+    let mut edges = Vec::new();
+    for (level, path) in survey.imports.iter() {
+        let located = if level == 0 {
+            modules.locate_absolute(id, path)
+        } else {
+            modules.locate_relative(id, level, path)
+        };
+        for file in located.into_iter().flat_map(|it| it.runs) {
+            if file != id && !edges.contains(&file) {
+                edges.push(file);
+            }
+        }
+    }
+    edges
+}
+
+/// What a unit imports, its top level first and then its functions.
+fn read_edges(modules: &Modules, id: FileId, unit: &Unit) -> Vec<FileId> {
+    let mut imports = Vec::new();
+    imports_in(&unit.body, &mut imports);
+    for function in unit.functions.values() {
+        imports_in(&function.body, &mut imports);
+    }
+    let mut edges = Vec::new();
+    let mut add = |name: &Name| {
+        for file in modules.locate(id, name).into_iter().flat_map(|it| it.runs) {
+            if file != id && !edges.contains(&file) {
+                edges.push(file);
+            }
+        }
+    };
+    for import in imports {
+        add(&import.module);
+        for name in &import.names {
+            let path = if import.module.path.is_empty() {
+                name.clone()
+            } else {
+                format!("{}.{name}", import.module.path)
+            };
+            add(&Name { root: import.module.root.clone(), path });
+        }
+    }
+    edges
+}
+
+fn imports_in<'b>(block: &'b Block, found: &mut Vec<&'b Import>) {
+    for step in &block.0 {
+        match step {
+            Step::Import(import) => found.push(import),
+            Step::Branch(_, arms) => arms.iter().for_each(|it| imports_in(it, found)),
+            Step::Try { body, handlers } => {
+                imports_in(body, found);
+                handlers.iter().for_each(|it| imports_in(it, found));
+            }
+            Step::Loop(body) | Step::Main(body) | Step::Scope(body) => imports_in(body, found),
+            Step::Event(_) | Step::Call(..) | Step::Leave(_) => {}
+        }
+    }
+}
