@@ -22,7 +22,7 @@ use crate::{
     value::{Name, Spanned},
 };
 
-mod entries;
+pub(crate) mod entries;
 mod link;
 mod order;
 pub(crate) mod pins;

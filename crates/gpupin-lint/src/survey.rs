@@ -15,9 +15,10 @@
 use std::collections::BTreeSet;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
-use gpupin_policy::Policy;
+use globset::GlobSet;
+use gpupin_policy::{Policy, RequirePinIn};
 
-use crate::{needle::Needle, rules::Rule, source::Language};
+use crate::{needle::Needle, program::entries, rules::Rule, source::Language};
 
 pub(crate) mod imports;
 mod reading;
@@ -31,6 +32,9 @@ pub struct Surveyor {
     needles: Vec<Needle>,
     /// Variables of the policy's `[env]`, which order rules follow.
     variables: Vec<String>,
+    /// Files that the policy names as programs.
+    programs: GlobSet,
+    every_gpu_file: bool,
 }
 
 /// What a look at a file's bytes tells.
@@ -62,7 +66,13 @@ impl Surveyor {
             .match_kind(MatchKind::LeftmostFirst)
             .build(texts)
             .expect("a few short literals are no pattern set that is too large");
-        Self { automaton, needles, variables }
+        Self {
+            automaton,
+            needles,
+            variables,
+            programs: entries::named_by_policy(policy),
+            every_gpu_file: policy.lint.require_pin_in == RequirePinIn::EveryGpuFile,
+        }
     }
 
     /// The literals that are looked for, for comparison with other tools.
@@ -75,10 +85,12 @@ impl Surveyor {
         match language {
             Language::Python => {
                 let imports = imports::scan(bytes);
+                let uses_gpu = imports.name_a_gpu_library();
                 Survey {
-                    interesting,
-                    uses_gpu: imports.name_a_gpu_library(),
-                    program: imports::looks_like_a_program(path, bytes),
+                    interesting: interesting || (uses_gpu && self.every_gpu_file),
+                    uses_gpu,
+                    program: imports::looks_like_a_program(path, bytes)
+                        || self.programs.is_match(path),
                     imports,
                 }
             }

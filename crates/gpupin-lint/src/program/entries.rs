@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use gpupin_policy::Policy;
 
 use crate::{
     program::{Kind, here},
@@ -24,7 +25,7 @@ pub(super) struct Entry {
 
 /// Entry points that files declare by themselves or that the policy names, in path order.
 pub(super) fn declared(project: &Project<'_>) -> Vec<Entry> {
-    let named = named_by_policy(project);
+    let named = named_by_policy(project.policy);
     let mut entries = Vec::new();
     for (unit, it) in (0..).map(UnitId).zip(project.units) {
         if it.entry.tests {
@@ -56,10 +57,11 @@ fn is_started(unit: &Unit) -> bool {
         || unit.source.path.ends_with("__main__.py")
 }
 
-fn named_by_policy(project: &Project<'_>) -> GlobSet {
-    let roles = project.policy.roles.values().flat_map(|it| &it.entry_points);
+/// Files that the policy names as entry points.
+pub(crate) fn named_by_policy(policy: &Policy) -> GlobSet {
+    let roles = policy.roles.values().flat_map(|it| &it.entry_points);
     let mut set = GlobSetBuilder::new();
-    for pattern in project.policy.lint.entry_points.iter().chain(roles) {
+    for pattern in policy.lint.entry_points.iter().chain(roles) {
         // The policy was validated when it was read; a pattern that is no glob names nothing.
         if let Ok(glob) = Glob::new(pattern) {
             set.add(glob);

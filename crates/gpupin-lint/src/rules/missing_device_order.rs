@@ -23,7 +23,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let Problem::NoOrder { write, by_default } = problem else { continue };
         let by_default = if *by_default { " (by default)" } else { "" };
         let message = format!(
-            "GPU index used as mask{by_default} without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus"
+            "the mask is an index{by_default} and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus"
         );
         let mut finding = rule.finding(write.unit, project.write_span(*write), message);
         if let Some(candidates) = candidates(project) {

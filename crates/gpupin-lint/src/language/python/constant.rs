@@ -584,6 +584,8 @@ pub(super) fn as_text(value: Value) -> Value {
             values.into_iter().map(|it| Spanned::new(as_text(it.value), it.span)).collect(),
         ),
         Value::List(_) | Value::Dict(_) | Value::Float(_) => Value::Unknown,
+        // What the name means may be a number.
+        name @ Value::Name(_) => Value::Text(vec![name]),
         other => other,
     }
 }
