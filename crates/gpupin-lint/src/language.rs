@@ -16,12 +16,21 @@ mod compose;
 mod container;
 mod decode;
 mod detect;
+mod dict;
+mod dockerfile;
+mod dotenv;
+mod ini;
 mod interpolate;
+mod json;
 mod kubernetes;
+mod lines;
+mod notebook;
 pub(crate) mod python;
 pub(crate) mod settings;
 pub(crate) mod shell;
 pub(crate) mod suppress;
+mod systemd;
+mod toml;
 mod yaml;
 
 #[cfg(test)]
@@ -60,8 +69,24 @@ pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
             let read = if language == Language::Compose { compose::read } else { kubernetes::read };
             read(&text, &at, &mut out)
         }
+        Language::Dockerfile => {
+            out.unit().entry.started_as_is = true;
+            dockerfile::read(&text, &at, &mut out)
+        }
+        Language::Dotenv => dotenv::read(&text, &at, &mut out),
+        Language::Systemd => {
+            out.unit().entry.started_as_is = true;
+            systemd::read(&text, &at, &mut out)
+        }
+        Language::Ini => ini::read(&text, &at, &mut out),
+        Language::Json => json::read(&text, &at, &mut out),
+        Language::Toml => toml::read(&text, &at, &mut out),
         Language::Yaml => yaml::read(&text, &at, &mut out),
         Language::Python => python::read(&text, &at, &mut out),
+        Language::Notebook => {
+            out.unit().entry.started_as_is = true;
+            notebook::read(&text, &mut out)
+        }
         _ => Block::default(),
     };
     Some(out.finish(body))
@@ -190,7 +215,12 @@ impl UnitBuilder {
     }
 
     pub(crate) fn suppressions(&mut self, found: impl IntoIterator<Item = Suppression>) {
-        self.unit.suppressions.extend(found);
+        for it in found {
+            // A comment of embedded text may have been seen by the reader of the text around it.
+            if self.unit.suppressions.iter().all(|other| other.span.start != it.span.start) {
+                self.unit.suppressions.push(it);
+            }
+        }
     }
 
     /// The unit, with its top-level steps.

@@ -299,8 +299,9 @@ fn nested_shell(command: &Command, out: &mut UnitBuilder) -> Option<Vec<Step>> {
 /// Where the text of a word stands in the file.
 pub(crate) fn positions(word: &Spanned, text: &str, out: &UnitBuilder) -> Positions {
     let raw = out.source().slice(word.span);
-    match raw.find(text).filter(|it| *it <= 1) {
-        Some(quote) => Positions::shifted(word.span.start + u32::from(quote == 1)),
+    // Behind one quote, or three and a line's end.
+    match raw.find(text).filter(|it| *it <= 5) {
+        Some(quotes) => Positions::shifted(word.span.start + u32::try_from(quotes).unwrap_or(0)),
         None => Positions::fixed(word.span),
     }
 }

@@ -38,6 +38,24 @@ pub(crate) fn entry(
     Some(out.event(span, Does::Choose(choice)))
 }
 
+/// A line of pytest-env: `X=1`, or `D:X=1` to keep a value that is there. Flags come in any order: `R:D:X=1`.
+pub(super) fn test_variable(line: &str, word: &Spanned, out: &mut UnitBuilder) -> Option<Step> {
+    let (left, value) = line.split_once('=')?;
+    let (flags, name) = left.rsplit_once(':').unwrap_or(("", left));
+    let name = name.trim();
+    if !command::is_variable_name(name) {
+        return None;
+    }
+    let keeps = flags.split(':').any(|it| it.trim() == "D");
+    let how = if keeps { SetHow::IfUnset } else { SetHow::Assign };
+    let name_span = command::part(word, name, out);
+    let value_span = command::part(word, value.trim(), out);
+    let value = Spanned::new(Value::Str(value.trim().to_owned()), value_span);
+    let name = name.to_owned();
+    let set = SetVariable { name, name_span, value, how, reach: Reach::Loader };
+    Some(out.event(word.span, Does::SetVariable(set)))
+}
+
 fn choice(name: &str, value: &Spanned, out: &UnitBuilder) -> Option<Choice> {
     let made = |ordinals, numbering| {
         let (by, purpose) = (name.to_owned(), Purpose::Setting);
