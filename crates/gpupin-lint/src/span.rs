@@ -37,6 +37,8 @@ impl Span {
 #[derive(Clone, Debug)]
 pub struct Positions {
     pieces: Vec<(u32, u32)>,
+    /// Characters that stand for longer ones: `(local end, file end)`, sorted.
+    escapes: Vec<(u32, u32)>,
     fixed: Option<Span>,
 }
 
@@ -48,18 +50,23 @@ impl Positions {
 
     /// The text is a verbatim part of the file that starts at `offset`.
     pub fn shifted(offset: u32) -> Self {
-        Self { pieces: vec![(0, offset)], fixed: None }
+        Self { pieces: vec![(0, offset)], escapes: Vec::new(), fixed: None }
     }
 
     /// The text has no faithful counterpart in the file: everything in it maps to `whole`.
     pub fn fixed(whole: Span) -> Self {
-        Self { pieces: vec![(0, whole.start)], fixed: Some(whole) }
+        Self { pieces: vec![(0, whole.start)], escapes: Vec::new(), fixed: Some(whole) }
     }
 
     /// Pieces of `(local offset, file offset)`, sorted by local offset, the first at local offset 0.
     pub fn pieces(pieces: Vec<(u32, u32)>) -> Self {
+        Self::escaped(pieces, Vec::new())
+    }
+
+    /// Pieces, and for each escape of the file (`\\n`, `\\u00e9`) where it ends: local and in the file, sorted.
+    pub fn escaped(pieces: Vec<(u32, u32)>, escapes: Vec<(u32, u32)>) -> Self {
         debug_assert!(pieces.first().is_some_and(|it| it.0 == 0), "a map starts at offset 0");
-        Self { pieces, fixed: None }
+        Self { pieces, escapes, fixed: None }
     }
 
     /// The place in the file of a range of the embedded text.
@@ -69,7 +76,7 @@ impl Positions {
         }
         let start = self.offset(range.start);
         // The end is mapped from the last byte, so that a jump right behind the range is not included.
-        let end = if range.is_empty() { start } else { self.offset(range.end - 1) + 1 };
+        let end = if range.is_empty() { start } else { self.end(range.end) };
         Span { start, end: end.max(start) }
     }
 
@@ -82,7 +89,17 @@ impl Positions {
         let mut pieces = vec![(0, self.offset(offset as usize))];
         pieces
             .extend(self.pieces.iter().filter(|it| it.0 > offset).map(|it| (it.0 - offset, it.1)));
-        Self { pieces, fixed: None }
+        let escapes = self.escapes.iter().filter(|it| it.0 > offset);
+        let escapes = escapes.map(|it| (it.0 - offset, it.1)).collect();
+        Self { pieces, escapes, fixed: None }
+    }
+
+    fn end(&self, local: usize) -> u32 {
+        let here = u32::try_from(local).unwrap_or(u32::MAX);
+        match self.escapes.binary_search_by_key(&here, |it| it.0) {
+            Ok(found) => self.escapes[found].1,
+            Err(_) => self.offset(local - 1) + 1,
+        }
     }
 
     fn offset(&self, local: usize) -> u32 {
@@ -100,9 +117,11 @@ mod tests {
     #[test]
     fn a_decoded_text_maps_back_to_its_file() {
         // `a\nb` in JSON: the escape takes two bytes of the file and one of the text.
-        let positions = Positions::pieces(vec![(0, 10), (2, 13)]);
+        let positions = Positions::escaped(vec![(0, 10), (2, 13)], vec![(2, 13)]);
         assert_eq!(positions.span(0..1), Span { start: 10, end: 11 });
+        assert_eq!(positions.span(1..2), Span { start: 11, end: 13 });
         assert_eq!(positions.span(2..3), Span { start: 13, end: 14 });
+        assert_eq!(positions.part(1).span(0..1), Span { start: 11, end: 13 });
         assert_eq!(positions.part(2).span(0..1), Span { start: 13, end: 14 });
         assert_eq!(positions.part(1).span(1..2), Span { start: 13, end: 14 });
     }

@@ -37,7 +37,7 @@ pub(super) fn code(text: &str, out: &mut UnitBuilder) -> Option<Code> {
     if !is_python(root) {
         return None;
     }
-    let mut joined = Joined { text: String::new(), pieces: Vec::new() };
+    let mut joined = Joined { text: String::new(), pieces: Vec::new(), escapes: Vec::new() };
     let mut cells = Vec::new();
     for cell in code_cells(root) {
         if !cells.is_empty() {
@@ -49,11 +49,11 @@ pub(super) fn code(text: &str, out: &mut UnitBuilder) -> Option<Code> {
         let span = joined.source(text, cell);
         cells.push((start..joined.text.len(), span));
     }
-    let Joined { text, mut pieces } = joined;
+    let Joined { text, mut pieces, escapes } = joined;
     if pieces.is_empty() {
         pieces.push((0, 0));
     }
-    let positions = Positions::pieces(pieces);
+    let positions = Positions::escaped(pieces, escapes);
     out.unit().source.cells = (1..)
         .zip(&cells)
         .map(|(number, (range, span))| {
@@ -93,6 +93,11 @@ fn code_cells<'a, 'b>(root: &'b ast::Object<'a>) -> Vec<&'b ast::Value<'a>> {
 struct Joined {
     text: String,
     pieces: Vec<(u32, u32)>,
+    escapes: Vec<(u32, u32)>,
+}
+
+fn clamp(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
 }
 
 impl Joined {
@@ -117,7 +122,6 @@ impl Joined {
 
     /// From here on the text stands at `offset` of the file.
     fn piece(&mut self, offset: usize) {
-        let clamp = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
         let (local, offset) = (clamp(self.text.len()), clamp(offset));
         match self.pieces.last_mut() {
             Some(last) if last.0 == local => last.1 = offset,
@@ -141,6 +145,7 @@ impl Joined {
                 let (letter, len) = escape(&file[at..end]);
                 self.text.push(letter);
                 at += len;
+                self.escapes.push((clamp(self.text.len()), clamp(at)));
             }
         }
     }

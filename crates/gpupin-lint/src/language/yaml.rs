@@ -312,13 +312,14 @@ impl<'a> Tree<'a> {
             return Positions::fixed(self.span(id));
         };
         let raw = &self.text[node.start..node.end];
-        match scalar::pieces(text, raw, *style) {
-            Some(pieces) => {
-                let place = |raw: usize| self.at.span(node.start + raw..node.start + raw).start;
-                Positions::pieces(pieces.into_iter().map(|(it, raw)| (it, place(raw))).collect())
-            }
-            None => Positions::fixed(self.at.span(node.start..node.end)),
-        }
+        let Some(lies) = scalar::lies(text, raw, *style) else {
+            return Positions::fixed(self.at.span(node.start..node.end));
+        };
+        let place = |raw: usize| self.at.span(node.start + raw..node.start + raw).start;
+        let placed = |list: Vec<(u32, usize)>| {
+            list.into_iter().map(|(local, raw)| (local, place(raw))).collect()
+        };
+        Positions::escaped(placed(lies.pieces), placed(lies.escapes))
     }
 
     /// Settings that say GPU, wherever they stand in a value.

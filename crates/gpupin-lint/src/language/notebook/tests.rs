@@ -86,7 +86,6 @@ fn cells_are_one_program() {
 ]}"#,
         r#"
         set CUDA_DEVICE_ORDER = "PCI_BUS_ID" Assign Process
-        import os
         set CUDA_VISIBLE_DEVICES = "1"‹\"1\"› Assign Process
         "#,
     );

@@ -29,8 +29,17 @@ fn closing(raw: &str, quote: char) -> usize {
     raw.trim_end().len()
 }
 
-/// Pieces `(decoded offset, raw offset)`, one per jump. `None` when the two do not belong together.
-pub(super) fn pieces(decoded: &str, raw: &str, style: ScalarStyle) -> Option<Vec<(u32, usize)>> {
+/// How a decoded text lies in the raw one.
+#[derive(Debug, Default)]
+pub(super) struct Lies {
+    /// `(decoded offset, raw offset)`, one per jump.
+    pub(super) pieces: Vec<(u32, usize)>,
+    /// `(decoded end, raw end)` of each escape.
+    pub(super) escapes: Vec<(u32, usize)>,
+}
+
+/// `None` when the two texts do not belong together.
+pub(super) fn lies(decoded: &str, raw: &str, style: ScalarStyle) -> Option<Lies> {
     let quote = match style {
         ScalarStyle::DoubleQuoted => Some('"'),
         ScalarStyle::SingleQuoted => Some('\''),
@@ -38,13 +47,15 @@ pub(super) fn pieces(decoded: &str, raw: &str, style: ScalarStyle) -> Option<Vec
     };
     let mut at = usize::from(quote.is_some());
     let mut pieces: Vec<(u32, usize)> = vec![(0, at)];
+    let mut escapes = Vec::new();
     for (local, letter) in decoded.char_indices() {
         let mut len = letter.len_utf8();
         loop {
             let rest = raw.get(at..)?;
             let Some(next) = rest.chars().next() else {
                 // The line end that every block scalar has, and the file's last line may lack.
-                return decoded[local..].trim().is_empty().then_some(pieces);
+                let done = decoded[local..].trim().is_empty();
+                return done.then_some(Lies { pieces, escapes });
             };
             if quote == Some('"') && next == '\\' {
                 let (escape, gives_nothing) = escape_len(rest);
@@ -77,8 +88,11 @@ pub(super) fn pieces(decoded: &str, raw: &str, style: ScalarStyle) -> Option<Vec
             pieces.push((local32, at));
         }
         at += len;
+        if len != letter.len_utf8() {
+            escapes.push((local32 + u32::try_from(letter.len_utf8()).ok()?, at));
+        }
     }
-    Some(pieces)
+    Some(Lies { pieces, escapes })
 }
 
 /// The length of an escape, and whether it gives no character (a line's end).
@@ -97,13 +111,13 @@ fn escape_len(rest: &str) -> (usize, bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::pieces;
+    use super::lies;
     use saphyr_parser::ScalarStyle::{DoubleQuoted, Folded, Literal, Plain, SingleQuoted};
 
     /// Every word of the decoded text is found where the pieces say.
     #[track_caller]
     fn check(decoded: &str, raw: &str, style: saphyr_parser::ScalarStyle) {
-        let pieces = pieces(decoded, raw, style).expect("they belong together");
+        let pieces = lies(decoded, raw, style).expect("they belong together").pieces;
         for word in decoded.split_whitespace() {
             let local = word.as_ptr() as usize - decoded.as_ptr() as usize;
             let at = pieces.partition_point(|it| it.0 as usize <= local) - 1;
