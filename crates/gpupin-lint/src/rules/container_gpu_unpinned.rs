@@ -63,7 +63,10 @@ fn judge(
         "" => "this container".to_owned(),
         service => format!("`{service}`"),
     };
-    let by_uuid = "ask for the GPU by its UUID, as `nvidia-smi -L` prints it".to_owned();
+    let by_uuid = match Meant::of(project, id).uuid(project) {
+        Some(uuid) => format!("ask for the GPU by its UUID: `{uuid}`"),
+        None => "ask for the GPU by its UUID, as `nvidia-smi -L` prints it".to_owned(),
+    };
     match &container.request {
         GpuRequest::All => Some((format!("{who} gets every GPU of the machine"), Some(by_uuid))),
         GpuRequest::Count(count) if *count == 0 => None,
@@ -75,9 +78,8 @@ fn judge(
             Some((format!("{who} gets {many}, whichever the runtime takes first"), Some(by_uuid)))
         }
         GpuRequest::RuntimeOnly => {
-            let message = format!(
-                "{who} has the NVIDIA runtime and does not say which GPU: it gets what its image asks for, most often all"
-            );
+            let message =
+                format!("{who} has the NVIDIA runtime and does not say which GPU it gets");
             Some((message, Some(by_uuid)))
         }
         GpuRequest::Ids(ids) => judge_ids(project, id, &who, ids).map(|it| (it, Some(by_uuid))),
@@ -161,10 +163,24 @@ services:
     runtime: nvidia
 "#,
             &[
-                "`all` gets every GPU of the machine | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
-                "`one` gets one GPU, whichever the runtime takes first | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
-                "`index` gets its GPU by index 1 (the RTX 3090 when it was recorded), which can change when the machine starts | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
-                "`runtime` has the NVIDIA runtime and does not say which GPU: it gets what its image asks for, most often all | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
+                "`all` gets every GPU of the machine | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
+                "`one` gets one GPU, whichever the runtime takes first | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
+                "`index` gets its GPU by index 1 (the RTX 3090 when it was recorded), which can change when the machine starts | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
+                "`runtime` has the NVIDIA runtime and does not say which GPU it gets | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
+            ],
+        );
+    }
+
+    #[test]
+    fn without_a_recorded_machine_nothing_is_named() {
+        check_message(
+            "
+//- gpupin.lock
+//- run.sh
+docker run --gpus device=1 image
+",
+            &[
+                "`image` gets its GPU by index 1, which can change when the machine starts | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
             ],
         );
     }
@@ -275,7 +291,7 @@ services:
               capabilities: [gpu]
 "#,
             &[
-                "by default, `a` gets its GPU by index 0 (the RTX 5060 Ti when it was recorded), which can change when the machine starts | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
+                "by default, `a` gets its GPU by index 0 (the RTX 5060 Ti when it was recorded), which can change when the machine starts | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
             ],
         );
     }

@@ -106,9 +106,7 @@ fn help(choice: &Choice, meant: &Meant<'_>) -> Option<String> {
         );
     }
     if choice.purpose == Purpose::Setting {
-        return Some(
-            "reported because the name says GPU; where the value goes is not seen".to_owned(),
-        );
+        return Some("this is a setting: what becomes of the value is not seen".to_owned());
     }
     let assumed =
         "no policy was found, so one GPU is assumed: declare `[gpu]`, and `count` for more";
