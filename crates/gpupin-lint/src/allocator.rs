@@ -52,7 +52,9 @@ impl fmt::Display for ProblemKind {
             Self::EqualsSign { key } => {
                 write!(f, "`{key}` is separated from its value by `=`, PyTorch wants `:`")
             }
-            Self::UnknownKey { key, .. } => write!(f, "PyTorch's allocator has no setting `{key}`"),
+            Self::UnknownKey { key, .. } => {
+                write!(f, "no setting of PyTorch's allocator is called `{key}`")
+            }
             Self::MissingValue { key } => write!(f, "`{key}` has no value"),
             Self::Value { key, value, takes } => {
                 write!(f, "`{key}` takes {takes}, not `{value}`")
@@ -357,11 +359,11 @@ mod tests {
             &[(
                 "expandable_segment",
                 Some("expandable_segments"),
-                "PyTorch's allocator has no setting `expandable_segment`",
+                "no setting of PyTorch's allocator is called `expandable_segment`",
             )],
         );
-        check("foo:1", &[("foo", None, "PyTorch's allocator has no setting `foo`")]);
-        check("foo=1", &[("foo=1", None, "PyTorch's allocator has no setting `foo`")]);
+        check("foo:1", &[("foo", None, "no setting of PyTorch's allocator is called `foo`")]);
+        check("foo=1", &[("foo=1", None, "no setting of PyTorch's allocator is called `foo`")]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     severity: Severity::Warning,
     default: false,
     docs: include_str!("accumulates_graph.md"),
-    needles: &[Needle::new("loss"), Needle::new("Loss")],
+    needles: &[Needle::new("backward(")],
     check: Check::Unit(check),
 };
 
@@ -31,13 +31,15 @@ mod tests {
     use crate::tests::{check, check_message};
 
     #[test]
-    fn sums_of_losses_in_loops_are_reported() {
+    fn sums_and_lists_of_losses_are_reported() {
         check(
             r#"
 for batch in loader:
+    loss = model(batch)
+    loss.backward()
     running_loss += loss  # error: GP403
-while True:
-    total = total + loss
+    average += loss / len(loader)  # error: GP403
+    losses.append(loss)  # error: GP403
 "#,
         );
     }
@@ -47,17 +49,25 @@ while True:
         check(
             r#"
 for batch in loader:
+    loss = model(batch)
+    loss.backward()
     total += loss.item()
     total += loss.detach()
     total += float(loss)
-    total += count
+    losses.append(loss.item())
+    steps += 1
 "#,
         );
     }
 
     #[test]
     fn outside_of_a_loop_nothing_grows() {
-        check("total += loss\n");
+        check("loss.backward()\ntotal += loss\n");
+    }
+
+    #[test]
+    fn what_is_never_differentiated_has_no_graph() {
+        check("for batch in loader:\n    total += loss(batch)\n    total += loss\n");
     }
 
     #[test]
@@ -76,7 +86,7 @@ for task in tasks:
     #[test]
     fn the_message_names_both_sides() {
         check_message(
-            "for batch in loader:\n    total += loss\n",
+            "for batch in loader:\n    loss.backward()\n    total += loss\n",
             &[
                 "`total` keeps the graph of every `loss`: memory grows each step | add `loss.item()`, or `loss.detach()` to stay on the GPU",
             ],

@@ -17,10 +17,17 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &mut Vec<Finding>) {
+    let text = &unit.source.text;
+    let mut last_line = None;
     for span in &unit.possible {
-        let text = unit.source.slice(*span).trim();
-        let message =
-            format!("possibly chooses a GPU: `{text}` stands in code that does not parse");
+        let line = text[..span.start as usize].rfind('\n');
+        // One finding per line, and none for ordinal 0, which is right under a pin.
+        if last_line == Some(line) || is_zero(&text[span.end as usize..]) {
+            continue;
+        }
+        last_line = Some(line);
+        let shown = unit.source.slice(*span);
+        let message = format!("possibly a choice of GPU: `{shown}` in code that does not parse");
         let finding = rule.finding(id, *span, message);
         // The nearest error in front of it is most likely the one that hides it.
         let error = unit.syntax_errors.iter().rfind(|it| it.0.start <= span.start);
@@ -31,12 +38,16 @@ fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &
     }
 }
 
+fn is_zero(text: &str) -> bool {
+    text.strip_prefix('0').is_some_and(|it| !it.starts_with(|it: char| it.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::tests::check;
+    use crate::tests::{check, check_message};
 
     #[test]
-    fn a_broken_file_is_read_around_its_error() {
+    fn what_the_parser_recovers_is_certain_and_not_reported_here() {
         check(
             "
 import torch
@@ -44,6 +55,32 @@ torch.cuda.set_device(1)
 def broken(
 ",
         );
+    }
+
+    #[test]
+    fn what_it_cannot_recover_is_possible() {
+        check_message(
+            "
+model = load(device=\"cuda:1)
+",
+            &["possibly a choice of GPU: `cuda:` in code that does not parse"],
+        );
+        check(
+            "
+torch.cuda.set_device(1  # error: GP003
+x = 2
+",
+        );
+    }
+
+    #[test]
+    fn one_line_is_one_finding() {
+        check("a = load(device=\"cuda:1 cuda:2)  # error: GP003\n");
+    }
+
+    #[test]
+    fn ordinal_0_is_fine_in_broken_code_too() {
+        check("model = load(device=\"cuda:0)\n");
     }
 
     #[test]

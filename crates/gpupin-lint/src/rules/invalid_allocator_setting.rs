@@ -137,7 +137,7 @@ os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segment:True"
 os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "max_split_size_mb=512"
 "#,
             &[
-                "PyTorch's allocator has no setting `expandable_segment` | did you mean `expandable_segments`?",
+                "no setting of PyTorch's allocator is called `expandable_segment` | did you mean `expandable_segments`?",
                 "`max_split_size_mb` is separated from its value by `=`, PyTorch wants `:`",
             ],
         );

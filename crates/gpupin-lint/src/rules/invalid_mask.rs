@@ -6,7 +6,7 @@ use crate::{
     project::Project,
     rules::{Check, Rule},
     source::Language,
-    unit::{Does, Runs, SetHow, Unit, UnitId},
+    unit::{Does, Runs, Unit, UnitId},
     variables::{Given, Recipient, given},
 };
 
@@ -69,11 +69,9 @@ fn judge_container_variable(
     };
     let for_a_process = match (unit.source.language, given.to) {
         (_, Recipient::Child(start)) => is_python(&start.runs),
-        (Language::Python | Language::Notebook, Recipient::Set(SetHow::Temporary, _)) => false,
-        (Language::Python | Language::Notebook, _) => !starts(may_make_containers),
-        (Language::Shell | Language::PowerShell | Language::Batch, _) => {
-            starts(is_python) && !starts(may_make_containers)
-        }
+        _ if may_make_containers(&unit.source.text) || starts(leads_elsewhere) => false,
+        (Language::Python | Language::Notebook, _) => !given.is_temporary(),
+        (Language::Shell | Language::PowerShell | Language::Batch, _) => starts(is_python),
         _ => false,
     };
     for_a_process.then(|| {
@@ -87,27 +85,17 @@ fn is_python(runs: &Runs) -> bool {
     matches!(runs, Runs::PythonFile(_) | Runs::PythonModule(_) | Runs::Pytest(_))
 }
 
-/// Container tools, and what may lead to one.
-fn may_make_containers(runs: &Runs) -> bool {
-    match runs {
-        Runs::Other(program) => {
-            let name = program.rsplit(['/', '\\']).next().unwrap_or(program);
-            let tools = [
-                "docker",
-                "podman",
-                "nerdctl",
-                "compose",
-                "apptainer",
-                "singularity",
-                "enroot",
-                "srun",
-            ];
-            tools.iter().any(|it| name.contains(it))
-        }
-        Runs::Script(_) | Runs::Unknown => true,
-        Runs::Gpupin(inner) => may_make_containers(inner),
-        Runs::PythonFile(_) | Runs::PythonModule(_) | Runs::Pytest(_) => false,
-    }
+/// Whether a start may lead to a container tool that is not seen.
+fn leads_elsewhere(runs: &Runs) -> bool {
+    matches!(runs, Runs::Script(_) | Runs::Unknown)
+}
+
+/// Whether a file speaks of a container tool. How it starts one (a client library, a command put together
+/// elsewhere) does not matter.
+fn may_make_containers(text: &str) -> bool {
+    ["docker", "podman", "nerdctl", "apptainer", "singularity", "enroot", "kubernetes"]
+        .iter()
+        .any(|it| text.contains(it))
 }
 
 #[cfg(test)]

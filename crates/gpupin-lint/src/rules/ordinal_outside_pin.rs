@@ -9,7 +9,7 @@ use crate::{
     project::Project,
     rules::{Check, Rule},
     span::Span,
-    unit::{Choice, Purpose},
+    unit::{Choice, Purpose, UnitId},
 };
 
 mod needles;
@@ -30,18 +30,29 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
     let uses = uses(project);
-    let mut reported = BTreeSet::new();
+    let mut reported = Places::default();
     // Work that goes astray first: a constant is reported where it does most harm, and once.
     for purpose in [Purpose::Choose, Purpose::Query, Purpose::Setting] {
         for used in uses.iter().filter(|it| it.choice.purpose == purpose) {
-            let mut is_new = false;
-            for place in used.outside.iter().map(|it| it.place) {
-                is_new |= reported.insert(place);
-            }
-            if is_new {
+            let new: Vec<_> =
+                used.outside.iter().map(|it| it.place).filter(|it| !reported.has(it)).collect();
+            if !new.is_empty() {
+                reported.0.extend(new);
                 found.push(finding(rule, project, used));
             }
         }
+    }
+}
+
+/// Places of numbers. The digits of a text and the whole text are one place.
+#[derive(Default)]
+struct Places(BTreeSet<(UnitId, Span)>);
+
+impl Places {
+    fn has(&self, (unit, span): &(UnitId, Span)) -> bool {
+        let of_unit = (*unit, Span::new(0, 0))..=(*unit, Span { start: span.end, end: u32::MAX });
+        let mut nearby = self.0.range(of_unit).rev();
+        nearby.any(|(_, other)| other.start < span.end && span.start < other.end)
     }
 }
 
@@ -233,12 +244,15 @@ torch.cuda.set_device(GPU)  # error: GP201
         check(
             r#"
 //- settings.py
-WHISPER_DEVICE = "cuda:1"
+GPU = 1
+WHISPER_DEVICE = "cuda:1"  # error: GP201
 //- main.py
 import torch
-from settings import WHISPER_DEVICE
-model.to(WHISPER_DEVICE)  # error: GP201
-other.to(WHISPER_DEVICE)
+from settings import GPU, WHISPER_DEVICE
+torch.cuda.set_device(WHISPER_DEVICE)
+model.to(WHISPER_DEVICE)
+torch.cuda.set_device(GPU)  # error: GP201
+model.cuda(GPU)
 "#,
         );
     }

@@ -39,6 +39,7 @@ mod tests {
         check_all(
             "
 while True:
+    loss.backward()
     total += loss  # gpupin: ignore  # error: GP002, GP403
 ",
         );

@@ -52,6 +52,7 @@ mod tests {
         check_all(
             "
 while True:
+    loss.backward()
     total += loss  # gpupin: ignore[GP403] sums two steps
 ",
         );
@@ -75,6 +76,7 @@ echo  # gpupin: ignore[GP401] nothing here  # error: GP001
         check_all(
             "
 while True:
+    loss.backward()
     total += loss  # gpupin: ignore[GP403, GP204] sums two steps  # error: GP001
 ",
         );

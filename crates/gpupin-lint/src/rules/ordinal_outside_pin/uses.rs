@@ -1,5 +1,6 @@
 //! Places that name ordinals the pin leaves no room for.
 
+use super::RULE;
 use crate::{
     catalogue::Numbering,
     language::settings::device_text,
@@ -28,9 +29,14 @@ pub(super) struct Outside {
     pub(super) place: (UnitId, Span),
 }
 
+/// Uses by unit and place, those that stand with their number first.
 pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
     let mut uses = Vec::new();
     for (unit, it) in (0..).map(UnitId).zip(project.units) {
+        // What a filtered scan would not report must not stand for another report either.
+        if !RULE.may_find_in(&it.source.text) {
+            continue;
+        }
         for event in &it.events {
             let Does::Choose(choice) = &event.does else { continue };
             if choice.numbering != Numbering::Ordinal {
@@ -58,7 +64,16 @@ pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
             }
         }
     }
+    uses.sort_by_key(|it| !it.holds_its_numbers());
     uses
+}
+
+impl Use<'_> {
+    /// `x = "cuda:1"`, as opposed to `x.to(DEVICE)`.
+    fn holds_its_numbers(&self) -> bool {
+        let span = self.event.span;
+        self.outside.iter().all(|it| it.place.0 == self.unit && span.contains(it.place.1))
+    }
 }
 
 /// The ordinals a value names. Negative numbers mean the CPU, all GPUs or the current one.
