@@ -1,7 +1,7 @@
 //! From paths to findings.
 //!
 //! 1. [`discover`] walks the paths and lists the files that may matter, sorted by path.
-//! 2. [`read`] reads them in parallel into [`Unit`]s.
+//! 2. [`read`] surveys them in parallel and reads those that can matter into [`Unit`]s.
 //! 3. [`analyze`] judges all units together.
 //!
 //! The result does not depend on the number of threads. What cannot be read is a [`Problem`] and
@@ -9,7 +9,7 @@
 
 use std::{num::NonZero, path::PathBuf, time::Instant};
 
-use gpupin_lint::{Analysis, Options, analyze, unit::Unit};
+use gpupin_lint::{Analysis, Options, analyze, survey::Surveyor, unit::Unit};
 
 use crate::{failure::Failure, project::Project, terminal::Terminal};
 
@@ -25,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) exclude: Vec<String>,
     pub(crate) respect_gitignore: bool,
     pub(crate) threads: NonZero<usize>,
+    /// Parse only files that can matter.
+    pub(crate) prefilter: bool,
     pub(crate) options: Options,
 }
 
@@ -66,12 +68,16 @@ pub(crate) fn scan(
     let discovered = Instant::now();
     let mut problems = found.problems;
 
-    let read = read::read(&found.files, request.threads, project, terminal);
+    let surveyor = request
+        .prefilter
+        .then(|| Surveyor::new(request.options.selection.rules(), &project.policy));
+    let read = read::read(&found.files, surveyor.as_ref(), request.threads, project, terminal);
     problems.extend(read.problems);
     problems.sort();
     let was_read = Instant::now();
 
-    let analysis = analyze(&read.units, &project.policy, &project.lock, &request.options);
+    let options = Options { other_files: read.unread, ..request.options.clone() };
+    let analysis = analyze(&read.units, &project.policy, &project.lock, &options);
     terminal.verbose(|| {
         let milliseconds = |from: Instant, to: Instant| (to - from).as_millis();
         format!(
@@ -82,6 +88,5 @@ pub(crate) fn scan(
             request.threads,
         )
     });
-    let files = read.units.len();
-    Ok(Scan { units: read.units, analysis, files, problems })
+    Ok(Scan { units: read.units, analysis, files: read.files, problems })
 }

@@ -92,6 +92,12 @@ struct FileArgs {
     #[arg(long)]
     no_respect_gitignore: bool,
 
+    /// Parse every file, also those in which nothing can be found
+    ///
+    /// Finds the same, slowly. For checking that it does.
+    #[arg(long)]
+    no_prefilter: bool,
+
     /// Read with this many threads instead of one per core
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
@@ -146,6 +152,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         exclude: args.files.exclude.clone(),
         respect_gitignore: !args.files.no_respect_gitignore,
         threads: args.files.threads.unwrap_or_else(cores),
+        prefilter: !args.files.no_prefilter,
         options: Options { selection: selection(&args.rules, &project)?, ..Options::default() },
     };
     let mut scan = scan::scan(&project, &request, terminal)?;

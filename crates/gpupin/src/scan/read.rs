@@ -7,7 +7,12 @@ use std::{
     sync::Once,
 };
 
-use gpupin_lint::{language::language, unit::Unit};
+use gpupin_lint::{
+    language::language,
+    source::Language,
+    survey::{Reading, Survey, Surveyor},
+    unit::Unit,
+};
 
 use crate::{
     project::Project,
@@ -22,53 +27,117 @@ const LIMIT: usize = 256 << 20;
 pub(super) struct Read {
     /// In the order of the files.
     pub(super) units: Vec<Unit>,
+    /// Python files that cannot matter and were not parsed.
+    pub(super) unread: Vec<String>,
+    /// How many files have a language.
+    pub(super) files: usize,
     pub(super) problems: Vec<Problem>,
 }
 
-/// Reads files into units.
+/// What became of a file that was looked at.
+enum Outcome {
+    /// Of no language.
+    Nothing,
+    /// Not worth parsing, as far as the file itself tells.
+    Surveyed(Survey),
+    Read(Survey, Box<Unit>),
+}
+
+/// Reads the files that can matter into units; without a surveyor, all files.
 pub(super) fn read(
     files: &[File],
+    surveyor: Option<&Surveyor>,
     threads: NonZero<usize>,
     project: &Project,
     terminal: &mut Terminal,
 ) -> Read {
     keep_panics_of_readers();
-    let tell = |done| {
+    let mut tell = |done| {
         terminal.progress(|| format!("reading {done} of {} files", files.len()));
     };
-    let outcomes = workers::map(files, threads, tell, read_file);
-    let mut read = Read { units: Vec::new(), problems: Vec::new() };
-    for (file, outcome) in files.iter().zip(outcomes) {
-        match outcome {
-            Ok(unit) => read.units.extend(unit),
-            Err(message) => read.problems.push(Problem { path: project.shown(&file.key), message }),
+    let outcomes = workers::map(files, threads, &mut tell, |file| look(file, surveyor));
+    let mut read = Read { units: Vec::new(), unread: Vec::new(), files: 0, problems: Vec::new() };
+    let mut surveys = Vec::new();
+    let mut places = Vec::new();
+    for (place, (file, outcome)) in files.iter().zip(outcomes).enumerate() {
+        let survey = match outcome {
+            Ok(Outcome::Nothing) => continue,
+            Ok(Outcome::Surveyed(survey)) => survey,
+            Ok(Outcome::Read(survey, unit)) => {
+                read.units.push(*unit);
+                survey
+            }
+            Err(message) => {
+                read.problems.push(Problem { path: project.shown(&file.key), message });
+                continue;
+            }
+        };
+        surveys.push((file.key.clone(), survey));
+        places.push(place);
+    }
+    read.files = surveys.len();
+    if surveyor.is_some() {
+        let mut reading = Reading::new(surveys);
+        loop {
+            let wanted: Vec<&File> =
+                reading.next(&read.units).into_iter().map(|it| &files[places[it]]).collect();
+            if wanted.is_empty() {
+                break;
+            }
+            let outcomes = workers::map(&wanted, threads, &mut tell, |file| look(file, None));
+            for (file, outcome) in wanted.into_iter().zip(outcomes) {
+                match outcome {
+                    Ok(Outcome::Read(_, unit)) => read.units.push(*unit),
+                    Ok(_) => {}
+                    Err(message) => {
+                        read.problems.push(Problem { path: project.shown(&file.key), message });
+                    }
+                }
+            }
         }
+        read.unread = reading.unread().map(str::to_owned).collect();
+        read.units.sort_by(|a, b| a.source.path.cmp(&b.source.path));
     }
     read
 }
 
-fn read_file(file: &File) -> Result<Option<Unit>, String> {
+/// Surveys a file, and reads it if it is worth it.
+fn look(file: &File, surveyor: Option<&Surveyor>) -> Result<Outcome, String> {
     thread_local!(static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 1 << 18]));
     BUFFER.with_borrow_mut(|buffer| {
-        let Some(bytes) = read_bytes(file, buffer).map_err(|error| error.to_string())? else {
-            return Ok(None);
+        let Some((bytes, language)) =
+            read_bytes(file, buffer).map_err(|error| error.to_string())?
+        else {
+            return Ok(Outcome::Nothing);
         };
+        let mut survey = Survey::default();
+        if let Some(surveyor) = surveyor {
+            survey = surveyor.survey(&file.key, language, bytes);
+            if !survey.interesting {
+                return Ok(Outcome::Surveyed(survey));
+            }
+        }
         IS_READER.set(true);
         let unit = panic::catch_unwind(AssertUnwindSafe(|| gpupin_lint::read(&file.key, bytes)));
         IS_READER.set(false);
-        unit.map_err(|_| {
+        let unit = unit.map_err(|_| {
             let panic = PANIC.take();
             format!("internal error, please report it with the file: {panic}")
-        })
+        })?;
+        Ok(unit.map_or(Outcome::Nothing, |unit| Outcome::Read(survey, Box::new(unit))))
     })
 }
 
-/// The bytes of a file; `None` if it turns out to be of no language.
+/// The bytes and language of a file; `None` if it turns out to be of no language.
 ///
 /// Opens, reads and closes: nothing is asked of the kernel twice, not even a size.
-fn read_bytes<'b>(file: &File, buffer: &'b mut Vec<u8>) -> io::Result<Option<&'b [u8]>> {
+fn read_bytes<'b>(
+    file: &File,
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<Option<(&'b [u8], Language)>> {
     let mut open = fs::File::open(&file.path)?;
     let mut length = 0;
+    let mut known = None;
     loop {
         let got = match open.read(&mut buffer[length..]) {
             Ok(got) => got,
@@ -77,11 +146,14 @@ fn read_bytes<'b>(file: &File, buffer: &'b mut Vec<u8>) -> io::Result<Option<&'b
         };
         let is_head = length == 0;
         length += got;
-        if is_head && language(&file.key, &buffer[..length]).is_none() {
-            return Ok(None);
+        if is_head {
+            known = language(&file.key, &buffer[..length]);
         }
+        let Some(language) = known else {
+            return Ok(None);
+        };
         if got == 0 {
-            return Ok(Some(&buffer[..length]));
+            return Ok(Some((&buffer[..length], language)));
         }
         if length == buffer.len() {
             if length >= LIMIT {
@@ -119,7 +191,7 @@ fn keep_panics_of_readers() {
 mod tests {
     use std::fs;
 
-    use super::{File, read_bytes};
+    use super::{File, Language, read_bytes};
 
     #[test]
     fn a_file_larger_than_the_buffer_is_read_whole() {
@@ -130,7 +202,8 @@ mod tests {
             fs::write(&path, &text).unwrap();
             let file = File { key: "a.py".to_owned(), path: path.clone() };
             let mut buffer = vec![0; 16];
-            assert_eq!(read_bytes(&file, &mut buffer).unwrap(), Some(&text[..]), "{size} bytes");
+            let read = read_bytes(&file, &mut buffer).unwrap();
+            assert_eq!(read, Some((&text[..], Language::Python)), "{size} bytes");
         }
     }
 }
