@@ -28,7 +28,7 @@ pub struct Analysis {
     pub findings: Vec<Finding>,
     /// Findings that a suppression comment covers; SARIF shows them, marked.
     pub suppressed: Vec<Finding>,
-    /// How many programs were ordered.
+    /// How many programs use a GPU.
     pub programs: usize,
 }
 
@@ -56,7 +56,11 @@ pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Optio
         }
     }
     count_occurrences(units, &mut findings, &mut suppressed);
-    Analysis { findings, suppressed, programs: project.programs.len() }
+    Analysis {
+        findings,
+        suppressed,
+        programs: project.programs.iter().filter(|it| !it.uses.is_empty()).count(),
+    }
 }
 
 /// Runs one rule over everything.

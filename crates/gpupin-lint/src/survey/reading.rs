@@ -42,7 +42,7 @@ struct File {
 }
 
 impl Reading {
-    /// All files of the scan with their surveys.
+    /// All files of the scan with their surveys. Those with a needle are read anyway.
     pub fn new(files: Vec<(String, Survey)>) -> Self {
         let modules = Modules::new(files.iter().map(|it| (it.0.as_str(), None)));
         let files = (0..)
@@ -50,7 +50,7 @@ impl Reading {
             .zip(files)
             .map(|(id, (path, survey))| {
                 let edges = surveyed_edges(&modules, id, &survey);
-                File { path, survey, edges, asked: false, unit: None, pins: false }
+                File { path, asked: survey.interesting, survey, edges, unit: None, pins: false }
             })
             .collect();
         Self { files, modules, names: Vec::new(), seen: 0, rounds: 0 }
@@ -82,7 +82,7 @@ impl Reading {
         let mut wanted: BTreeSet<FileId> = BTreeSet::new();
         let matters = self.reaching(|it| it.survey.interesting || it.survey.uses_gpu);
         for (id, file) in self.ids() {
-            if file.survey.interesting || (file.survey.program && matters[id.0 as usize]) {
+            if file.survey.program && matters[id.0 as usize] {
                 wanted.insert(id);
             }
         }
