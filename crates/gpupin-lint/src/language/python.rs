@@ -151,6 +151,8 @@ struct Context {
     is_default: bool,
     /// The innermost loop around, by its bytes.
     in_loop: Option<(u32, u32)>,
+    /// The innermost function around, by its bytes.
+    function: Option<(u32, u32)>,
 }
 
 impl Default for Context {
@@ -161,6 +163,7 @@ impl Default for Context {
             more_than: None,
             is_default: false,
             in_loop: None,
+            function: None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `total += loss` in a loop: every addition keeps the graph of its step alive.
 //!
-//! Counts when what is added is called a loss, the same loop calls `.backward()` on it, and the sum itself is
-//! neither backpropagated nor made a number in between. What is only evaluated (`torch.no_grad()`) has no `.backward()`.
+//! Counts when what is added is called a loss, in a loop that calls `.backward()` or goes through batches. A sum
+//! that is differentiated itself, or that a function returns to whoever differentiates it, is meant to keep its graph.
+//! A loss that was made a number before, or that comes from evaluation (`torch.no_grad()`), has none.
 
 use super::{
     Reader,
@@ -42,20 +43,44 @@ impl<'a> Reader<'a, '_> {
         if !value.to_ascii_lowercase().contains("loss") {
             return;
         }
+        let function = self.context.function.unwrap_or((0, u32::MAX));
+        let function_end = (function.1 as usize).min(self.text.len());
+        let function = self.slice(function.0 as usize..function_end);
         let around = self.slice(start as usize..end as usize);
-        let calls = |name: &str| {
-            around.contains(&format!("{name}.backward("))
-                || around.contains(&format!("backward({name}"))
-                || around.contains(&format!(".scale({name}).backward("))
-        };
-        let detached = [".item()", ".detach()"]
-            .iter()
-            .any(|it| around.contains(&format!("{value} = {value}{it}")));
-        if calls(value) && !calls(&target) && !detached {
+        let header = around.lines().next().unwrap_or_default();
+        let trains = around.contains("backward(");
+        let steps_through =
+            ["loader", "batch", "while True", "epoch"].iter().any(|it| header.contains(it));
+        let is_differentiated = differentiates(function, &target);
+        let is_number = NUMBERS.iter().any(|number| {
+            let assignment = format!("{value} = ");
+            let mut lines = function.lines();
+            lines.any(|line| line.contains(&assignment) && line.contains(number))
+        });
+        let is_result = !trains && function.contains(&format!("return {target}"));
+        let has_no_graph =
+            !trains && (function.contains("no_grad") || function.contains("inference_mode"));
+        if (trains || steps_through)
+            && !is_differentiated
+            && !is_number
+            && !is_result
+            && !has_no_graph
+        {
             let value = value.to_owned();
             self.emit(steps, range, Does::AccumulateGraph { target, value });
         }
     }
+}
+
+/// What makes a number, or a tensor without a graph, of a loss.
+const NUMBERS: &[&str] = &[".item()", ".detach()", "float(", ".numpy()", ".tolist()", ".data"];
+
+/// `total.backward()`, `accelerator.backward(total)`, `scaler.scale(total).backward()`.
+fn differentiates(text: &str, name: &str) -> bool {
+    text.contains(&format!("{name}.backward("))
+        || text.contains(&format!("backward({name}"))
+        || text.contains(&format!(".scale({name})"))
+        || text.contains(&format!("grad({name}"))
 }
 
 /// `loss` of `loss`, `loss / n` and `loss * n`.

@@ -236,8 +236,14 @@ impl<'a> Reader<'a, '_> {
         if matches!(name, "id" | "index") && self.is_nvml_object(&it.value, scope, depth) {
             return here(Value::NvmlIndex);
         }
+        // A member of an enum: `Gpu.MAIN.value`.
+        if name == "value" && it.value.is_attribute_expr() {
+            let member = self.value_in(&it.value, scope, depth);
+            if matches!(member.value, Value::Int(_) | Value::Str(_)) {
+                return member;
+            }
+        }
         let Some(owner) = self.resolve_in(&it.value, scope, depth) else {
-            // A value of an enum member: `Gpu.MAIN.value`.
             return here(Value::Unknown);
         };
         if owner.name.root == Root::Here {
@@ -249,14 +255,6 @@ impl<'a> Reader<'a, '_> {
                 }
                 let path = format!("{}.{name}", owner.name.path);
                 return here(Value::Name(Name::here(path)));
-            }
-            if name == "value"
-                && let Some((class, member)) = owner.name.path.rsplit_once('.')
-                && let Some(class) = self.class_by_path(class)
-                && let Some(binding) = self.scopes.attribute(class, member)
-            {
-                let binding = binding.clone();
-                return self.bound_value(member, &binding, expression, depth);
             }
         }
         match owner.name.root {

@@ -29,10 +29,9 @@ impl<'a> Reader<'a, '_> {
         if !is_unmistakable(text) {
             return;
         }
+        // The whole literal's place, as a name bound to it gives it too.
         let range = range_of(it);
-        let digits = literal_content(it, self.text)
-            .map_or(range.clone(), |start| start + device.digits.start..start + device.digits.end);
-        let ordinal = Spanned::new(Value::Int(device.ordinal), self.span(digits));
+        let ordinal = Spanned::new(Value::Int(device.ordinal), self.span(range.clone()));
         self.device_choice(format!("\"{text}\""), range, ordinal, steps);
     }
 

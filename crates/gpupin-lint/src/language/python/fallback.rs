@@ -48,28 +48,22 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// `device = "cpu"` and then `if torch.cuda.is_available(): device = "cuda"`, or the same with `return`.
-    pub(super) fn assigned_fallbacks(&mut self, statements: &'a [Stmt], steps: &mut Vec<Step>) {
-        for pair in statements.windows(2) {
-            let (test, arm, rest) = match pair {
-                [before, Stmt::If(test)] if !matches!(before, Stmt::If(_)) => {
-                    (test, &test.body, std::slice::from_ref(before))
-                }
-                [Stmt::If(test), after @ Stmt::Return(_)] => {
-                    (test, &test.body, std::slice::from_ref(after))
-                }
-                _ => continue,
-            };
-            if !test.elif_else_clauses.is_empty() {
-                continue;
-            }
-            let falls = match (self.decides(rest), self.decides(arm)) {
-                (Some((a, Goes::Cpu)), Some((b, Goes::Cuda))) => a == b,
-                (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) => a == b && !warns(arm),
-                _ => false,
-            };
-            if falls && self.asks_available(&test.test) {
-                self.fallback("if/else", range_of(&*test.test), steps);
-            }
+    pub(super) fn assigned_fallback(&mut self, pair: &'a [Stmt], steps: &mut Vec<Step>) {
+        let (test, other) = match pair {
+            [before, Stmt::If(test)] if !matches!(before, Stmt::If(_)) => (test, before),
+            [Stmt::If(test), after @ Stmt::Return(_)] => (test, after),
+            _ => return,
+        };
+        if !test.elif_else_clauses.is_empty() {
+            return;
+        }
+        let falls = match (self.decides(std::slice::from_ref(other)), self.decides(&test.body)) {
+            (Some((a, Goes::Cpu)), Some((b, Goes::Cuda))) => a == b,
+            (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) => a == b && !warns(&test.body),
+            _ => false,
+        };
+        if falls && self.asks_available(&test.test) {
+            self.fallback("if/else", range_of(&*test.test), steps);
         }
     }
 

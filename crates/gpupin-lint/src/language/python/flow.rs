@@ -26,8 +26,10 @@ impl<'a> Reader<'a, '_> {
         }
         self.depth += 1;
         let context = self.context;
-        self.assigned_fallbacks(statements, steps);
-        for statement in statements {
+        for (at, statement) in statements.iter().enumerate() {
+            if let Some(pair) = statements.get(at..at + 2) {
+                self.assigned_fallback(pair, steps);
+            }
             self.statement(statement, steps);
             // `if torch.cuda.device_count() < 2: return` guards what follows.
             if let Stmt::If(it) = statement

@@ -22,7 +22,13 @@ impl<'a> Reader<'a, '_> {
         let Some(scope) = self.scopes.of(it) else { return };
         let path = self.scopes.get(scope).path.clone();
         let outside = self.is_called_from_outside(it, scope);
-        let context = Context { more_than: guard.or(self.context.more_than), ..Context::default() };
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let range = range_of(it);
+        let context = Context {
+            more_than: guard.or(self.context.more_than),
+            function: Some((place(range.start), place(range.end))),
+            ..Context::default()
+        };
         let before = std::mem::replace(&mut self.scope, scope);
         let function = self.out.enter(Some(path.clone()));
         let mut body = self.within(context, |reader| reader.block(&it.body));

@@ -117,25 +117,15 @@ impl<'a> Reader<'a, '_> {
             crate::value::Value::Name(name) if name.root == Root::Here && name.path == path => {
                 return;
             }
-            // An entry of a dictionary is found by its dotted path.
-            crate::value::Value::Dict(items) => {
-                for (key, item) in items {
-                    if let crate::value::Value::Str(key) = &key.value
-                        && !key.contains('.')
-                        && !self.changes_items(binding, &path)
-                    {
-                        self.out.constant(format!("{path}.{key}"), item.clone());
-                    }
-                }
+            // Entries that are assigned later are not what the display says.
+            crate::value::Value::Dict(_) | crate::value::Value::List(_)
+                if self.changed.contains(&path) =>
+            {
+                return;
             }
             _ => {}
         }
         self.out.constant(path, value);
-    }
-
-    /// Whether the file assigns to items of a module-level name.
-    fn changes_items(&self, binding: &super::scope::Binding<'a>, path: &str) -> bool {
-        binding.scope == super::scope::Scopes::MODULE && self.changed.contains(path)
     }
 }
 

@@ -184,7 +184,9 @@ fn does(unit: &Unit, does: &Does) -> String {
         Does::Spread(it) => {
             format!("spread {}{}", it.by, it.count.map_or_else(String::new, |it| format!(" {it}")))
         }
-        Does::Start(it) => format!("start {:?} {}", it.runs, environment(&it.environment)),
+        Does::Start(it) => {
+            format!("start {:?} {}", it.runs, environment(&it.environment)).trim_end().to_owned()
+        }
         Does::Check(it) => {
             let asks: Vec<_> = it.asks.iter().map(asks).collect();
             let word = if it.outcome == Outcome::Fails { "check" } else { "look" };
