@@ -599,6 +599,7 @@ pub(super) fn as_integer(value: Value) -> Value {
             values.into_iter().map(|it| Spanned::new(as_integer(it.value), it.span)).collect(),
         ),
         Value::Bool(it) => Value::Int(i64::from(it)),
+        Value::Text(mut parts) if matches!(&*parts, [Value::Name(_)]) => parts.swap_remove(0),
         Value::List(_) | Value::Dict(_) | Value::Float(_) | Value::Text(_) => Value::Unknown,
         other => other,
     }
@@ -620,7 +621,8 @@ pub(super) fn joined(parts: Vec<Value>) -> Value {
     }
     match merged.len() {
         0 => Value::Str(String::new()),
-        1 => merged.swap_remove(0),
+        // What a name means may be a number, and this is its text.
+        1 if !matches!(merged[0], Value::Name(_)) => merged.swap_remove(0),
         _ => Value::Text(merged),
     }
 }

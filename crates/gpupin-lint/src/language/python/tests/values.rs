@@ -114,7 +114,9 @@ fn a_condition_leaves_several_values() {
 
 #[test]
 fn names_of_other_modules_stay_names() {
-    check("import config\nos.environ['X'] = str(config.GPU)", "config.GPU");
+    check("import config\nos.environ['X'] = str(config.GPU)", "(config.GPU)");
+    check("import config\nos.environ['X'] = f'{config.GPU}'", "(config.GPU)");
+    check("import config\nos.environ['X'] = int(str(config.GPU))", "config.GPU");
     check("from config import GPU\nos.environ['X'] = GPU", "config.GPU");
     check(
         "from .config import settings\nos.environ['X'] = settings.gpu",
