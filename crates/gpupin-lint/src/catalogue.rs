@@ -262,6 +262,12 @@ const TABLES: &[&[Api]] = &[
     transformers::APIS,
 ];
 
+/// Every API of the table.
+#[cfg(test)]
+pub(crate) fn apis() -> impl Iterator<Item = &'static Api> {
+    TABLES.iter().copied().flatten()
+}
+
 /// The library that an import of a dotted module brings in: the entry with the longest matching path.
 pub(crate) fn library_of(module: &str) -> Option<&'static Library> {
     static BY_MODULE: OnceLock<HashMap<&'static str, &'static Library>> = OnceLock::new();

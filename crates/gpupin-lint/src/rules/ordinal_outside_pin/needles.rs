@@ -38,9 +38,18 @@ pub(super) const NEEDLES: &[Needle] = &[
     Needle::before("_stream(", NUMBER),
     Needle::before("rng_state(", NUMBER),
     Needle::before("access_peer(", NUMBER_OR_NAME),
-    Needle::before(".gpu(", NUMBER_OR_NAME),
-    Needle::before("require_gpu(", NUMBER_OR_NAME),
-    Needle::before("prefer_gpu(", NUMBER_OR_NAME),
+    Needle::before("(index=", NUMBER),
+    Needle::before("gpu(", NUMBER_OR_NAME),
+    Needle::before("to_empty(", NUMBER),
+    Needle::before("Accelerator(", NUMBER),
+    Needle::before("Accelerator(id=", NUMBER),
+    Needle::before("Device(", NUMBER),
+    Needle::before("DeviceInfo(", NUMBER),
+    Needle::before("Generator(", NUMBER),
+    Needle::before("Stream(", NUMBER),
+    Needle::before("MirroredStrategy(", "[("),
+    Needle::before("_offload(", NUMBER),
+    Needle::before("multi_process_pool(", "[("),
     Needle::before("index_cpu_to_gpu", "(_"),
     Needle::before("devices()[", NUMBER_OR_NAME),
     Needle::new("physical_devices("),
@@ -58,6 +67,7 @@ pub(super) const NEEDLES: &[Needle] = &[
     Needle::new("set_default_device("),
     Needle::new("visible_device_list"),
     // Arguments.
+    Needle::before("destination=", NUMBER),
     Needle::before("device=", NUMBER),
     Needle::before("device = ", NUMBER),
     Needle::before("device_id=", NUMBER_OR_NAME),
@@ -70,6 +80,7 @@ pub(super) const NEEDLES: &[Needle] = &[
     Needle::before("map_location=", NUMBER),
     Needle::before("max_memory=", "{"),
     Needle::before("max_memory = ", "{"),
+    Needle::before("run_opts=", "{"),
     Needle::new("device_ids"),
     Needle::new("device_index"),
     Needle::new("output_device"),
@@ -92,3 +103,51 @@ pub(super) const NEEDLES: &[Needle] = &[
     Needle::new("target_gpu"),
     Needle::new("default_gpu"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::NEEDLES;
+    use crate::catalogue::{Api, Form, Numbering, Shape, apis};
+
+    /// Ways to say ordinal 1 to an API, as people write them.
+    fn examples(api: &Api) -> Vec<String> {
+        let name = api.path.rsplit_once(".**.").map_or(api.path, |it| it.1);
+        let name = name.replace("*.", "x.");
+        match api.form {
+            Form::Index if name.ends_with("gpus") => return vec![format!("{name}[1]")],
+            Form::Index => return vec![format!("{name}()[1]")],
+            Form::Assignment => return vec![format!("{name} = 1")],
+            Form::Call => {}
+        }
+        let mut examples = Vec::new();
+        for argument in api.arguments() {
+            let value = match argument.shape {
+                Shape::Device if argument.keyword.ends_with('s') => "[1]",
+                Shape::Device => "1",
+                Shape::DeviceMap | Shape::Keys => "{1: 1}",
+                Shape::Devices => "[1]",
+                Shape::Mask => "\"1\"",
+                Shape::Tail => "\"gpu:1\"",
+                Shape::Providers => "[(\"CUDAExecutionProvider\", {\"device_id\": 1})]",
+                Shape::Count | Shape::Strategy => continue,
+            };
+            if !argument.keyword.is_empty() {
+                examples.push(format!("{name}({}={value})", argument.keyword));
+            }
+            if argument.position == Some(0) {
+                examples.push(format!("{name}({value})"));
+            }
+        }
+        examples
+    }
+
+    #[test]
+    fn every_api_of_the_catalogue_is_found() {
+        let ordinals = apis().filter(|it| it.numbering == Numbering::Ordinal);
+        let missed: Vec<_> = ordinals
+            .flat_map(examples)
+            .filter(|text| !NEEDLES.iter().any(|it| it.is_in(text)))
+            .collect();
+        assert!(missed.is_empty(), "no needle is in {missed:#?}");
+    }
+}
