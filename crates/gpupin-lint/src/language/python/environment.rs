@@ -12,6 +12,9 @@ use crate::{
     value::{Root, Spanned, Value},
 };
 
+/// How often an environment may be copied from another on the way to its origin.
+const DEEPEST_ENVIRONMENT: u32 = 16;
+
 impl<'a> Reader<'a, '_> {
     pub(super) fn is_environ(&self, expression: &Expr) -> bool {
         self.is_environ_in(expression, self.scope)
@@ -422,6 +425,15 @@ impl<'a> Reader<'a, '_> {
 
     /// What a child gets for `env=value`.
     pub(super) fn environment_of(&self, value: &Expr) -> ChildEnvironment {
+        self.environment_within(value, 0)
+    }
+
+    /// `env = dict(env)` leads back to itself, so that names are followed a few times only.
+    fn environment_within(&self, value: &Expr, depth: u32) -> ChildEnvironment {
+        if depth > DEEPEST_ENVIRONMENT {
+            return ChildEnvironment::Unknown;
+        }
+        let within = |value: &Expr| self.environment_within(value, depth + 1);
         match value {
             Expr::NoneLiteral(_) => ChildEnvironment::Inherited(Vec::new()),
             Expr::Name(name) => {
@@ -436,18 +448,18 @@ impl<'a> Reader<'a, '_> {
                 }
                 match binding.bound {
                     Bound::Value(value) if binding.is_sole() && !matches!(value, Expr::Name(_)) => {
-                        self.environment_of(value)
+                        within(value)
                     }
                     _ => ChildEnvironment::Unknown,
                 }
             }
             Expr::Attribute(_) if self.is_environ(value) => ChildEnvironment::Inherited(Vec::new()),
-            Expr::Call(it) => self.environment_of_call(it),
+            Expr::Call(it) => self.environment_of_call(it, depth),
             Expr::Dict(it) => {
                 let mut environment = ChildEnvironment::Only(Vec::new());
                 for item in &it.items {
                     match &item.key {
-                        None => environment = self.environment_of(&item.value),
+                        None => environment = within(&item.value),
                         Some(key) => {
                             if let Value::Str(name) = self.value(key).value {
                                 command::set(&mut environment, name, self.value(&item.value));
@@ -458,7 +470,7 @@ impl<'a> Reader<'a, '_> {
                 environment
             }
             Expr::BinOp(it) if it.op == Operator::BitOr => {
-                let mut environment = self.environment_of(&it.left);
+                let mut environment = within(&it.left);
                 if self.is_environ(&it.right) {
                     return ChildEnvironment::Inherited(Vec::new());
                 }
@@ -473,18 +485,17 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn environment_of_call(&self, it: &ast::ExprCall) -> ChildEnvironment {
+    fn environment_of_call(&self, it: &ast::ExprCall, depth: u32) -> ChildEnvironment {
+        let within = |value: &Expr| self.environment_within(value, depth + 1);
         let first = it.arguments.args.first();
         match (super::call::last_segment(&it.func), &*it.func) {
-            (Some("copy"), Expr::Attribute(method)) if first.is_none() => {
-                self.environment_of(&method.value)
-            }
+            (Some("copy"), Expr::Attribute(method)) if first.is_none() => within(&method.value),
             (Some("copy" | "deepcopy"), _) => {
-                first.map_or(ChildEnvironment::Unknown, |it| self.environment_of(it))
+                first.map_or(ChildEnvironment::Unknown, within)
             }
             (Some("dict"), Expr::Name(_)) => {
                 let mut environment =
-                    first.map_or(ChildEnvironment::Only(Vec::new()), |it| self.environment_of(it));
+                    first.map_or(ChildEnvironment::Only(Vec::new()), within);
                 for (name, value) in self.keyword_pairs(&it.arguments, &[]) {
                     if let Value::Str(name) = name.value {
                         command::set(&mut environment, name, value);

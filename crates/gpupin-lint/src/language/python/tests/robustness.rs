@@ -61,3 +61,9 @@ fn mangled_programs_keep_every_place_inside() {
         }
     }
 }
+
+#[test]
+fn an_environment_copied_from_itself_ends() {
+    let text = "import subprocess\ndef run(env):\n    env = dict(env)\n    subprocess.run([\"python\", \"a.py\"], env=env)\nkw = {**kw}\nsubprocess.run([\"python\", \"b.py\"], env=kw)\n";
+    assert_places(&unit_at("a.py", text));
+}
