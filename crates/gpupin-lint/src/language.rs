@@ -4,6 +4,8 @@
 //! a workflow's `run:` goes through the shell reader, a notebook cell through the Python reader, with
 //! [`Positions`](crate::span::Positions) that lead back to the file.
 
+use std::collections::BTreeSet;
+
 use crate::{
     source::{Encoding, Language, Source},
     span::{Positions, Span},
@@ -11,6 +13,7 @@ use crate::{
     value::{Name, Spanned},
 };
 
+mod batch;
 pub(crate) mod command;
 mod compose;
 mod container;
@@ -24,13 +27,16 @@ mod interpolate;
 mod json;
 mod kubernetes;
 mod lines;
+mod makefile;
 mod notebook;
+mod powershell;
 pub(crate) mod python;
 pub(crate) mod settings;
 pub(crate) mod shell;
 pub(crate) mod suppress;
 mod systemd;
 mod toml;
+mod workflow;
 mod yaml;
 
 #[cfg(test)]
@@ -81,13 +87,28 @@ pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
         Language::Ini => ini::read(&text, &at, &mut out),
         Language::Json => json::read(&text, &at, &mut out),
         Language::Toml => toml::read(&text, &at, &mut out),
+        Language::Workflow => {
+            out.unit().entry.started_as_is = true;
+            workflow::read(&text, &at, &mut out)
+        }
         Language::Yaml => yaml::read(&text, &at, &mut out),
+        Language::Batch => {
+            out.unit().entry.started_as_is = true;
+            batch::read(&text, &at, &mut out)
+        }
+        Language::Makefile => {
+            out.unit().entry.started_as_is = true;
+            makefile::read(&text, &at, &mut out)
+        }
+        Language::PowerShell => {
+            out.unit().entry.started_as_is = true;
+            powershell::read(&text, &at, &mut out)
+        }
         Language::Python => python::read(&text, &at, &mut out),
         Language::Notebook => {
             out.unit().entry.started_as_is = true;
             notebook::read(&text, &mut out)
         }
-        _ => Block::default(),
     };
     Some(out.finish(body))
 }
@@ -98,6 +119,8 @@ pub struct UnitBuilder {
     unit: Unit,
     function: Option<String>,
     service: Option<String>,
+    /// Where the comments of the suppressions start.
+    suppressed: BTreeSet<u32>,
     /// How many embedded texts (`bash -c 'bash -c …'`) are being read.
     depth: u32,
 }
@@ -131,6 +154,7 @@ impl UnitBuilder {
             },
             function: None,
             service: None,
+            suppressed: BTreeSet::new(),
             depth: 0,
         }
     }
@@ -177,7 +201,7 @@ impl UnitBuilder {
     /// A path no other function of the file has: two `run:` blocks may both define `setup`.
     pub(crate) fn free_function_path(&self, name: &str) -> String {
         let mut path = name.to_owned();
-        for number in 2.. {
+        for number in 2..1000 {
             if !self.unit.functions.contains_key(&path) {
                 break;
             }
@@ -217,7 +241,7 @@ impl UnitBuilder {
     pub(crate) fn suppressions(&mut self, found: impl IntoIterator<Item = Suppression>) {
         for it in found {
             // A comment of embedded text may have been seen by the reader of the text around it.
-            if self.unit.suppressions.iter().all(|other| other.span.start != it.span.start) {
+            if self.suppressed.insert(it.span.start) {
                 self.unit.suppressions.push(it);
             }
         }

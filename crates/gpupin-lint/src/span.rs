@@ -24,6 +24,7 @@ impl Span {
     }
 
     /// The smallest span that covers both.
+    #[must_use]
     pub fn cover(self, other: Self) -> Self {
         Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
@@ -40,6 +41,13 @@ pub struct Positions {
     /// Characters that stand for longer ones: `(local end, file end)`, sorted.
     escapes: Vec<(u32, u32)>,
     fixed: Option<Span>,
+}
+
+/// What a map of places is made of.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    pub(crate) pieces: Vec<(u32, u32)>,
+    pub(crate) escapes: Vec<(u32, u32)>,
 }
 
 impl Positions {
@@ -81,6 +89,7 @@ impl Positions {
     }
 
     /// The map of a part of the embedded text that starts at `offset`.
+    #[must_use]
     pub fn part(&self, offset: usize) -> Self {
         if self.fixed.is_some() {
             return self.clone();
@@ -92,6 +101,24 @@ impl Positions {
         let escapes = self.escapes.iter().filter(|it| it.0 > offset);
         let escapes = escapes.map(|it| (it.0 - offset, it.1)).collect();
         Self { pieces, escapes, fixed: None }
+    }
+
+    /// A part of the embedded text, counted from its start, as [`Self::escaped`] takes it. `None` when the text has
+    /// no faithful counterpart.
+    pub(crate) fn pieces_of(&self, part: Range<usize>) -> Option<Pieces> {
+        if self.fixed.is_some() {
+            return None;
+        }
+        let clamp = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        let (start, end) = (clamp(part.start), clamp(part.end));
+        let between = |list: &[(u32, u32)], last: u32| {
+            let from = list.partition_point(|it| it.0 <= start);
+            let to = list.partition_point(|it| it.0 <= last).max(from);
+            list[from..to].iter().map(|it| (it.0 - start, it.1)).collect::<Vec<_>>()
+        };
+        let mut pieces = vec![(0, self.offset(part.start))];
+        pieces.extend(between(&self.pieces, end.saturating_sub(1)));
+        Some(Pieces { pieces, escapes: between(&self.escapes, end) })
     }
 
     fn end(&self, local: usize) -> u32 {

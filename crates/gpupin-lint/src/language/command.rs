@@ -77,6 +77,10 @@ pub(crate) fn text(word: &Spanned) -> Option<&str> {
 /// The last such place, because what is asked for is what follows `=` or `:`.
 pub(crate) fn part(word: &Spanned, part: &str, out: &UnitBuilder) -> Span {
     let raw = out.source().slice(word.span);
+    // A word whose place is that of a whole text.
+    if text(word).is_none_or(|it| raw.len() > 4 * it.len() + 64) {
+        return word.span;
+    }
     let plain: String = raw.chars().filter(|it| !matches!(it, '"' | '\'' | '\\')).collect();
     let shows = text(word).is_some_and(|it| {
         it == raw || it.chars().filter(|it| !matches!(it, '"' | '\'' | '\\')).eq(plain.chars())
@@ -300,7 +304,7 @@ fn nested_shell(command: &Command, out: &mut UnitBuilder) -> Option<Vec<Step>> {
 pub(crate) fn positions(word: &Spanned, text: &str, out: &UnitBuilder) -> Positions {
     let raw = out.source().slice(word.span);
     // Behind one quote, or three and a line's end.
-    match raw.find(text).filter(|it| *it <= 5) {
+    match (0..=5).find(|it| raw.get(*it..).is_some_and(|raw| raw.starts_with(text))) {
         Some(quotes) => Positions::shifted(word.span.start + u32::try_from(quotes).unwrap_or(0)),
         None => Positions::fixed(word.span),
     }
@@ -544,5 +548,8 @@ fn is_tool(name: &str) -> bool {
         "where",
         "ver",
     ];
+    // PowerShell's own commands are a verb and a noun: `Write-Host`.
+    let starts_upper = |it: &str| it.starts_with(|it: char| it.is_ascii_uppercase());
     TOOLS.contains(&name)
+        || name.split_once('-').is_some_and(|(verb, noun)| starts_upper(verb) && starts_upper(noun))
 }

@@ -1,5 +1,7 @@
 //! Compose files: each service is a program of its own, with the GPUs, variables and command it gets.
 
+use std::collections::HashMap;
+
 use super::{
     UnitBuilder,
     command::{self, Command, split},
@@ -21,10 +23,13 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
     let tree = Tree::parse(text, at, out);
     let mut steps = Vec::new();
     for services in tree.documents.iter().filter_map(|it| tree.get(*it, "services")) {
-        for (key, body) in tree.entries(services) {
+        let entries = tree.entries(services);
+        let by_name: HashMap<&str, Id> =
+            entries.iter().filter_map(|it| Some((tree.text(it.0)?, it.1))).collect();
+        for (key, body) in entries {
             let Some(name) = tree.text(key).map(str::to_owned) else { continue };
             let outer = out.enter_service(Some(name.clone()));
-            let service = Service { tree: &tree, bodies: with_bases(&tree, services, body), name };
+            let service = Service { tree: &tree, bodies: with_bases(&tree, &by_name, body), name };
             let inner = service.read(tree.entry_span(key, key), out);
             out.enter_service(outer);
             if !inner.is_empty() {
@@ -36,7 +41,7 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
 }
 
 /// A service's body and those it extends in the same file, nearest first.
-fn with_bases(tree: &Tree<'_>, services: Id, body: Id) -> Vec<Id> {
+fn with_bases(tree: &Tree<'_>, services: &HashMap<&str, Id>, body: Id) -> Vec<Id> {
     let mut bodies = vec![body];
     while bodies.len() < 8 {
         let Some(extends) = bodies.last().and_then(|it| tree.get(*it, "extends")) else { break };
@@ -45,7 +50,7 @@ fn with_bases(tree: &Tree<'_>, services: Id, body: Id) -> Vec<Id> {
             break;
         }
         let name = tree.text(extends).or_else(|| tree.text(tree.get(extends, "service")?));
-        let Some(base) = name.and_then(|it| tree.get(services, it)) else { break };
+        let Some(base) = name.and_then(|it| services.get(it).copied()) else { break };
         if bodies.contains(&base) {
             break;
         }

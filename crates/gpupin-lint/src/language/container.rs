@@ -71,6 +71,11 @@ pub(crate) fn docker(command: &Command, out: &mut UnitBuilder) -> Option<Vec<Ste
     Some(vec![Step::Scope(crate::unit::Block(steps))])
 }
 
+/// What options of `docker run` ask for, without a command.
+pub(crate) fn requested(options: &[Spanned], out: &UnitBuilder) -> Option<GpuRequest> {
+    Options::read(options, out).request(false, out).map(|it| it.1)
+}
+
 /// A variable that a container gets.
 #[derive(Debug, Clone)]
 pub(crate) struct Variable {

@@ -26,7 +26,10 @@ use heredoc::Body;
 /// Reads a Dockerfile.
 pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
     let bodies = heredoc::bodies(text);
-    let inside = |offset: usize| bodies.iter().any(|it| it.whole.contains(&offset));
+    let inside = |offset: usize| {
+        let behind = bodies.partition_point(|it| it.whole.start <= offset);
+        behind > 0 && bodies[behind - 1].whole.contains(&offset)
+    };
     out.suppressions(suppress::scan(text, at, &["#"], inside));
     // Windows images name another mark: `# escape=` and a grave accent.
     let windows =
@@ -100,7 +103,8 @@ impl Reader<'_> {
             "ENV" => self.variables(line, rest, out),
             "WORKDIR" => rest.trim().trim_end_matches('/').clone_into(&mut self.stage.directory),
             "RUN" => {
-                let body = bodies.iter().find(|it| it.whole.start > line.range.start);
+                let body =
+                    bodies.get(bodies.partition_point(|it| it.whole.start <= line.range.start));
                 let body = body.filter(|_| rest.contains("<<"));
                 self.run(line, rest, body, out);
             }

@@ -1,5 +1,7 @@
 //! `.env` files: variables for whoever loads them.
 
+use std::ops::Range;
+
 use super::{UnitBuilder, command::is_variable_name, interpolate::interpolate, suppress};
 use crate::{
     span::Positions,
@@ -40,8 +42,10 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
         }
         start = next;
     }
-    let inside =
-        |it: usize| strings.iter().any(|string: &std::ops::Range<usize>| string.contains(&it));
+    let inside = |offset: usize| {
+        let behind = strings.partition_point(|it: &Range<usize>| it.start <= offset);
+        behind > 0 && strings[behind - 1].contains(&offset)
+    };
     out.suppressions(suppress::scan(text, at, &["#"], inside));
     Block(steps)
 }

@@ -44,8 +44,13 @@ fn containers(tree: &Tree<'_>, document: Id) -> Vec<Id> {
     let mut found = Vec::new();
     // Aliases could lead in circles; a manifest's depth is small.
     let mut left = vec![(document, 0)];
+    let mut budget = 200_000;
     while let Some((id, depth)) = left.pop() {
-        if depth > 20 || found.len() > 10_000 {
+        budget -= 1;
+        if budget == 0 {
+            break;
+        }
+        if depth > 20 {
             continue;
         }
         left.extend(tree.items(id).iter().rev().map(|it| (*it, depth + 1)));

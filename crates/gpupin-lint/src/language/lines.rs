@@ -9,31 +9,32 @@ use crate::span::{Positions, Span};
 pub(super) struct Joined {
     pub(super) text: String,
     pieces: Vec<(u32, u32)>,
+    escapes: Vec<(u32, u32)>,
 }
 
 impl Joined {
     /// Appends a part of `source` as it stands.
     pub(super) fn push(&mut self, source: &str, range: Range<usize>, at: &Positions) {
         let Some(part) = source.get(range.clone()).filter(|it| !it.is_empty()) else { return };
-        // The part may itself jump; a piece per line is fine enough for texts of lines.
-        let mut offset = range.start;
-        for line in part.split_inclusive('\n') {
-            self.piece(at.span(offset..offset).start);
-            self.text.push_str(line);
-            offset += line.len();
-        }
+        let Some(inner) = at.pieces_of(range.clone()) else {
+            return self.replace(part, range, at);
+        };
+        let here = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        let moved = |(local, offset): (u32, u32)| (here + local, offset);
+        self.pieces.extend(inner.pieces.into_iter().map(moved));
+        self.escapes.extend(inner.escapes.into_iter().map(moved));
+        self.text.push_str(part);
     }
 
-    /// Appends text that stands for `range` of the source.
+    /// Appends text that stands for `range` of the source. Every part of it is placed at all of that range:
+    /// there is no other part of the source to change.
     pub(super) fn replace(&mut self, text: &str, range: Range<usize>, at: &Positions) {
         let place = at.span(range);
-        let last = place.end.saturating_sub(1).max(place.start);
-        let mut offset = place.start;
         for letter in text.chars() {
-            // Whatever is longer than what it stands for ends where that ends.
-            self.piece(place.start.max(offset.min(last)));
+            self.piece(place.start);
             self.text.push(letter);
-            offset += u32::try_from(letter.len_utf8()).unwrap_or(1);
+            let end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+            self.escapes.push((end, place.end));
         }
     }
 
@@ -48,7 +49,7 @@ impl Joined {
     pub(super) fn positions(&self) -> Positions {
         match &*self.pieces {
             [] => Positions::fixed(Span::default()),
-            pieces => Positions::pieces(pieces.to_vec()),
+            pieces => Positions::escaped(pieces.to_vec(), self.escapes.clone()),
         }
     }
 }

@@ -60,11 +60,13 @@ pub(crate) fn read_within(
             names,
             assigned: HashMap::new(),
             exported: HashSet::new(),
+            undo: Vec::new(),
             exports_all: false,
             directory: String::new(),
             pending: Vec::new(),
             inside: 0,
             subshells: 0,
+            functions: 0,
         };
         shell.statements(tree.root_node(), &mut block.0);
     }
@@ -85,6 +87,8 @@ struct Shell<'a> {
     /// The last value each variable was given.
     assigned: HashMap<String, Spanned>,
     exported: HashSet<String>,
+    /// What assignments inside subshells and functions replaced: name, value, whether it was exported.
+    undo: Vec<(String, Option<Spanned>, bool)>,
     /// After `set -a`.
     exports_all: bool,
     directory: String,
@@ -92,6 +96,7 @@ struct Shell<'a> {
     pending: Vec<Step>,
     inside: u32,
     subshells: u32,
+    functions: u32,
 }
 
 impl Shell<'_> {
@@ -131,6 +136,44 @@ impl Shell<'_> {
             _ => self.compound(node, steps),
         }
         self.inside -= 1;
+    }
+
+    /// Gives a variable a value, or takes it away.
+    fn assign(&mut self, name: &str, value: Option<Spanned>, export: Option<bool>) {
+        let before = match value {
+            Some(value) => self.assigned.insert(name.to_owned(), value),
+            None if export == Some(false) => self.assigned.remove(name),
+            None => self.assigned.get(name).cloned(),
+        };
+        let was_exported = self.exported.contains(name);
+        match export {
+            Some(true) if !was_exported => {
+                self.exported.insert(name.to_owned());
+            }
+            Some(false) => {
+                self.exported.remove(name);
+            }
+            _ => {}
+        }
+        if self.subshells + self.functions > 0 {
+            self.undo.push((name.to_owned(), before, was_exported));
+        }
+    }
+
+    /// Takes assignments back, to where the log had `mark` entries.
+    fn take_back(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            let Some((name, value, exported)) = self.undo.pop() else { return };
+            if exported {
+                self.exported.insert(name.clone());
+            } else {
+                self.exported.remove(&name);
+            }
+            match value {
+                Some(value) => self.assigned.insert(name, value),
+                None => self.assigned.remove(&name),
+            };
+        }
     }
 
     fn flush(&mut self, steps: &mut Vec<Step>) {
@@ -259,7 +302,7 @@ impl Shell<'_> {
         let Some((name, name_span, value)) = self.assigned_value(node) else { return };
         self.flush(steps);
         if export {
-            self.exported.insert(name.clone());
+            self.assign(&name, None, Some(true));
         }
         let keeps_old = words::falls_back_from(node, &name, self.text);
         let how = if keeps_old { SetHow::IfUnset } else { SetHow::Assign };
@@ -275,7 +318,7 @@ impl Shell<'_> {
         how: SetHow,
         steps: &mut Vec<Step>,
     ) {
-        self.assigned.insert(name.clone(), value.clone());
+        self.assign(&name, Some(value.clone()), None);
         let exported = self.exports_all || self.exported.contains(&name);
         let reach = if exported { Reach::Process } else { Reach::ShellOnly };
         if exported || settings::names_variable(&name) {
@@ -312,9 +355,10 @@ impl Shell<'_> {
 
     /// `export X` after `X=1`.
     fn export(&mut self, span: Span, name: &str, name_span: Span, steps: &mut Vec<Step>) {
-        if !self.exported.insert(name.to_owned()) {
+        if self.exported.contains(name) {
             return;
         }
+        self.assign(name, None, Some(true));
         if let Some(value) = self.assigned.get(name).cloned() {
             self.set(span, name.to_owned(), name_span, value, SetHow::Assign, steps);
         }
@@ -323,7 +367,7 @@ impl Shell<'_> {
     /// `export "X=1"`.
     fn export_word(&mut self, word: &Spanned, steps: &mut Vec<Step>) {
         if let Some((name, value)) = command::assignment(word, self.out) {
-            self.exported.insert(name.clone());
+            self.assign(&name, None, Some(true));
             self.set(word.span, name, word.span, value, SetHow::Assign, steps);
         }
     }
@@ -338,8 +382,7 @@ impl Shell<'_> {
             if name.starts_with('-') {
                 continue;
             }
-            self.assigned.remove(&name);
-            self.exported.remove(&name);
+            self.assign(&name, None, Some(false));
             let does = Does::RemoveVariable(RemoveVariable { name, how: RemoveHow::Remove });
             steps.push(self.out.event(self.span(node), does));
         }

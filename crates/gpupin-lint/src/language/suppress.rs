@@ -50,7 +50,7 @@ pub(crate) fn scan(
     markers: &[&str],
     inside: impl Fn(usize) -> bool,
 ) -> Vec<Suppression> {
-    let mut found: Vec<Suppression> = Vec::new();
+    let mut found = Vec::new();
     let mut read_to = 0;
     for (mark, _) in text.match_indices(MARK) {
         if mark < read_to {
@@ -58,19 +58,23 @@ pub(crate) fn scan(
         }
         let line_start = text[..mark].rfind('\n').map_or(0, |it| it + 1);
         let line_end = text[mark..].find('\n').map_or(text.len(), |it| mark + it);
-        let line = &text[line_start..mark];
-        let starts = markers.iter().flat_map(|it| line.match_indices(*it)).map(|it| it.0);
+        read_to = line_end;
+        let line = &text[line_start..line_end];
         let opens = |it: &usize| {
             line[..*it].chars().next_back().is_none_or(char::is_whitespace)
                 && !inside(line_start + it)
         };
-        if let Some(start) = starts.filter(opens).min() {
-            read_to = line_end;
-            found.extend(comment(text, line_start + start..line_end, at));
-        }
+        let starts = markers.iter().flat_map(|it| line.match_indices(*it)).map(|it| it.0);
+        let mut starts: Vec<usize> = starts.filter(opens).take(CANDIDATES).collect();
+        starts.sort_unstable();
+        found
+            .extend(starts.into_iter().find_map(|it| comment(text, line_start + it..line_end, at)));
     }
     found
 }
+
+/// How many places of a line may begin its comment.
+const CANDIDATES: usize = 16;
 
 /// Whether what stands before the mark is only a comment's opening, perhaps that of a second comment in it (`# noqa  # gpupin: …`).
 fn opens_comment(before: &str) -> bool {
@@ -80,20 +84,29 @@ fn opens_comment(before: &str) -> bool {
             && before.get(before.len() - 3..).is_some_and(|it| it.eq_ignore_ascii_case("rem"))
 }
 
+/// How many lines below a comment of its own the covered one may stand.
+const REACH: usize = 50;
+
 fn covered(text: &str, comment: &Range<usize>) -> Range<usize> {
     let line_start = text[..comment.start].rfind('\n').map_or(0, |it| it + 1);
-    let line_end = |from: usize| text[from..].find('\n').map_or(text.len(), |it| from + it);
+    let line_end = |from: usize| {
+        let line = text[from..].split('\n').next().unwrap_or_default();
+        from + line.trim_end_matches('\r').len()
+    };
     if !text[line_start..comment.start].trim().is_empty() {
         return line_start..line_end(comment.start);
     }
-    let mut next = line_end(comment.end.max(comment.start)) + 1;
-    while next < text.len() {
-        let end = line_end(next);
-        let line = text[next..end].trim();
-        if !line.is_empty() && !is_comment_line(line) {
-            return next..end;
+    let behind = |from: usize| text[from..].find('\n').map_or(text.len(), |it| from + it + 1);
+    let mut next = behind(comment.end);
+    for _ in 0..REACH {
+        if next >= text.len() {
+            break;
         }
-        next = end + 1;
+        let line = text[next..line_end(next)].trim();
+        if !line.is_empty() && !is_comment_line(line) {
+            return next..line_end(next);
+        }
+        next = behind(next);
     }
     line_start..line_end(comment.start)
 }

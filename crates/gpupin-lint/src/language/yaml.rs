@@ -3,7 +3,7 @@
 //! The parser gives events; this makes a tree of them that keeps places, follows aliases and merge keys when
 //! asked, and says how a decoded scalar lies in the file. An error ends the tree where it stands: what came before counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -27,6 +27,9 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
     }
     Block(steps)
 }
+
+/// How many entries merge keys may bring into one mapping.
+const MERGED: usize = 100_000;
 
 /// How deep collections may nest.
 const DEEPEST: usize = 100;
@@ -216,36 +219,30 @@ impl<'a> Tree<'a> {
     /// The entries of a mapping, merge keys followed. Own entries win.
     pub(crate) fn entries(&self, id: Id) -> Vec<(Id, Id)> {
         let mut found = Vec::new();
-        self.collect_entries(id, 0, &mut found);
+        let mut budget = MERGED;
+        self.collect_entries(id, 0, &mut budget, &mut found);
         found
     }
 
-    fn collect_entries(&self, id: Id, depth: usize, found: &mut Vec<(Id, Id)>) {
+    fn collect_entries(&self, id: Id, depth: usize, budget: &mut usize, found: &mut Vec<(Id, Id)>) {
         let Kind::Mapping(entries) = &self.resolve(id).kind else { return };
-        let own = found.len();
-        let mut merged = Vec::new();
-        for (key, value) in entries {
-            if self.text(*key) == Some("<<") {
-                merged.push(*value);
-            } else {
-                found.push((*key, *value));
-            }
-        }
-        // Merging is bounded, so that mappings which merge each other end.
-        if depth > 4 {
+        let is_merge = |it: &&(Id, Id)| self.text(it.0) == Some("<<");
+        found.extend(entries.iter().filter(|it| !is_merge(it)));
+        if depth > 4 || !entries.iter().any(|it| is_merge(&it)) {
             return;
         }
-        for value in merged {
-            let sources = if self.is_sequence(value) { self.items(value) } else { &[value] };
+        let mut names: HashSet<Option<&str>> = found.iter().map(|it| self.text(it.0)).collect();
+        for (_, value) in entries.iter().filter(is_merge) {
+            let sources = if self.is_sequence(*value) { self.items(*value) } else { &[*value] };
             for source in sources {
                 let mut inherited = Vec::new();
-                self.collect_entries(*source, depth + 1, &mut inherited);
-                for (key, value) in inherited {
-                    let text = self.text(key);
-                    if !found[own..].iter().any(|it| self.text(it.0) == text) {
-                        found.push((key, value));
-                    }
+                self.collect_entries(*source, depth + 1, budget, &mut inherited);
+                // Merging is bounded, so that mappings which merge each other end.
+                *budget = budget.saturating_sub(inherited.len() + 1);
+                if *budget == 0 {
+                    return;
                 }
+                found.extend(inherited.into_iter().filter(|it| names.insert(self.text(it.0))));
             }
         }
     }

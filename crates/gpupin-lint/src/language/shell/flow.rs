@@ -27,13 +27,14 @@ impl Shell<'_> {
 
     /// Reads statements whose settings stay inside.
     pub(super) fn subshell(&mut self, node: Node<'_>, steps: &mut Vec<Step>) {
-        let before = (self.assigned.clone(), self.exported.clone(), self.exports_all);
+        let (mark, exports_all) = (self.undo.len(), self.exports_all);
         let directory = self.directory.clone();
         let mut inner = Vec::new();
         self.subshells += 1;
         self.statements(node, &mut inner);
+        self.take_back(mark);
         self.subshells -= 1;
-        (self.assigned, self.exported, self.exports_all) = before;
+        self.exports_all = exports_all;
         self.directory = directory;
         if !inner.is_empty() {
             steps.push(Step::Scope(Block(inner)));
@@ -267,7 +268,7 @@ impl Shell<'_> {
                 2..=64 if known => Value::OneOf(values),
                 _ => Value::Unknown,
             };
-            self.assigned.insert(name, Spanned::new(value, span));
+            self.assign(&name, Some(Spanned::new(value, span)), None);
         }
         let mut body = Vec::new();
         if let Some(group) = node.child_by_field_name("body") {
@@ -323,14 +324,17 @@ impl Shell<'_> {
             return;
         };
         let Some(path) = self.names.functions.get(&name).cloned() else { return };
-        let before = (self.assigned.clone(), self.exported.clone(), self.directory.clone());
+        let (mark, directory) = (self.undo.len(), self.directory.clone());
         let outer = self.out.enter(Some(path.clone()));
         let mut body = Vec::new();
+        self.functions += 1;
         if let Some(inner) = node.child_by_field_name("body") {
             self.statement(inner, &mut body);
         }
+        self.take_back(mark);
+        self.functions -= 1;
         self.out.enter(outer);
-        (self.assigned, self.exported, self.directory) = before;
+        self.directory = directory;
         let span = self.span(node);
         self.out.function(path, Function { span, body: Block(body), called_from_outside: false });
     }

@@ -86,7 +86,8 @@ impl Shell<'_> {
                 None => Value::Variable(name.to_owned()),
             },
             Some(_) => Value::Unknown,
-            None if name.bytes().all(|it| it.is_ascii_digit()) => Value::Unknown,
+            // Positional parameters, and the placeholders of what other languages compute.
+            None if name.bytes().all(|it| it.is_ascii_digit() || it == b'_') => Value::Unknown,
             None => Value::Variable(name.to_owned()),
         }
     }
@@ -132,8 +133,8 @@ impl Shell<'_> {
             let set = SetVariable { name: name.clone(), name_span, value, how, reach };
             let step = self.out.event(span, Does::SetVariable(set));
             self.pending.push(step);
-            self.assigned
-                .insert(name, Spanned::new(Value::ByDefault(Box::new(default.clone())), span));
+            let value = Value::ByDefault(Box::new(default.clone()));
+            self.assign(&name, Some(Spanned::new(value, span)), None);
         }
         Value::ByDefault(Box::new(default))
     }
