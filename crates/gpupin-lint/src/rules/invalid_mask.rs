@@ -171,6 +171,19 @@ subprocess.run(["python", "a.py"], env={**os.environ, "CUDA_VISIBLE_DEVICES": 1}
     }
 
     #[test]
+    fn what_may_be_none_is_not_none() {
+        check(
+            r#"
+import os
+mask = os.environ.get("HIP_VISIBLE_DEVICES") or None
+if mask is not None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = mask
+os.environ["CUDA_VISIBLE_DEVICES"] = None  # error: GP108
+"#,
+        );
+    }
+
+    #[test]
     fn numbers_are_texts_in_yaml() {
         check(
             "

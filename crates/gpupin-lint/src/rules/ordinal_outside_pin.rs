@@ -291,6 +291,20 @@ gpu_id: 0
     }
 
     #[test]
+    fn a_table_that_counts_on_is_no_setting_of_gpus() {
+        check(
+            r#"
+kernels = {
+    "relu": Spec(cuda_idx=1),
+    "tanh": Spec(cuda_idx=2),
+    "swish": Spec(cuda_idx=9),
+}
+other = Spec(gpu_id=1)  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
     fn code_for_more_gpus_than_the_pin_leaves_never_runs() {
         check(
             r#"

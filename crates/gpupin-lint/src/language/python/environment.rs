@@ -490,12 +490,9 @@ impl<'a> Reader<'a, '_> {
         let first = it.arguments.args.first();
         match (super::call::last_segment(&it.func), &*it.func) {
             (Some("copy"), Expr::Attribute(method)) if first.is_none() => within(&method.value),
-            (Some("copy" | "deepcopy"), _) => {
-                first.map_or(ChildEnvironment::Unknown, within)
-            }
+            (Some("copy" | "deepcopy"), _) => first.map_or(ChildEnvironment::Unknown, within),
             (Some("dict"), Expr::Name(_)) => {
-                let mut environment =
-                    first.map_or(ChildEnvironment::Only(Vec::new()), within);
+                let mut environment = first.map_or(ChildEnvironment::Only(Vec::new()), within);
                 for (name, value) in self.keyword_pairs(&it.arguments, &[]) {
                     if let Value::Str(name) = name.value {
                         command::set(&mut environment, name, value);

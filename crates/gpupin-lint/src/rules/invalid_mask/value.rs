@@ -8,6 +8,7 @@ use crate::{
     rules::Rule,
     source::Language,
     unit::{Event, SetHow, Unit, UnitId},
+    value::Value,
     variables::{Given, Recipient},
 };
 
@@ -22,6 +23,8 @@ pub(super) fn judge(
     let text = match &known.literal {
         Literal::Str(text) => text.clone(),
         Literal::NvmlIndex => return None,
+        // `x or None`, where the program sees to it that it is not.
+        Literal::None if given.value.value != Value::None => return None,
         _ if wants_texts(unit, given) => return Some(not_a_text(rule, project, id, given, known)),
         Literal::Int(number) => number.to_string(),
         Literal::Bool(it) => it.to_string(),

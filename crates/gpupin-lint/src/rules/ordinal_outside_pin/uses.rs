@@ -1,5 +1,7 @@
 //! Places that name ordinals the pin leaves no room for.
 
+use std::collections::BTreeSet;
+
 use super::RULE;
 use crate::{
     catalogue::Numbering,
@@ -7,7 +9,7 @@ use crate::{
     meant::Meant,
     project::{Known, Literal, Project},
     span::Span,
-    unit::{Choice, Does, Event, UnitId},
+    unit::{Choice, Does, Event, Purpose, UnitId},
 };
 
 /// A choice that names ordinals the pin leaves no room for.
@@ -64,11 +66,25 @@ pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
             }
         }
     }
+    let tables: BTreeSet<_> =
+        uses.iter().filter(|it| it.numbers_no_gpu()).map(|it| (it.unit, &it.choice.by)).collect();
+    uses.retain(|it| {
+        it.choice.purpose != Purpose::Setting || !tables.contains(&(it.unit, &it.choice.by))
+    });
     uses.sort_by_key(|it| !it.holds_its_numbers());
     uses
 }
 
+/// Machines with more GPUs are rarer than tables that number something else.
+const MOST_GPUS: i64 = 8;
+
 impl Use<'_> {
+    /// `cuda_idx=9`: in this file the name numbers something else, kernels perhaps.
+    fn numbers_no_gpu(&self) -> bool {
+        self.choice.purpose == Purpose::Setting
+            && self.outside.iter().any(|it| it.ordinal >= MOST_GPUS)
+    }
+
     /// `x = "cuda:1"`, as opposed to `x.to(DEVICE)`.
     fn holds_its_numbers(&self) -> bool {
         let span = self.event.span;
