@@ -29,7 +29,10 @@ pub use reading::Reading;
 #[derive(Debug)]
 pub struct Surveyor {
     automaton: AhoCorasick,
+    /// The longest first.
     needles: Vec<Needle>,
+    /// For each needle the others that it begins with: they begin where it does and are not found.
+    inner: Vec<Vec<Needle>>,
     /// Variables of the policy's `[env]`, which order rules follow.
     variables: Vec<String>,
     /// Files that the policy names as programs.
@@ -58,9 +61,14 @@ impl Surveyor {
             .chain(ALWAYS)
             .map(|it| (it.text, it.follow.characters()))
             .collect();
-        let needles = without_covered(&all);
         let variables: Vec<String> = policy.env.keys().cloned().collect();
-        let texts = needles.iter().map(|it| it.text).chain(variables.iter().map(String::as_str));
+        let mut needles = without_covered(&all);
+        // Of several that begin at one place the first one is found, so the longest comes first.
+        needles.sort_by_key(|it| std::cmp::Reverse(it.text.len()));
+        let inner = |it: &Needle| needles_that_begin(&needles, it);
+        let inner = needles.iter().map(inner).collect();
+        // Variables come before the needles: each counts wherever it is found.
+        let texts = variables.iter().map(String::as_str).chain(needles.iter().map(|it| it.text));
         // Leftmost-first is the kind for which the crate can use SIMD.
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostFirst)
@@ -69,6 +77,7 @@ impl Surveyor {
         Self {
             automaton,
             needles,
+            inner,
             variables,
             programs: entries::named_by_policy(policy),
             every_gpu_file: policy.lint.require_pin_in == RequirePinIn::EveryGpuFile,
@@ -129,10 +138,15 @@ impl Surveyor {
     fn has_needle(&self, bytes: &[u8]) -> bool {
         let mut from = 0;
         while let Some(found) = self.automaton.find(Input::new(bytes).span(from..bytes.len())) {
-            match self.needles.get(found.pattern().as_usize()) {
-                Some(needle) if !needle.counts_at(bytes, found.end()) => from = found.start() + 1,
-                _ => return true,
+            let Some(index) = found.pattern().as_usize().checked_sub(self.variables.len()) else {
+                return true;
+            };
+            let inner = self.inner[index].iter();
+            let counts = |it: &Needle| it.counts_at(bytes, found.start() + it.text.len());
+            if std::iter::once(&self.needles[index]).chain(inner).any(counts) {
+                return true;
             }
+            from = found.start() + 1;
         }
         false
     }
@@ -148,6 +162,12 @@ const ALWAYS: &[Needle] = &[
     Needle::new("environ ="),
 ];
 
+/// The needles with which `needle` begins, without itself.
+fn needles_that_begin(needles: &[Needle], needle: &Needle) -> Vec<Needle> {
+    let begins = |it: &&Needle| *it != needle && needle.text.starts_with(it.text);
+    needles.iter().filter(begins).copied().collect()
+}
+
 /// The needles without those in which a shorter one is found anyway: fewer are looked for faster.
 fn without_covered(all: &BTreeSet<(&'static str, &'static str)>) -> Vec<Needle> {
     let covers = |short: &(&str, &str), long: &(&str, &str)| {
@@ -161,4 +181,29 @@ fn without_covered(all: &BTreeSet<(&'static str, &'static str)>) -> Vec<Needle> 
             },
         )
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use gpupin_policy::Policy;
+
+    use super::Surveyor;
+    use crate::{rules::RULES, source::Language};
+
+    /// Every needle is found by all rules together, as it is by its own rule alone.
+    #[test]
+    fn no_needle_hides_another() {
+        let surveyor = Surveyor::new(RULES, &Policy::default());
+        for needle in RULES.iter().flat_map(|it| it.needles) {
+            let followers: Vec<_> = match needle.follow.characters() {
+                "" => vec![' '],
+                characters => characters.chars().collect(),
+            };
+            for follower in followers {
+                let text = format!("x {}{follower}", needle.text);
+                let survey = surveyor.survey("a.json", Language::Json, text.as_bytes());
+                assert!(survey.interesting, "`{text}`");
+            }
+        }
+    }
 }
