@@ -6,20 +6,27 @@
 use std::{collections::BTreeMap, io};
 
 use gpupin_lint::{
-    Rule,
+    Rule, baseline,
     finding::{Finding, Severity},
     source::{Place, Source},
     span::Span,
     unit::{Unit, UnitId},
 };
 
-use crate::{project::Project, scan::Scan};
+use crate::{
+    project::Project,
+    scan::{Problem, Scan},
+};
 
 mod concise;
 mod full;
+mod github;
+mod gitlab;
 mod json;
 mod jsonl;
+mod junit;
 mod notebook;
+mod sarif;
 mod statistics;
 
 /// How findings are printed.
@@ -34,6 +41,14 @@ pub(crate) enum Format {
     Json,
     /// One object per line
     Jsonl,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations of GitHub Actions
+    Github,
+    /// A code quality report for GitLab
+    Gitlab,
+    /// JUnit XML
+    Junit,
 }
 
 /// What the place where a report goes can show.
@@ -55,6 +70,8 @@ impl Format {
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     scan: &'a Scan,
+    /// Findings that the baseline takes out.
+    accepted: &'a [Finding],
     /// The units that findings speak of.
     places: BTreeMap<UnitId, Places>,
 }
@@ -76,9 +93,10 @@ pub(crate) struct CellPlace {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(project: &Project, scan: &'a Scan) -> Self {
+    pub(crate) fn new(project: &Project, scan: &'a Scan, accepted: &'a [Finding]) -> Self {
         let mut places = BTreeMap::new();
-        for finding in &scan.analysis.findings {
+        let analysis = &scan.analysis;
+        for finding in analysis.findings.iter().chain(&analysis.suppressed).chain(accepted) {
             let related = finding.related.iter().map(|it| it.unit);
             let units = related.chain(finding.programs.iter().copied()).chain([finding.unit]);
             for unit in units {
@@ -86,7 +104,7 @@ impl<'a> Report<'a> {
                 places.entry(unit).or_insert_with(|| Places::new(source, project));
             }
         }
-        Self { scan, places }
+        Self { scan, accepted, places }
     }
 
     pub(crate) fn write(
@@ -100,6 +118,10 @@ impl<'a> Report<'a> {
             Format::Concise => concise::write(self, out),
             Format::Json => json::write(self, out),
             Format::Jsonl => jsonl::write(self, out),
+            Format::Sarif => sarif::write(self, out),
+            Format::Github => github::write(self, out),
+            Format::Gitlab => gitlab::write(self, out),
+            Format::Junit => junit::write(self, out),
         }
     }
 
@@ -110,6 +132,21 @@ impl<'a> Report<'a> {
     /// The findings that count, by path and place.
     pub(crate) fn findings(&self) -> &'a [Finding] {
         &self.scan.analysis.findings
+    }
+
+    /// Findings that a comment suppresses.
+    fn suppressed(&self) -> &'a [Finding] {
+        &self.scan.analysis.suppressed
+    }
+
+    /// Findings that the baseline takes out.
+    fn accepted(&self) -> &'a [Finding] {
+        self.accepted
+    }
+
+    /// Files that could not be read.
+    fn problems(&self) -> &'a [Problem] {
+        &self.scan.problems
     }
 
     /// How many files were scanned.
@@ -171,6 +208,11 @@ impl<'a> Report<'a> {
         let column = u32::try_from(before.chars().count()).ok()? + 1;
         let line = u32::try_from(line).ok()? + 1;
         Some(CellPlace { number: cell.number, place: Place { line, column } })
+    }
+
+    /// Recognises a finding after unrelated edits.
+    fn fingerprint(&self, finding: &Finding) -> String {
+        baseline::fingerprint(&self.scan.units, finding)
     }
 
     fn places(&self, unit: UnitId) -> &Places {

@@ -144,6 +144,8 @@ impl<'a> Excerpt<'a> {
         let last = ranges.iter().map(|it| it.end).max().unwrap_or_default();
         let start = text[..first].rfind('\n').map_or(0, |it| it + 1);
         let end = text[last..].find('\n').map_or(text.len(), |it| last + it);
+        // Half of a Windows line break would be shown as a character.
+        let end = if text[last..end].ends_with('\r') { end - 1 } else { end };
         let line = text[..start].bytes().filter(|it| *it == b'\n').count() + 1;
         let part = match text {
             Cow::Borrowed(text) => Cow::Borrowed(&text[start..end]),
