@@ -1,80 +1,74 @@
 //! The reference documentation, written by the program it documents.
 //!
-//! `cargo xtask docs` writes every file under `docs/reference`; the gate compares.
-//! To document something else, let a command of `gpupin` print it, or a function of a library
-//! return it, and add a line to [`PAGES`], such as
-//!
-//! ```text
-//! Page { path: "docs/reference/rules.md", text: || gpupin(&["rules", "--markdown"]) },
-//! ```
+//! `cargo xtask docs` writes every file under `docs/reference`; the gate compares. What the files are
+//! stands in `crates/gpupin/src/reference.rs`.
 
-use std::fs;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::process::{self, cargo, stdout};
 
-/// A generated file.
-struct Page {
-    path: &'static str,
-    text: fn() -> Result<String>,
-}
-
-const PAGES: &[Page] = &[
-    Page {
-        path: "docs/reference/gpupin.schema.json",
-        text: || Ok(gpupin_policy::policy_schema_text()),
-    },
-    Page { path: "docs/reference/gpupin.toml.md", text: || Ok(gpupin_policy::policy_reference()) },
-];
-
 /// Writes every page.
 pub(crate) fn write() -> Result<()> {
-    for page in PAGES {
-        let path = process::root().join(page.path);
-        let parent = path.parent().expect("a page lies in a directory");
-        fs::create_dir_all(parent)
-            .with_context(|| format!("failed to create `{}`", parent.display()))?;
-        fs::write(&path, (page.text)()?)
-            .with_context(|| format!("failed to write `{}`", page.path))?;
+    let reference = reference();
+    // A page that is no longer written must not stay.
+    if reference.exists() {
+        fs::remove_dir_all(&reference)
+            .with_context(|| format!("failed to remove `{}`", reference.display()))?;
     }
-    Ok(())
+    write_to(&reference)
 }
 
-/// Fails when a page differs from what the program prints today.
+/// Fails when a page differs from what the program writes today.
 pub(crate) fn check() -> Result<()> {
-    let mut stale = Vec::new();
-    for page in PAGES {
-        if fs::read_to_string(process::root().join(page.path)).ok() != Some((page.text)()?) {
-            stale.push(page.path);
-        }
+    let written = process::root().join("target/reference");
+    if written.exists() {
+        fs::remove_dir_all(&written)?;
     }
+    write_to(&written)?;
+    let (new, old) = (files(&written)?, files(&reference())?);
+    let read = |directory: &Path, file: &PathBuf| fs::read(directory.join(file)).ok();
+    let is_stale = |file: &&PathBuf| read(&written, file) != read(&reference(), file);
+    let stale: Vec<_> =
+        new.union(&old).filter(is_stale).map(|it| it.display().to_string()).collect();
     ensure!(
         stale.is_empty(),
-        "out of date: {}; run `cargo xtask docs` and commit the result",
+        "out of date in docs/reference: {}; run `cargo xtask docs` and commit the result",
         stale.join(", ")
     );
     Ok(())
 }
 
-/// What `gpupin` prints, from the dev build that the tests use too.
-#[expect(dead_code, reason = "no command prints documentation yet")]
-fn gpupin(args: &[&str]) -> Result<String> {
-    stdout(cargo(["run", "--quiet", "--package", "gpupin", "--"]).args(args))
+fn reference() -> PathBuf {
+    process::root().join("docs/reference")
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
+/// Runs the dev build that the tests use too.
+fn write_to(directory: &Path) -> Result<()> {
+    let args = ["run", "--quiet", "--package", "gpupin", "--", "debug", "docs", "--dir"];
+    stdout(cargo(args).arg(directory)).map(drop)
+}
 
-    use super::PAGES;
-    use crate::tidy::files;
-
-    #[test]
-    fn every_reference_file_is_a_page() {
-        let listed: BTreeSet<_> = PAGES.iter().map(|page| page.path.to_owned()).collect();
-        let files = files().unwrap();
-        let actual = files.into_iter().filter(|file| file.starts_with("docs/reference/"));
-        assert_eq!(actual.collect::<BTreeSet<_>>(), listed);
+/// Every file below a directory, relative to it.
+fn files(directory: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(next) = left.pop() {
+        let entries =
+            fs::read_dir(&next).with_context(|| format!("failed to list `{}`", next.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                files.extend(path.strip_prefix(directory).map(Path::to_owned));
+            }
+        }
     }
+    Ok(files)
 }

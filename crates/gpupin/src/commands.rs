@@ -5,9 +5,13 @@ use crate::{
     terminal::{Appearance, Terminal},
 };
 
-mod rule;
+mod completions;
+mod debug;
+mod init;
+pub(crate) mod rule;
 mod rules;
 mod scan;
+mod which;
 
 /// Pin a project to the GPU it was meant to run on, and prove that it ran there
 ///
@@ -25,16 +29,23 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  gpupin scan                    what could pick another GPU in this project
+  gpupin init --name \"RTX 3090\"   declare the GPU of this project
+  gpupin scan                    find what could pick another one
   gpupin rule GP103              what a finding means and what to do
+  gpupin which cuda:1            which GPU a number means
 
-Exit codes: 0 nothing found, 1 findings, 2 could not do its work";
+Exit codes: 0 nothing found, 1 findings, 2 could not do its work, 3 no GPU matches";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Scan(Box<scan::Args>),
     Rules(rules::Args),
     Rule(rule::Args),
+    Init(init::Args),
+    Which(which::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Debug(debug::Args),
 }
 
 impl Cli {
@@ -43,6 +54,10 @@ impl Cli {
             Command::Scan(args) => scan::run(args, terminal),
             Command::Rules(args) => rules::run(args, terminal),
             Command::Rule(args) => rule::run(args, terminal),
+            Command::Init(args) => init::run(args, terminal),
+            Command::Which(args) => which::run(args, terminal),
+            Command::Completions(args) => Ok(completions::run(args, terminal)),
+            Command::Debug(args) => debug::run(args),
         }
     }
 }

@@ -5,12 +5,24 @@ use std::{fmt, process::ExitCode};
 /// Exit codes. They are part of the interface, see `docs/reference/exit-codes.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Nothing was found, or everything asked for was done.
     Clean = 0,
-    /// The command worked and found something.
     Findings = 1,
-    /// The command could not do its work, or not all of it.
     Failed = 2,
+    NoGpu = 3,
+}
+
+impl Exit {
+    /// Every code with its meaning, for the reference.
+    pub(crate) const ALL: &[(Self, &str)] = &[
+        (Self::Clean, "Success: nothing was found, or everything asked for was done."),
+        (Self::Findings, "Findings, or a check that does not hold."),
+        (
+            Self::Failed,
+            "Usage or configuration error. Also a scan in which some files could not be read: it reports \
+             what it found in the others.",
+        ),
+        (Self::NoGpu, "No GPU matches what was asked for."),
+    ];
 }
 
 impl From<Exit> for ExitCode {
@@ -62,5 +74,15 @@ pub(crate) enum Part {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Exit::Failed, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn every_code_is_listed_once_in_order() {
+        assert!(Exit::ALL.is_sorted_by(|a, b| (a.0 as u8) < (b.0 as u8)));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(crate) const POLICY: &str = "gpupin.toml";
-const PYPROJECT: &str = "pyproject.toml";
+pub(crate) const PYPROJECT: &str = "pyproject.toml";
 pub(crate) const LOCK: &str = "gpupin.lock";
 
 /// Which declaration counts.
@@ -52,6 +52,8 @@ pub(crate) struct ProjectArgs {
 pub(crate) struct Project {
     pub(crate) policy: Policy,
     pub(crate) lock: LockFile,
+    /// As people know it.
+    pub(crate) lock_path: Option<String>,
     /// Absolute.
     pub(crate) root: PathBuf,
     /// Absolute.
@@ -99,6 +101,7 @@ pub(crate) fn open(
     Ok(Project {
         policy: policy.map(|it| it.policy).unwrap_or_default(),
         lock: lock.unwrap_or_default(),
+        lock_path: lock_file.as_deref().map(shown),
         root,
         working_directory,
     })

@@ -125,6 +125,11 @@ impl Terminal {
         }
     }
 
+    /// Asks something; the answer is typed behind it.
+    pub(crate) fn question(&mut self, text: &str) {
+        drop(write!(self.err, "{text}").and_then(|()| self.err.flush()));
+    }
+
     /// Details for who wants to know what happened.
     pub(crate) fn verbose(&mut self, text: impl FnOnce() -> String) {
         if self.volume == Volume::Verbose {
@@ -134,15 +139,19 @@ impl Terminal {
     }
 
     pub(crate) fn failure(&mut self, failure: &Failure) {
+        let mut previous = Part::Error;
         for (part, text) in failure.lines() {
             match part {
                 Part::Error => self.say(ERROR, "error", &text),
                 Part::Cause => self.line(&format!("  cause: {}", text.replace('\n', "\n  "))),
                 Part::Hint => {
-                    self.line("");
+                    if previous != Part::Hint {
+                        self.line("");
+                    }
                     self.say(NOTE, "hint", &text);
                 }
             }
+            previous = part;
         }
     }
 

@@ -24,8 +24,10 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
 pub(crate) enum Format {
+    /// For people
     #[default]
     Text,
+    /// One object
     Json,
 }
 

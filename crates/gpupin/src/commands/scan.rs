@@ -168,14 +168,16 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         return Ok(clean);
     }
 
+    let mut accepted = Vec::new();
     if let Some(baseline) = &baseline {
         let filtered = baseline.filter(&scan.units, &mut scan.analysis);
         terminal.verbose(|| {
             let (accepted, gone) = (filtered.accepted.len(), filtered.gone.len());
             format!("the baseline accepts {accepted} findings, and {gone} that are not there")
         });
+        accepted = filtered.accepted;
     }
-    let report = Report::new(&project, &scan);
+    let report = Report::new(&project, &scan, &accepted);
     print(&args.output, &report, terminal)?;
     if args.output.output_format.is_for_people() {
         terminal.status(&summary(&report));

@@ -1,10 +1,32 @@
-//! The program as its users meet it: one file per verb.
+//! The program as its users meet it: one file per verb, and one for the formats of reports.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod completions;
+mod debug;
+mod init;
+mod report;
 mod rule;
 mod rules;
 mod sandbox;
 mod scan;
+mod which;
+
+#[test]
+fn every_verb_has_a_file() {
+    let stems = |directory: &str| -> Vec<String> {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+        let mut stems: Vec<_> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|it| it.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        stems.sort();
+        stems
+    };
+    let mut expected = stems("src/commands");
+    expected.extend(["main", "report", "sandbox"].map(str::to_owned));
+    expected.sort();
+    assert_eq!(stems("tests/cli"), expected);
+}

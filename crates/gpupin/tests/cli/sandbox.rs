@@ -8,7 +8,10 @@ use std::{
 
 use tempfile::TempDir;
 
-pub(crate) struct Sandbox(TempDir);
+pub(crate) struct Sandbox {
+    directory: TempDir,
+    variables: Vec<(&'static str, &'static str)>,
+}
 
 /// What a command did.
 pub(crate) struct Outcome {
@@ -19,7 +22,7 @@ pub(crate) struct Outcome {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
@@ -29,8 +32,14 @@ impl Sandbox {
         self
     }
 
+    /// Sets a variable for every run.
+    pub(crate) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.directory.path()
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
@@ -47,6 +56,7 @@ impl Sandbox {
         let output = Command::new(env!("CARGO_BIN_EXE_gpupin"))
             .current_dir(self.path().join(directory))
             .env_clear()
+            .envs(self.variables.iter().copied())
             .args(args)
             .stdin(Stdio::null())
             .output()

@@ -23,7 +23,7 @@ fn a_finding_is_shown_in_its_source() {
         &expect![[r#"
             exit code: 1
             ----- stdout
-            error[GP103]: GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            error[GP103]: the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
              --> run.sh:1:8
               |
             1 | export CUDA_VISIBLE_DEVICES=1
@@ -32,7 +32,7 @@ fn a_finding_is_shown_in_its_source() {
               = note: concerns the program `train.py`
 
             ----- stderr
-            found 1 error in 1 file (2 files scanned, 2 programs ordered)
+            found 1 error in 1 file (2 files scanned, 1 program ordered)
         "#]],
     );
 }
@@ -45,9 +45,9 @@ fn concise_is_one_line_per_finding() {
         &expect![[r#"
             exit code: 1
             ----- stdout
-            run.sh:1:8: GP103 GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            run.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
             ----- stderr
-            found 1 error in 1 file (2 files scanned, 2 programs ordered)
+            found 1 error in 1 file (2 files scanned, 1 program ordered)
         "#]],
     );
 }
@@ -58,10 +58,10 @@ fn nothing_found_is_success() {
         &Sandbox::new().file("a.sh", "echo hello\n"),
         &[],
         &expect![[r#"
-        exit code: 0
-        ----- stderr
-        found nothing (1 file scanned, 1 program ordered)
-    "#]],
+            exit code: 0
+            ----- stderr
+            found nothing (1 file scanned, 0 programs ordered)
+        "#]],
     );
 }
 
@@ -89,7 +89,7 @@ fn statistics_count_by_rule() {
             ----- stdout
             2 × GP103 missing-device-order in 2 files
             ----- stderr
-            found 2 errors in 2 files (3 files scanned, 3 programs ordered)
+            found 2 errors in 2 files (3 files scanned, 1 program ordered)
         "#]],
     );
 }
@@ -320,13 +320,13 @@ fn what_cannot_be_read_is_told_and_the_rest_is_scanned() {
         &sandbox,
         &args,
         &expect![[r#"
-        exit code: 2
-        ----- stdout
-        dir/b.sh:1:8: GP103 GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        run.sh:1:8: GP103 GPU index used as mask without `CUDA_DEVICE_ORDER`: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        error: failed to read `broken.sh`: Input/output error (os error 5)
-        found 2 errors in 2 files (3 files scanned, 3 programs ordered)
-    "#]],
+            exit code: 2
+            ----- stdout
+            dir/b.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            run.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            error: failed to read `broken.sh`: Input/output error (os error 5)
+            found 2 errors in 2 files (3 files scanned, 1 program ordered)
+        "#]],
     );
 }
