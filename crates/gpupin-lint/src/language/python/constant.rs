@@ -74,7 +74,7 @@ impl<'a> Reader<'a, '_> {
             Expr::Name(it) => match self.scopes.lookup(&it.id, scope) {
                 Some(binding) => {
                     let binding = binding.clone();
-                    return self.bound_value(&it.id, &binding, expression, next);
+                    return self.bound_value(&binding, expression, next);
                 }
                 None if !self.scopes.star_imports.is_empty() => {
                     Value::Name(Name::here(it.id.as_str()))
@@ -177,17 +177,11 @@ impl<'a> Reader<'a, '_> {
         Spanned::new(joined(values), self.span(range_of(whole)))
     }
 
-    fn bound_value(
-        &self,
-        name: &str,
-        binding: &Binding<'a>,
-        expression: &Expr,
-        depth: u32,
-    ) -> Spanned {
+    fn bound_value(&self, binding: &Binding<'a>, expression: &Expr, depth: u32) -> Spanned {
         let here = |value| Spanned::new(value, self.span(range_of(expression)));
         let sole = binding.is_sole();
         match &binding.bound {
-            Bound::Import(name) => here(Value::Name(name.clone())),
+            Bound::Import(name) => here(project_name(name.clone())),
             Bound::Value(value) if sole => self.value_in(value, binding.scope, depth),
             Bound::Item(value, position) if sole => {
                 match self.value_in(value, binding.scope, depth).value {
@@ -216,7 +210,7 @@ impl<'a> Reader<'a, '_> {
                     None => here(Value::Unknown),
                 }
             }
-            Bound::Class(_) | Bound::Function(_) => here(Value::Name(Name::here(name))),
+
             _ => here(Value::Unknown),
         }
     }
@@ -246,26 +240,23 @@ impl<'a> Reader<'a, '_> {
         let Some(owner) = self.resolve_in(&it.value, scope, depth) else {
             return here(Value::Unknown);
         };
-        if owner.name.root == Root::Here {
-            if let Some(class) = self.class_by_path(&owner.name.path) {
-                if let Some(binding) = self.scopes.attribute(class, name) {
-                    let binding = binding.clone();
-                    let value = self.bound_value(name, &binding, expression, depth);
-                    return self.constructed(&it.value, name, value, scope, depth);
-                }
-                let path = format!("{}.{name}", owner.name.path);
-                return here(Value::Name(Name::here(path)));
+        if owner.is_member {
+            return here(Value::Unknown);
+        }
+        if owner.name.root == Root::Here
+            && let Some(class) = self.class_by_path(&owner.name.path)
+        {
+            if let Some(binding) = self.scopes.attribute(class, name) {
+                let binding = binding.clone();
+                let value = self.bound_value(&binding, expression, depth);
+                return self.constructed(&it.value, name, value, scope, depth);
+            }
+            // A base in another module may have it.
+            if !self.bases.contains_key(&class) {
+                return here(Value::Unknown);
             }
         }
-        match owner.name.root {
-            // Attributes of a library's objects are no constants of the project.
-            Root::Absolute
-                if owner.is_object && catalogue::library_of(&owner.name.path).is_some() =>
-            {
-                here(Value::Unknown)
-            }
-            _ => here(Value::Name(super::names::join(&owner.name, name))),
-        }
+        here(project_name(super::names::join(&owner.name, name)))
     }
 
     /// `config.gpu_id` after `config = Config(gpu_id=1)`: what the call says wins over the class's default.
@@ -315,7 +306,7 @@ impl<'a> Reader<'a, '_> {
                 _ => here(Value::Unknown),
             },
             (Value::Name(name), Value::Str(key)) if is_word(&key) => {
-                here(Value::Name(super::names::join(&name, &key)))
+                here(project_name(super::names::join(&name, &key)))
             }
             _ => here(Value::Unknown),
         }
@@ -548,6 +539,12 @@ impl<'a> Reader<'a, '_> {
             _ => None,
         }
     }
+}
+
+/// What libraries define is no constant of the project.
+fn project_name(name: Name) -> Value {
+    let is_foreign = name.root == Root::Absolute && super::call::is_foreign(&name.path);
+    if is_foreign && name.path != "sys.executable" { Value::Unknown } else { Value::Name(name) }
 }
 
 fn integer_operation(a: i64, op: Operator, b: i64) -> Value {

@@ -2,12 +2,12 @@
 
 use super::{
     Reader,
-    syntax::{ast, range_of},
+    syntax::{Expr, ast, range_of},
 };
 use crate::{
     catalogue::{self, Library},
     unit::{Does, Import, Step},
-    value::{Name, Root},
+    value::{Name, Root, Spanned, Value},
 };
 
 impl<'a> Reader<'a, '_> {
@@ -111,21 +111,43 @@ impl<'a> Reader<'a, '_> {
         if !binding.is_sole() {
             return;
         }
-        let value = self.value_in(value, binding.scope, 0);
+        let expression = value;
+        let value = self.value_in(expression, binding.scope, 0);
         match &value.value {
-            crate::value::Value::Unknown | crate::value::Value::None => return,
-            crate::value::Value::Name(name) if name.root == Root::Here && name.path == path => {
+            Value::Unknown => return self.instance(&path, expression, binding),
+            Value::None => return,
+            Value::Name(name) if name.root == Root::Here && name.path == path => {
                 return;
             }
             // Entries that are assigned later are not what the display says.
-            crate::value::Value::Dict(_) | crate::value::Value::List(_)
-                if self.changed.contains(&path) =>
-            {
+            Value::Dict(_) | Value::List(_) if self.changed.contains(&path) => {
                 return;
             }
             _ => {}
         }
         self.out.constant(path, value);
+    }
+}
+
+impl<'a> Reader<'a, '_> {
+    /// `settings = Settings(gpu_id=1)`: what it is made of, and what the call says.
+    fn instance(&mut self, path: &str, value: &'a Expr, binding: &super::scope::Binding<'a>) {
+        let Expr::Call(call) = value else { return };
+        let Some(class) = self.resolve_in(value, binding.scope, 0) else { return };
+        let foreign =
+            class.name.root == Root::Absolute && super::call::is_foreign(&class.name.path);
+        if !class.is_object || foreign {
+            return;
+        }
+        for keyword in &call.arguments.keywords {
+            let Some(name) = &keyword.arg else { continue };
+            let value = self.value_in(&keyword.value, binding.scope, 0);
+            if value.value != Value::Unknown {
+                self.out.constant(format!("{path}.{name}"), value);
+            }
+        }
+        let class = Spanned::new(Value::Name(class.name), self.span(range_of(value)));
+        self.out.constant(path.to_owned(), class);
     }
 }
 

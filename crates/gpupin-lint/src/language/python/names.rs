@@ -32,15 +32,17 @@ pub(super) struct Resolved {
     /// Its own, or its class's if it is an object.
     pub(super) name: Name,
     pub(super) is_object: bool,
+    /// Something an object of unknown make-up has: what *it* has is not known.
+    pub(super) is_member: bool,
 }
 
 impl Resolved {
     fn itself(name: Name) -> Self {
-        Self { name, is_object: false }
+        Self { name, is_object: false, is_member: false }
     }
 
     fn object(name: Name) -> Self {
-        Self { name, is_object: true }
+        Self { name, is_object: true, is_member: false }
     }
 }
 
@@ -137,7 +139,8 @@ impl<'a> Reader<'a, '_> {
         {
             return self.resolve_binding(binding, depth + 1);
         }
-        Some(Resolved::itself(join(&owner.name, name)))
+        let is_member = owner.is_object || owner.is_member;
+        Some(Resolved { is_member, ..Resolved::itself(join(&owner.name, name)) })
     }
 
     fn resolve_call(&self, it: &ast::ExprCall, scope: ScopeId, depth: u32) -> Option<Resolved> {

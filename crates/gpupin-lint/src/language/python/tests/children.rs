@@ -49,3 +49,15 @@ os.system(command)
         "#,
     );
 }
+
+#[test]
+fn an_environment_that_is_made_of_itself_ends() {
+    check(
+        r#"
+import subprocess
+env = {**env, "X": "1"}
+subprocess.run(["python", "a.py"], env=env)
+"#,
+        r#"start PythonFile("a.py") unknown environment"#,
+    );
+}
