@@ -257,7 +257,7 @@ pub enum Sureness {
 pub struct Choice {
     /// How to call it in a message: `torch.cuda.set_device`, `main_gpu`, `"cuda:1"`.
     pub by: String,
-    /// The ordinals or indices: the whole argument's value and place. `cuda:1` texts come as `Int(1)` with the place of the digits where those stand in the file.
+    /// The ordinals or indices: the whole argument's value and place. `cuda:1` texts come as `Int(1)` with the place of the text, or of the digits in it.
     pub ordinals: Vec<Spanned>,
     pub numbering: Numbering,
     pub purpose: Purpose,

@@ -42,6 +42,7 @@ mod import;
 mod magic;
 mod names;
 mod options;
+mod paths;
 mod possible;
 mod provenance;
 mod scope;
@@ -82,6 +83,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
     let classes = scopes.classes().map(|it| (scopes.get(it).path.clone(), it)).collect();
     let mut reader = Reader {
         text,
+        path: path.clone(),
         positions,
         out,
         scopes,
@@ -113,6 +115,8 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
 /// The state of reading one text.
 struct Reader<'a, 'o> {
     text: &'a str,
+    /// The file's own path.
+    path: String,
     positions: &'o Positions,
     out: &'o mut UnitBuilder,
     scopes: Scopes<'a>,

@@ -51,6 +51,9 @@ impl<'a> Reader<'a, '_> {
         let trains = around.contains("backward(");
         let steps_through =
             ["loader", "batch", "while True", "epoch"].iter().any(|it| header.contains(it));
+        if target == value {
+            return;
+        }
         let is_differentiated = differentiates(function, &target);
         let is_number = NUMBERS.iter().any(|number| {
             let assignment = format!("{value} = ");

@@ -3,6 +3,7 @@
 use super::{
     Reader,
     names::Resolved,
+    scope::Bound,
     syntax::{Expr, ast, range_of},
 };
 use crate::{
@@ -86,7 +87,7 @@ impl<'a> Reader<'a, '_> {
         }
         let words = match takes {
             Takes::Command | Takes::Shell => command.map_or_else(Vec::new, |it| self.words(it)),
-            Takes::Words => arguments.args.iter().map(|it| self.value(it)).collect(),
+            Takes::Words => arguments.args.iter().map(|it| self.word(it)).collect(),
             Takes::PathAndList => arguments.args.get(1).map_or_else(Vec::new, |it| self.words(it)),
             Takes::ModePathAndList => {
                 arguments.args.get(2).map_or_else(Vec::new, |it| self.words(it))
@@ -94,7 +95,7 @@ impl<'a> Reader<'a, '_> {
         };
         // `os.execl(path, "python", …)` gives the program twice.
         let skip = usize::from(takes == Takes::Words && segment.starts_with("exec"));
-        let words: Vec<_> = words.into_iter().skip(skip).map(program_text).collect();
+        let words: Vec<_> = words.into_iter().skip(skip).collect();
         let span = self.span(range_of(it));
         if words.is_empty() {
             let start = Start { runs: Runs::Unknown, words, environment, service: None };
@@ -144,19 +145,40 @@ impl<'a> Reader<'a, '_> {
         true
     }
 
+    fn word(&self, word: &Expr) -> Spanned {
+        let mut value = self.value(word);
+        if matches!(&value.value, Value::Name(it) if it.library_path() == Some("sys.executable")) {
+            // The Python that runs this.
+            value.value = Value::Str("python".to_owned());
+        } else if value.value == Value::Unknown
+            && let Some(path) = self.path_value(word, self.scope, 0)
+        {
+            value.value = Value::Str(path);
+        }
+        value
+    }
+
     /// The words of a command.
     fn words(&self, command: &Expr) -> Vec<Spanned> {
         match command {
             Expr::List(ast::ExprList { elts, .. }) | Expr::Tuple(ast::ExprTuple { elts, .. }) => {
-                elts.iter().map(|it| self.value(it)).collect()
+                elts.iter().map(|it| self.word(it)).collect()
             }
             Expr::BinOp(it) => {
                 let mut words = self.words(&it.left);
                 words.extend(self.words(&it.right));
                 words
             }
-            Expr::Name(_) => match self.value(command) {
-                Spanned { value: Value::List(words), .. } => words,
+            Expr::Name(name) => match self.value(command) {
+                Spanned { value: Value::List(words), .. } => {
+                    // The display itself, where its words may be paths.
+                    match self.scopes.lookup(&name.id, self.scope).map(|it| &it.bound) {
+                        Some(Bound::Value(list @ (Expr::List(_) | Expr::Tuple(_)))) => {
+                            self.words(list)
+                        }
+                        _ => words,
+                    }
+                }
                 Spanned { value: Value::Str(text), span } => split(&text, span),
                 _ => Vec::new(),
             },
@@ -183,12 +205,4 @@ impl<'a> Reader<'a, '_> {
 fn split(text: &str, span: crate::span::Span) -> Vec<Spanned> {
     let words = text.split_whitespace().map(|it| it.trim_matches(['"', '\'']));
     words.map(|it| Spanned::new(Value::Str(it.to_owned()), span)).collect()
-}
-
-/// `sys.executable` is the Python that runs this.
-fn program_text(mut word: Spanned) -> Spanned {
-    if matches!(&word.value, Value::Name(name) if name.library_path() == Some("sys.executable")) {
-        word.value = Value::Str("python".to_owned());
-    }
-    word
 }

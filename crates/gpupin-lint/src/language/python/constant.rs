@@ -203,7 +203,9 @@ impl<'a> Reader<'a, '_> {
                     Some(default) => {
                         let value = self.value_in(default, binding.scope, depth);
                         match value.value {
-                            Value::ByDefault(_) | Value::Unknown | Value::None => here(value.value),
+                            Value::ByDefault(_) | Value::Unknown => here(value.value),
+                            // Nothing was said, and the body decides what that means.
+                            Value::None => here(Value::Unknown),
                             _ => here(Value::ByDefault(Box::new(value))),
                         }
                     }
@@ -240,9 +242,6 @@ impl<'a> Reader<'a, '_> {
         let Some(owner) = self.resolve_in(&it.value, scope, depth) else {
             return here(Value::Unknown);
         };
-        if owner.is_member {
-            return here(Value::Unknown);
-        }
         if owner.name.root == Root::Here
             && let Some(class) = self.class_by_path(&owner.name.path)
         {

@@ -129,7 +129,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn resolve_attribute(&self, owner: &Resolved, name: &str, depth: u32) -> Option<Resolved> {
-        if depth > MAX_DEPTH {
+        if depth > MAX_DEPTH || owner.is_member {
             return None;
         }
         if owner.name.root == Root::Here
@@ -173,7 +173,12 @@ impl<'a> Reader<'a, '_> {
                 (known || !self.scopes.star_imports.is_empty())
                     .then(|| Resolved::object(callee.name))
             }
-            Root::Absolute | Root::Directory(_) => Some(Resolved::object(callee.name)),
+            // By convention a class's name is capitalised; what functions return is not followed.
+            Root::Absolute | Root::Directory(_) => {
+                let last = callee.name.path.rsplit('.').next().unwrap_or_default();
+                let is_class = last.starts_with(|it: char| it.is_uppercase());
+                is_class.then(|| Resolved::object(callee.name))
+            }
         }
     }
 

@@ -61,3 +61,27 @@ subprocess.run(["python", "a.py"], env=env)
         r#"start PythonFile("a.py") unknown environment"#,
     );
 }
+
+#[test]
+fn paths_beside_the_file_are_followed() {
+    check(
+        r#"
+import os, sys, subprocess
+from pathlib import Path
+HERE = Path(__file__).resolve().parent
+subprocess.run([sys.executable, __file__])
+subprocess.run([sys.executable, os.path.join(os.path.dirname(__file__), "a.py")])
+subprocess.run([sys.executable, str(HERE / "tools" / "b.py")])
+subprocess.run([sys.executable, HERE.parent / "c.py"])
+command = [sys.executable, str(HERE / "d.py")]
+subprocess.run(command)
+"#,
+        r#"
+        start PythonFile("app/main.py")
+        start PythonFile("app/a.py")
+        start PythonFile("app/tools/b.py")
+        start PythonFile("c.py")
+        start PythonFile("app/d.py")
+        "#,
+    );
+}
