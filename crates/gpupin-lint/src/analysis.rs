@@ -34,9 +34,7 @@ pub struct Analysis {
 
 /// Judges a project. Units are expected in path order.
 pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Options) -> Analysis {
-    let mut project =
-        Project::new(units, options.other_files.iter().map(String::as_str), policy, lock);
-    project.programs = crate::program::programs(&project);
+    let project = order(units, policy, lock, options);
     let mut found = Vec::new();
     for rule in options.selection.rules() {
         run(rule, &project, &mut found);
@@ -61,6 +59,19 @@ pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Optio
         suppressed,
         programs: project.programs.iter().filter(|it| !it.uses.is_empty()).count(),
     }
+}
+
+/// Puts units together: modules, and programs with their order. What [`analyze`] judges.
+pub fn order<'a>(
+    units: &'a [Unit],
+    policy: &'a Policy,
+    lock: &'a LockFile,
+    options: &Options,
+) -> Project<'a> {
+    let other_files = options.other_files.iter().map(String::as_str);
+    let mut project = Project::new(units, other_files, policy, lock);
+    project.programs = crate::program::programs(&project);
+    project
 }
 
 /// Runs one rule over everything.

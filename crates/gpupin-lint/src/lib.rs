@@ -38,6 +38,6 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
-pub use analysis::{Analysis, Options, analyze};
+pub use analysis::{Analysis, Options, analyze, order};
 pub use language::read;
 pub use rules::{RULES, Rule};

@@ -7,6 +7,7 @@
 //! - [`project`]: which policy and lock file count, and what paths are relative to;
 //! - [`scan`]: from paths to findings, the pipeline behind `gpupin scan`;
 //! - [`report`]: findings in every output format, one file each;
+//! - [`order`](mod@order): what `gpupin scan --order` tells;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
 //! - [`failure`]: exit codes, errors and hints;
 //! - [`terminal`]: the two output streams, and what each can show.
@@ -19,6 +20,7 @@ use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 
 mod commands;
 mod failure;
+mod order;
 mod project;
 mod reference;
 mod report;

@@ -113,6 +113,11 @@ impl Project {
         display(&self.working_directory, path)
     }
 
+    /// What the linter knows a file by: its path as seen from the root.
+    pub(crate) fn key(&self, path: &Path) -> String {
+        slashed(&relative(&self.root, &normal(&self.working_directory.join(path))))
+    }
+
     /// The path of a unit, for people.
     pub(crate) fn shown(&self, key: &str) -> String {
         self.display(&normal(&self.root.join(key)))

@@ -15,6 +15,7 @@ use gpupin_lint::{
 
 use crate::{
     project::Project,
+    report::notebook::CellPlace,
     scan::{Problem, Scan},
 };
 
@@ -25,7 +26,7 @@ mod gitlab;
 mod json;
 mod jsonl;
 mod junit;
-mod notebook;
+pub(crate) mod notebook;
 mod sarif;
 mod statistics;
 
@@ -83,13 +84,6 @@ struct Places {
     path: String,
     /// Offsets at which lines start.
     lines: Vec<u32>,
-}
-
-/// Where a finding is in a notebook: the code cell, from 1, and the place in its text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CellPlace {
-    pub(crate) number: u32,
-    pub(crate) place: Place,
 }
 
 impl<'a> Report<'a> {
@@ -201,13 +195,7 @@ impl<'a> Report<'a> {
 
     /// Where a notebook's finding is for its author.
     fn cell(&self, unit: UnitId, offset: u32) -> Option<CellPlace> {
-        let source = &self.unit(unit).source;
-        let cell = notebook::cell(source, offset)?;
-        let line = cell.lines.partition_point(|it| *it <= offset).checked_sub(1)?;
-        let before = source.text.get(cell.lines[line] as usize..offset as usize)?;
-        let column = u32::try_from(before.chars().count()).ok()? + 1;
-        let line = u32::try_from(line).ok()? + 1;
-        Some(CellPlace { number: cell.number, place: Place { line, column } })
+        notebook::place(&self.unit(unit).source, offset)
     }
 
     /// Recognises a finding after unrelated edits.

@@ -15,8 +15,9 @@ use gpupin_lint::{
 
 use crate::{
     failure::{Exit, Failure},
+    order,
     project::{self, Project, ProjectArgs},
-    report::{Format, Report, Style},
+    report::{Format, Report, Style, write_json},
     scan::{self, Request, Scan},
     terminal::Terminal,
 };
@@ -31,9 +32,15 @@ const BASELINE: &str = "gpupin-baseline.json";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Files and directories to scan
-    #[arg(default_value = ".", hide_default_value = true)]
+    /// Files and directories to scan; without any, the working directory
     paths: Vec<PathBuf>,
+
+    /// Print the order that was derived for the program that starts in this file, and why what it
+    /// sets takes effect or not, instead of findings
+    ///
+    /// Without paths, everything below the policy of the file is read.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["statistics", "baseline", "write_baseline"])]
+    order: Option<PathBuf>,
 
     #[command(flatten)]
     rules: RuleArgs,
@@ -58,6 +65,7 @@ Examples:
   gpupin scan --ignore GP204 --statistics         how much of what
   gpupin scan --write-baseline                    accept what is there today …
   gpupin scan --baseline gpupin-baseline.json     … and see only what is new
+  gpupin scan --order main.py                     what happens in a program, and when
   gpupin scan --output-format sarif --output-file gpupin.sarif
 
 Exit codes: 0 nothing found, 1 findings, 2 usage error or a file could not be read";
@@ -143,24 +151,20 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         return Err(Failure::usage("`--statistics` is for the formats `full` and `concise`")
             .hint("`--output-format json` has the same counts in `summary.by_rule`"));
     }
-    let start = args.paths.first().filter(|it| it.as_path() != Path::new("."));
+    let start = args.paths.first().or(args.order.as_ref());
     let project = project::open(&args.project, start.map(PathBuf::as_path), terminal)?;
     let baseline = read_baseline(&args.baseline)?;
-    let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    let request = Request {
-        paths: args.paths.clone(),
-        exclude: args.files.exclude.clone(),
-        respect_gitignore: !args.files.no_respect_gitignore,
-        threads: args.files.threads.unwrap_or_else(cores),
-        prefilter: !args.files.no_prefilter,
-        options: Options { selection: selection(&args.rules, &project)?, ..Options::default() },
-    };
-    let mut scan = scan::scan(&project, &request, terminal)?;
+    let mut scan = scan::scan(&project, &request(args, &project)?, terminal)?;
     tell_syntax_errors(&project, &scan, terminal);
     for problem in &scan.problems {
         terminal.error(&format!("failed to read `{}`: {}", problem.path, problem.message));
     }
     let clean = if scan.problems.is_empty() { Exit::Clean } else { Exit::Failed };
+
+    if let Some(file) = &args.order {
+        print_order(args, file, &project, &scan, terminal)?;
+        return Ok(clean);
+    }
 
     if let Some(path) = &args.baseline.write_baseline {
         let path = baseline_path(path.as_deref(), args.baseline.baseline.as_deref(), &project);
@@ -184,6 +188,60 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     }
     let is_clean = scan.analysis.findings.is_empty() || args.output.exit_zero;
     Ok(if clean == Exit::Clean && !is_clean { Exit::Findings } else { clean })
+}
+
+fn request(args: &Args, project: &Project) -> Result<Request, Failure> {
+    let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let paths = match (args.paths.as_slice(), &args.order) {
+        ([], None) => vec![PathBuf::from(".")],
+        ([], Some(_)) => vec![project.root.clone()],
+        (paths, _) => paths.to_owned(),
+    };
+    Ok(Request {
+        paths,
+        exclude: args.files.exclude.clone(),
+        respect_gitignore: !args.files.no_respect_gitignore,
+        threads: args.files.threads.unwrap_or_else(cores),
+        // An order is to be seen whole, also where no rule has anything to say.
+        prefilter: !args.files.no_prefilter && args.order.is_none(),
+        options: Options { selection: selection(&args.rules, project)?, ..Options::default() },
+    })
+}
+
+fn print_order(
+    args: &Args,
+    file: &Path,
+    project: &Project,
+    scan: &Scan,
+    terminal: &mut Terminal,
+) -> Result<(), Failure> {
+    let key = project.key(file);
+    let shown = project.shown(&key);
+    if !scan.units.iter().any(|it| it.source.path == key) {
+        return Err(Failure::usage(format!("`{shown}` is not among the files that were read"))
+            .hint("it must exist, be of a language gpupin reads, lie below the paths and not be excluded"));
+    }
+    let linted =
+        gpupin_lint::order(&scan.units, &project.policy, &project.lock, &Options::default());
+    let Some(order) = order::order(&linted, project, &key) else {
+        let failure = Failure::usage(format!("no program starts in `{shown}`"));
+        let entries: Vec<_> = order::entries_that_run(&linted, &key)
+            .iter()
+            .map(|it| format!("`{}`", project.shown(it)))
+            .collect();
+        if entries.is_empty() {
+            return Err(failure);
+        }
+        return Err(failure.hint(format!("it runs in {}", entries.join(", "))));
+    };
+    let colour = terminal.has_colour();
+    match args.output.output_format {
+        Format::Full | Format::Concise => order::write(&order, colour, terminal.out()),
+        Format::Json => write_json(&order, terminal.out()),
+        _ => return Err(Failure::usage("`--order` is printed as `full` or `json`")),
+    }
+    .context("failed to write output")?;
+    Ok(())
 }
 
 fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {

@@ -1,6 +1,13 @@
 //! Cells of notebooks as their authors know them, without the JSON around their text.
 
-use gpupin_lint::source::{Cell, Source};
+use gpupin_lint::source::{Cell, Place, Source};
+
+/// A place in a notebook: the code cell, from 1, and the place in its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CellPlace {
+    pub(crate) number: u32,
+    pub(crate) place: Place,
+}
 
 /// The text of a cell, and where its parts stand in the file.
 #[derive(Debug)]
@@ -13,6 +20,16 @@ pub(super) struct Decoded {
 /// The code cell around an offset of the file.
 pub(super) fn cell(source: &Source, offset: u32) -> Option<&Cell> {
     source.cells.iter().find(|it| it.span.start <= offset && offset < it.span.end)
+}
+
+/// The place of an offset of the file for the notebook's author.
+pub(crate) fn place(source: &Source, offset: u32) -> Option<CellPlace> {
+    let cell = cell(source, offset)?;
+    let line = cell.lines.partition_point(|it| *it <= offset).checked_sub(1)?;
+    let before = source.text.get(cell.lines[line] as usize..offset as usize)?;
+    let column = u32::try_from(before.chars().count()).ok()? + 1;
+    let line = u32::try_from(line).ok()? + 1;
+    Some(CellPlace { number: cell.number, place: Place { line, column } })
 }
 
 /// Reads the lines of a cell out of their JSON strings.

@@ -1,4 +1,5 @@
-//! The program as its users meet it: one file per verb, and one for the formats of reports.
+//! The program as its users meet it: one file per verb, one for the formats of reports, and one for
+//! `scan --order`.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
@@ -7,6 +8,7 @@
 mod completions;
 mod debug;
 mod init;
+mod order;
 mod report;
 mod rule;
 mod rules;
@@ -26,7 +28,7 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected.extend(["main", "report", "sandbox"].map(str::to_owned));
+    expected.extend(["main", "order", "report", "sandbox"].map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }

@@ -197,7 +197,8 @@ fn a_notebook_is_shown_by_cell() {
         3 | torch.zeros(1).to("cuda:1")
           |                   ^^^^^^^^
 
-    "#]].assert_eq(&outcome.out);
+    "#]]
+    .assert_eq(&outcome.out);
 }
 
 #[test]
