@@ -22,6 +22,7 @@ mod detect;
 mod dict;
 mod dockerfile;
 mod dotenv;
+mod grammar;
 mod ini;
 mod interpolate;
 mod json;

@@ -82,7 +82,7 @@ impl Positions {
         if let Some(whole) = self.fixed {
             return whole;
         }
-        let start = self.offset(range.start);
+        let start = self.start(range.start, range.is_empty());
         // The end is mapped from the last byte, so that a jump right behind the range is not included.
         let end = if range.is_empty() { start } else { self.end(range.end) };
         Span { start, end: end.max(start) }
@@ -119,6 +119,18 @@ impl Positions {
         let mut pieces = vec![(0, self.offset(part.start))];
         pieces.extend(between(&self.pieces, end.saturating_sub(1)));
         Some(Pieces { pieces, escapes: between(&self.escapes, end) })
+    }
+
+    fn start(&self, local: usize, empty: bool) -> u32 {
+        let here = u32::try_from(local).unwrap_or(u32::MAX);
+        // Nothing stands behind the last escape: its end is the place.
+        if empty
+            && self.pieces.binary_search_by_key(&here, |it| it.0).is_err()
+            && let Ok(found) = self.escapes.binary_search_by_key(&here, |it| it.0)
+        {
+            return self.escapes[found].1;
+        }
+        self.offset(local)
     }
 
     fn end(&self, local: usize) -> u32 {

@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 
-use tree_sitter::{Node, Parser};
+use tree_sitter::Node;
 
 use super::{
     UnitBuilder,
     command::{self, Command},
-    suppress,
+    grammar, suppress,
 };
 use crate::{
     span::{Positions, Span},
@@ -32,12 +32,8 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
     if !out.descend() {
         return Block::default();
     }
-    let mut parser = Parser::new();
-    parser
-        .set_language(&tree_sitter_powershell::LANGUAGE.into())
-        .expect("the grammar is built for this version of the runtime");
     let mut block = Block::default();
-    if let Some(tree) = parser.parse(text, None) {
+    if let Some(tree) = grammar::parse(text, &tree_sitter_powershell::LANGUAGE.into()) {
         let mut script = Script {
             text,
             at,
@@ -77,11 +73,11 @@ struct Script<'a> {
 
 impl Script<'_> {
     fn span(&self, node: Node<'_>) -> Span {
-        self.at.span(node.byte_range())
+        self.at.span(grammar::range(node, self.text))
     }
 
     fn slice(&self, node: Node<'_>) -> &str {
-        &self.text[node.byte_range()]
+        &self.text[grammar::range(node, self.text)]
     }
 
     /// Functions, names assigned more than once, comments and errors of the whole script.
@@ -92,7 +88,8 @@ impl Script<'_> {
             let node = cursor.node();
             match node.kind() {
                 "comment" => {
-                    let found = suppress::comment(self.text, node.byte_range(), self.at);
+                    let found =
+                        suppress::comment(self.text, grammar::range(node, self.text), self.at);
                     self.out.suppressions(found);
                 }
                 "function_name" => {
@@ -114,7 +111,10 @@ impl Script<'_> {
                 _ if node.is_error() && errors < ERRORS => {
                     errors += 1;
                     let what = "not PowerShell syntax".to_owned();
-                    self.out.unit().syntax_errors.push((self.at.span(node.byte_range()), what));
+                    self.out
+                        .unit()
+                        .syntax_errors
+                        .push((self.at.span(grammar::range(node, self.text)), what));
                 }
                 _ => {}
             }
@@ -164,7 +164,7 @@ impl Script<'_> {
             self.assigned.insert(name.to_ascii_lowercase(), value);
             return;
         };
-        let start = left.start_byte() + name.find(variable).unwrap_or(0);
+        let start = grammar::range(left, self.text).start + name.find(variable).unwrap_or(0);
         let name_span = self.at.span(start..start + variable.len());
         self.set(self.span(node), variable, name_span, value, steps);
     }

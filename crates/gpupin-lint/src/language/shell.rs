@@ -7,12 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tree_sitter::{Node, Parser};
+use tree_sitter::Node;
 
 use super::{
     UnitBuilder,
     command::{self, Command},
-    settings, suppress,
+    grammar, settings, suppress,
 };
 use crate::{
     span::{Positions, Span},
@@ -45,12 +45,8 @@ pub(crate) fn read_within(
     if !out.descend() {
         return Block::default();
     }
-    let mut parser = Parser::new();
-    parser
-        .set_language(&tree_sitter_bash::LANGUAGE.into())
-        .expect("the grammar is built for this version of the runtime");
     let mut block = Block::default();
-    if let Some(tree) = parser.parse(text, None) {
+    if let Some(tree) = grammar::parse(text, &tree_sitter_bash::LANGUAGE.into()) {
         let names = survey::survey(tree.root_node(), text, at, out);
         let mut shell = Shell {
             text,
@@ -101,11 +97,11 @@ struct Shell<'a> {
 
 impl Shell<'_> {
     fn span(&self, node: Node<'_>) -> Span {
-        self.at.span(node.byte_range())
+        self.at.span(grammar::range(node, self.text))
     }
 
     fn slice(&self, node: Node<'_>) -> &str {
-        &self.text[node.byte_range()]
+        &self.text[grammar::range(node, self.text)]
     }
 
     fn statements(&mut self, parent: Node<'_>, steps: &mut Vec<Step>) {
@@ -292,7 +288,7 @@ impl Shell<'_> {
         let value = if let Some(value) = node.child_by_field_name("value") {
             self.word(value)
         } else {
-            let end = node.end_byte();
+            let end = grammar::range(node, self.text).end;
             Spanned::new(Value::Str(String::new()), self.at.span(end..end))
         };
         Some((self.slice(name).to_owned(), self.span(name), value))

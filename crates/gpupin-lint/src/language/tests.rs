@@ -8,6 +8,8 @@ use crate::{
     value::{Spanned, Value},
 };
 
+mod properties;
+
 /// Reads `text` as the file `path` and compares what it does, in order, with `expected`.
 ///
 /// Values are followed by the text of their span in `‹›` where that is not the plain value.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tree_sitter::Node;
 
-use super::{UnitBuilder, suppress};
+use super::{UnitBuilder, grammar, suppress};
 use crate::span::Positions;
 
 /// How many syntax errors of one script are told.
@@ -25,11 +25,11 @@ pub(super) fn survey(root: Node<'_>, text: &str, at: &Positions, out: &mut UnitB
         let node = cursor.node();
         match node.kind() {
             "comment" => {
-                out.suppressions(suppress::comment(text, node.byte_range(), at));
+                out.suppressions(suppress::comment(text, grammar::range(node, text), at));
             }
             "function_definition" => {
                 if let Some(name) = node.child_by_field_name("name") {
-                    let name = text[name.byte_range()].to_owned();
+                    let name = text[grammar::range(name, text)].to_owned();
                     let path = out.free_function_path(&name);
                     names.functions.entry(name).or_insert(path);
                 }
@@ -46,7 +46,7 @@ pub(super) fn survey(root: Node<'_>, text: &str, at: &Positions, out: &mut UnitB
                 } else {
                     "not shell syntax".to_owned()
                 };
-                out.unit().syntax_errors.push((at.span(node.byte_range()), what));
+                out.unit().syntax_errors.push((at.span(grammar::range(node, text)), what));
             }
             _ => {}
         }
@@ -63,18 +63,18 @@ pub(super) fn survey(root: Node<'_>, text: &str, at: &Positions, out: &mut UnitB
 
 fn count(name: Option<Node<'_>>, text: &str, names: &mut Names) {
     if let Some(name) = name {
-        *names.assignments.entry(text[name.byte_range()].to_owned()).or_default() += 1;
+        *names.assignments.entry(text[grammar::range(name, text)].to_owned()).or_default() += 1;
     }
 }
 
 /// `read X`, `mapfile X`: a value nobody knows.
 fn count_read(command: Node<'_>, text: &str, names: &mut Names) {
-    let name = command.child_by_field_name("name").map(|it| &text[it.byte_range()]);
+    let name = command.child_by_field_name("name").map(|it| &text[grammar::range(it, text)]);
     if !matches!(name, Some("read" | "mapfile" | "readarray" | "getopts")) {
         return;
     }
     let mut cursor = command.walk();
     for word in command.named_children(&mut cursor).filter(|it| it.kind() == "word") {
-        *names.assignments.entry(text[word.byte_range()].to_owned()).or_default() += 2;
+        *names.assignments.entry(text[grammar::range(word, text)].to_owned()).or_default() += 2;
     }
 }

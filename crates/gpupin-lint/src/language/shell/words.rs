@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Block, Shell, Step};
+use super::{Block, Shell, Step, grammar};
 use crate::{
     unit::{Does, Reach, SetHow, SetVariable},
     value::{Spanned, Value},
@@ -61,15 +61,20 @@ impl Shell<'_> {
     fn string(&mut self, node: Node<'_>) -> Value {
         // The grammar has no node for blanks between expansions: take the text between the children.
         let mut parts = Vec::new();
-        let mut seen = node.start_byte() + 1;
-        let end = node.end_byte().saturating_sub(1).max(seen);
+        let mut seen =
+            (grammar::range(node, self.text).start + 1).min(grammar::range(node, self.text).end);
+        let end = grammar::before_last(node, self.text).max(seen);
         let mut cursor = node.walk();
         for child in node.named_children(&mut cursor) {
-            if let Some(gap) = self.text.get(seen..child.start_byte()).filter(|it| !it.is_empty()) {
+            if let Some(gap) = self
+                .text
+                .get(seen..grammar::range(child, self.text).start)
+                .filter(|it| !it.is_empty())
+            {
                 parts.push(Spanned::new(Value::Str(gap.to_owned()), self.span(node)));
             }
             parts.push(self.word(child));
-            seen = child.end_byte();
+            seen = grammar::range(child, self.text).end;
         }
         if let Some(gap) = self.text.get(seen..end).filter(|it| !it.is_empty()) {
             parts.push(Spanned::new(Value::Str(gap.to_owned()), self.span(node)));
@@ -114,7 +119,7 @@ impl Shell<'_> {
         let default = if let Some(default) = named.next() {
             self.word(default)
         } else {
-            let end = node.end_byte().saturating_sub(1);
+            let end = grammar::before_last(node, self.text);
             Spanned::new(Value::Str(String::new()), self.at.span(end..end))
         };
         drop(named);
@@ -196,11 +201,12 @@ pub(super) fn falls_back_from(assignment: Node<'_>, name: &str, text: &str) -> b
         match inner.kind() {
             "string" if inner.named_child_count() == 1 => node = inner.named_child(0),
             "expansion" => {
-                let same = inner.named_child(0).is_some_and(|it| &text[it.byte_range()] == name);
+                let same =
+                    inner.named_child(0).is_some_and(|it| &text[grammar::range(it, text)] == name);
                 let operator = inner.child_by_field_name("operator");
                 return same
                     && operator.is_some_and(|it| {
-                        matches!(&text[it.byte_range()], ":-" | "-" | ":=" | "=")
+                        matches!(&text[grammar::range(it, text)], ":-" | "-" | ":=" | "=")
                     });
             }
             _ => return false,

@@ -54,8 +54,13 @@ pub(super) fn lies(decoded: &str, raw: &str, style: ScalarStyle) -> Option<Lies>
             let rest = raw.get(at..)?;
             let Some(next) = rest.chars().next() else {
                 // The line end that every block scalar has, and the file's last line may lack.
-                let done = decoded[local..].trim().is_empty();
-                return done.then_some(Lies { pieces, escapes });
+                if !decoded[local..].trim().is_empty() {
+                    return None;
+                }
+                pieces.push((u32::try_from(local).ok()?, raw.len()));
+                let ends = (local..decoded.len()).map(|it| (u32::try_from(it + 1), raw.len()));
+                escapes.extend(ends.filter_map(|(local, raw)| Some((local.ok()?, raw))));
+                return Some(Lies { pieces, escapes });
             };
             if quote == Some('"') && next == '\\' {
                 let (escape, gives_nothing) = escape_len(rest);
