@@ -7,16 +7,22 @@
 use super::{UnitBuilder, container, settings, shell};
 use crate::{
     span::{Positions, Span},
-    unit::{ChildEnvironment, Choice, Does, Purpose, Runs, Start, Step},
+    unit::{ChildEnvironment, Does, Runs, Start, Step},
     value::{Spanned, Value},
 };
 
+mod choice;
 mod split;
 mod target;
+mod wrapper;
 
+pub(crate) use choice::choice;
+use choice::choices;
 pub(crate) use split::split;
 pub(crate) use target::program_name;
 use target::target;
+pub(crate) use wrapper::set;
+use wrapper::unwrap;
 
 /// A command as a starter writes it.
 #[derive(Debug, Clone)]
@@ -129,150 +135,6 @@ pub(crate) fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
 }
 
-/// Takes wrappers off the front, and keeps what they do to the environment.
-fn unwrap(command: &mut Command, out: &UnitBuilder) {
-    while let Some(name) = command.words.first().and_then(text).map(program_name) {
-        let words = &command.words;
-        let taken = match &*name {
-            "env" => env(words, &mut command.environment, out),
-            "sudo" | "doas" => sudo(words, &mut command.environment, out),
-            // Never runs the rest as a program of this kind: `command -v python`.
-            "command" if words.get(1).and_then(text).is_some_and(|it| it.starts_with('-')) => 0,
-            "nohup" | "exec" | "command" | "builtin" | "setsid" | "time" | "chronic" | "stdbuf"
-            | "nice" | "ionice" | "chrt" | "srun" | "xvfb-run" | "numactl" | "catchsegv"
-            | "tini" | "dumb-init" | "strace" | "nsys" | "ncu" | "gosu" | "call" | "start" => {
-                1 + options(&words[1..], VALUE_OPTIONS)
-            }
-            "timeout" | "taskset" => (2 + options(&words[1..], VALUE_OPTIONS)).min(words.len()),
-            "uv" | "poetry" | "pipenv" | "pdm" | "hatch" | "rye" | "pixi" | "conda" | "mamba"
-            | "micromamba" | "rez-env" => match words.get(1).and_then(text) {
-                Some("run") => 2 + options(&words[2..], VALUE_OPTIONS),
-                _ => 0,
-            },
-            _ => 0,
-        };
-        if taken == 0 || taken >= words.len() {
-            return;
-        }
-        command.words.drain(..taken);
-    }
-}
-
-/// Options of wrappers that take the next word as their value.
-const VALUE_OPTIONS: &[&str] = &[
-    "-n",
-    "--name",
-    "-p",
-    "--prefix",
-    "-k",
-    "--kill-after",
-    "-s",
-    "--signal",
-    "-c",
-    "-u",
-    "-g",
-    "-t",
-    "-w",
-    "-N",
-    "-J",
-    "-A",
-    "-C",
-    "-o",
-    "--with",
-    "--group",
-    "--extra",
-    "--python",
-    "--project",
-    "--directory",
-    "--cwd",
-    "--env-file",
-];
-
-/// How many words at the front are options, with their values.
-fn options(words: &[Spanned], with_value: &[&str]) -> usize {
-    let mut taken = 0;
-    while let Some(word) = words.get(taken).and_then(text).filter(|it| it.starts_with('-')) {
-        taken += if with_value.contains(&word) { 2 } else { 1 };
-        if word == "--" {
-            break;
-        }
-    }
-    taken
-}
-
-fn env(words: &[Spanned], environment: &mut ChildEnvironment, out: &UnitBuilder) -> usize {
-    let mut taken = 1;
-    while let Some(word) = words.get(taken) {
-        let known = text(word).unwrap_or_default();
-        if let Some((name, value)) = assignment(word, out) {
-            set(environment, name, value);
-        } else if matches!(known, "-i" | "-" | "--ignore-environment") {
-            *environment = ChildEnvironment::Only(Vec::new());
-        } else if matches!(known, "-u" | "--unset") {
-            taken += 1;
-            if let Some(name) = words.get(taken).and_then(text) {
-                remove(environment, name);
-            }
-        } else if let Some(name) =
-            known.strip_prefix("--unset=").or_else(|| known.strip_prefix("-u"))
-        {
-            remove(environment, name);
-        } else if matches!(known, "-C" | "--chdir") {
-            taken += 1;
-        } else if !known.starts_with('-') {
-            break;
-        }
-        taken += 1;
-    }
-    taken
-}
-
-/// `sudo` starts with a fresh environment unless told to keep it.
-fn sudo(words: &[Spanned], environment: &mut ChildEnvironment, out: &UnitBuilder) -> usize {
-    let count = options(&words[1..], &["-u", "-g", "-h", "-p", "-C", "-D", "-R", "-T"]);
-    let keeps = words[1..=count].iter().filter_map(text).any(|it| {
-        it.starts_with("--preserve-env")
-            || it.starts_with('-') && !it.starts_with("--") && it.contains('E')
-    });
-    if !keeps {
-        *environment = ChildEnvironment::Only(Vec::new());
-    }
-    let mut taken = 1 + count;
-    while let Some((name, value)) = words.get(taken).and_then(|it| assignment(it, out)) {
-        set(environment, name, value);
-        taken += 1;
-    }
-    taken
-}
-
-pub(crate) fn set(environment: &mut ChildEnvironment, name: String, value: Spanned) {
-    match environment {
-        ChildEnvironment::Inherited(set)
-        | ChildEnvironment::Only(set)
-        | ChildEnvironment::Without { set, .. } => {
-            set.retain(|it| it.0 != name);
-            set.push((name, value));
-        }
-        ChildEnvironment::Unknown => {}
-    }
-}
-
-fn remove(environment: &mut ChildEnvironment, name: &str) {
-    match environment {
-        ChildEnvironment::Inherited(set) => {
-            set.retain(|it| it.0 != name);
-            let set = std::mem::take(set);
-            *environment = ChildEnvironment::Without { removed: vec![name.to_owned()], set };
-        }
-        ChildEnvironment::Without { removed, set } => {
-            set.retain(|it| it.0 != name);
-            removed.push(name.to_owned());
-        }
-        ChildEnvironment::Only(set) => set.retain(|it| it.0 != name),
-        ChildEnvironment::Unknown => {}
-    }
-}
-
 fn sets_something(environment: &ChildEnvironment) -> bool {
     match environment {
         ChildEnvironment::Inherited(set)
@@ -338,77 +200,6 @@ pub(crate) fn join(directory: &str, path: &str) -> String {
         return path.to_owned();
     }
     format!("{directory}/{}", path.strip_prefix("./").unwrap_or(path))
-}
-
-/// Flags that say GPU: `--device cuda:1`, `--gpu-id=1`.
-fn choices(words: &[Spanned], out: &UnitBuilder) -> Vec<(Span, Choice)> {
-    let mut found = Vec::new();
-    for (at, word) in words.iter().enumerate().skip(1) {
-        let Some(flag) = text(word).filter(|it| it.starts_with('-')) else { continue };
-        let (flag, value, value_word) = match flag.split_once('=') {
-            Some((flag, value)) => (flag, value, word),
-            None => match words.get(at + 1).and_then(|it| Some((text(it)?, it))) {
-                Some((value, next)) => (flag, value, next),
-                None => continue,
-            },
-        };
-        if replaces_mask(flag) {
-            continue;
-        }
-        let by_default = matches!(value_word.value, Value::ByDefault(_));
-        if let Some(choice) = choice(flag, value, value_word, by_default, out) {
-            found.push((word.span.cover(value_word.span), choice));
-        }
-    }
-    found
-}
-
-/// Flags that replace the mask are told by the words of the start.
-fn replaces_mask(flag: &str) -> bool {
-    let flag = flag.trim_start_matches('-').replace('_', "-");
-    matches!(&*flag, "gpu-ids" | "cuda-device" | "default-device" | "include" | "gpus")
-}
-
-/// A setting with a name and a text that says which GPU, whether by its name or by its text.
-pub(crate) fn choice(
-    name: &str,
-    value: &str,
-    word: &Spanned,
-    by_default: bool,
-    out: &UnitBuilder,
-) -> Option<Choice> {
-    let wrap = |number: i64, span: Span| {
-        let exact = Spanned::new(Value::Int(number), span);
-        if by_default { Spanned::new(Value::ByDefault(Box::new(exact)), word.span) } else { exact }
-    };
-    let (ordinals, numbering, purpose) = if let Some(device) = settings::device_text(value) {
-        let whole = part(word, value.trim(), out);
-        let digits = &value[device.digits];
-        let span = if whole == word.span && out.source().slice(whole) != value.trim() {
-            part(word, digits, out)
-        } else {
-            Span {
-                start: whole.end.saturating_sub(u32::try_from(digits.len()).ok()?),
-                end: whole.end,
-            }
-        };
-        (vec![wrap(device.ordinal, span)], crate::catalogue::Numbering::Ordinal, Purpose::Choose)
-    } else {
-        let numbering = settings::says_gpu(name)?;
-        let numbers = numbers(value)?;
-        let ordinals = numbers.into_iter().map(|(number, digits)| {
-            let span = if digits == value { part(word, value, out) } else { word.span };
-            wrap(number, span)
-        });
-        (ordinals.collect(), numbering, Purpose::Setting)
-    };
-    let by = name.to_owned();
-    Some(Choice { by, ordinals, numbering, purpose, only_with_more_than: None })
-}
-
-/// `1` or `0,1`.
-fn numbers(text: &str) -> Option<Vec<(i64, &str)>> {
-    text.split(',').map(|it| Some((it.trim().parse().ok()?, it.trim()))).collect()
 }
 
 /// Programs that start no other and use no GPU: told apart to keep orders short.

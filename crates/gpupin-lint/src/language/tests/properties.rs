@@ -1,5 +1,7 @@
 //! What holds for every reader and any text: it does not panic, and every place lies in the file.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use super::assert_spans_hold;
@@ -281,7 +283,7 @@ fn bomb() -> String {
     let mut text = "a0: &a0 {x: 1}\n".to_owned();
     for level in 1..10 {
         let many = vec![format!("*a{}", level - 1); 10].join(", ");
-        text += &format!("a{level}: &a{level} {{<<: [{many}]}}\n");
+        let _ = writeln!(text, "a{level}: &a{level} {{<<: [{many}]}}");
     }
     text + "services:\n  s: {image: x, environment: *a9}\n"
 }
