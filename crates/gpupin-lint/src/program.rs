@@ -45,6 +45,8 @@ pub struct Program {
     pub moments: Vec<Moment>,
     /// GPU libraries imported, in order; also by methods of classes the program makes, whose order is not known.
     pub uses: Vec<Use>,
+    /// Modules that the entry point imports itself, sorted.
+    pub direct: Vec<UnitId>,
     /// Every unit that runs in it.
     pub units: Vec<UnitId>,
     /// What is wrong with its pin, by precedence: one root cause is one problem.

@@ -49,6 +49,8 @@ pub struct Survey {
     pub(crate) uses_gpu: bool,
     /// A Python file may be a program.
     pub(crate) program: bool,
+    /// A Python file may check its GPU: it is read if a program imports it itself.
+    pub(crate) checks: bool,
     /// What a Python file imports, packed: see [`imports::Imports`].
     pub(crate) imports: imports::Imports,
 }
@@ -90,7 +92,7 @@ impl Surveyor {
     }
 
     pub fn survey(&self, path: &str, language: Language, bytes: &[u8]) -> Survey {
-        let interesting = self.has_needle(bytes);
+        let (interesting, checks) = self.look(bytes);
         match language {
             Language::Python => {
                 let imports = imports::scan(bytes);
@@ -100,6 +102,7 @@ impl Surveyor {
                     uses_gpu,
                     program: imports::looks_like_a_program(path, bytes)
                         || self.programs.is_match(path),
+                    checks,
                     imports,
                 }
             }
@@ -110,7 +113,7 @@ impl Surveyor {
                     interesting: interesting || imports.name_a_gpu_library(),
                     program: true,
                     imports,
-                    uses_gpu: false,
+                    ..Survey::default()
                 }
             }
             // Scripts and services make programs of the files they start, whatever else they say.
@@ -167,6 +170,17 @@ fn needles_that_begin(needles: &[Needle], needle: &Needle) -> Vec<Needle> {
     let begins = |it: &&Needle| *it != needle && needle.text.starts_with(it.text);
     needles.iter().filter(begins).copied().collect()
 }
+
+/// What checks of a GPU are made of. They matter only in a program's own file and in those it imports itself.
+const CHECKS: &[&str] = &[
+    "is_available",
+    "device_count",
+    "DeviceCount",
+    "get_device_name",
+    "get_device_prop",
+    "get_device_cap",
+    "list_physical_devices",
+];
 
 /// The needles without those in which a shorter one is found anyway: fewer are looked for faster.
 fn without_covered(all: &BTreeSet<(&'static str, &'static str)>) -> Vec<Needle> {

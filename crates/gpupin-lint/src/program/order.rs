@@ -1,6 +1,6 @@
 //! One program, walked in the order it runs.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
     program::{
@@ -31,6 +31,8 @@ pub(super) struct Walked {
     pub(super) moments: Vec<Moment>,
     pub(super) uses: Vec<Use>,
     pub(super) units: HashSet<UnitId>,
+    /// Modules that the entry point imports itself.
+    pub(super) direct: BTreeSet<UnitId>,
     /// Programs started, with the environment they get.
     pub(super) starts: Vec<(UnitId, EventId, Inherited)>,
 }
@@ -103,6 +105,11 @@ impl<'p, 'a> Walker<'p, 'a> {
         }
     }
 
+    /// Counts a module as the entry point's own: pytest imports `conftest.py` for it.
+    pub(super) fn direct(&mut self, unit: UnitId) {
+        self.walked.direct.insert(unit);
+    }
+
     /// Runs a module's top level, once.
     pub(super) fn module(&mut self, unit: UnitId) {
         if !self.walked.units.insert(unit) {
@@ -155,6 +162,9 @@ impl<'p, 'a> Walker<'p, 'a> {
             Op::Event(event) => self.event(unit, *event),
             Op::Run(modules, span) => {
                 self.at(unit, *span);
+                if unit == self.entry {
+                    self.walked.direct.extend(modules);
+                }
                 for module in modules {
                     self.module(*module);
                 }

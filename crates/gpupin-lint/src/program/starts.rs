@@ -108,6 +108,7 @@ fn walk(
     match &entry.kind {
         Kind::Tests => {
             for conftest in conftests(project, entry.unit) {
+                walker.direct(conftest);
                 walker.module(conftest);
             }
         }
@@ -221,6 +222,7 @@ fn program(
         trace: walked.trace,
         moments,
         uses,
+        direct: walked.direct.into_iter().collect(),
         units,
         problems: Vec::new(),
     };

@@ -1,6 +1,6 @@
 use crate::{
     finding::{Finding, Severity},
-    program::{Kind, Program},
+    program::{Happening, Kind, Program},
     project::Project,
     rules::{Check, Rule},
     source::Language,
@@ -36,12 +36,13 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
     found.push(finding);
 }
 
-/// The program's checks that can fail it.
+/// The checks that can fail a program: in its own file and in those it imports itself, as far as they run.
 pub(super) fn checks<'p>(
     project: &'p Project<'_>,
     program: &'p Program,
 ) -> impl Iterator<Item = (UnitId, EventId, &'p Checked)> + 'p {
-    program.trace.iter().filter_map(|it| match &project.event(it.unit, it.event).does {
+    let own = |it: &&Happening| it.unit == program.entry || program.direct.contains(&it.unit);
+    program.trace.iter().filter(own).filter_map(|it| match &project.event(it.unit, it.event).does {
         Does::Check(check) if check.outcome == Outcome::Fails => Some((it.unit, it.event, check)),
         _ => None,
     })

@@ -15,9 +15,13 @@ pub(super) const RULE: Rule = Rule {
     docs: include_str!("pin_dropped_in_child.md"),
     needles: &[
         Needle::new("env="),
-        Needle::new("exec"),
-        Needle::new("spawn"),
         Needle::new("env -"),
+        Needle::new("execve("),
+        Needle::new("execle("),
+        Needle::new("execvpe("),
+        Needle::new("spawnve("),
+        Needle::new("spawnle("),
+        Needle::new("spawnvpe("),
     ],
     check: Check::Program(check),
 };

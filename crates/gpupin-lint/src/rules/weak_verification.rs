@@ -2,7 +2,6 @@ use gpupin_policy::Gpu;
 
 use crate::{
     finding::{Finding, Severity},
-    needle::Needle,
     program::Program,
     project::Project,
     rules::{Check, Rule, missing_verification::checks},
@@ -15,16 +14,8 @@ pub(super) const RULE: Rule = Rule {
     severity: Severity::Warning,
     default: true,
     docs: include_str!("weak_verification.md"),
-    needles: &[
-        Needle::new("is_available"),
-        Needle::new("device_count"),
-        Needle::new("get_device_name"),
-        Needle::new("get_device_properties"),
-        Needle::new("get_device_capability"),
-        Needle::new("list_physical_devices"),
-        Needle::new("get_cuda_device_count"),
-        Needle::new("getDeviceCount"),
-    ],
+    // Files with checks are read where a program imports them itself.
+    needles: &[],
     check: Check::Program(check),
 };
 

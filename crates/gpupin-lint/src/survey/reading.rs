@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use gpupin_policy::Policy;
+
 use crate::{
+    program::pins::is_frozen_by_cuda,
     project::{FileId, Modules, modules::started},
     source::Language,
     survey::Survey,
@@ -21,6 +24,8 @@ const NAMES: u32 = 8;
 pub struct Reading {
     files: Vec<File>,
     modules: Modules,
+    /// Variables of the policy's `[env]`.
+    variables: BTreeSet<String>,
     /// Names whose meaning is looked for: where they stand, and how far they were followed.
     names: Vec<(FileId, Name, u32)>,
     /// How many units have been looked at.
@@ -39,21 +44,24 @@ struct File {
     unit: Option<usize>,
     /// It changes what CUDA will read.
     pins: bool,
+    /// It loads a file of variables.
+    loads: bool,
 }
 
 impl Reading {
     /// All files of the scan with their surveys. Those with a needle are read anyway.
-    pub fn new(files: Vec<(String, Survey)>) -> Self {
+    pub fn new(files: Vec<(String, Survey)>, policy: &Policy) -> Self {
         let modules = Modules::new(files.iter().map(|it| (it.0.as_str(), None)));
         let files = (0..)
             .map(FileId)
             .zip(files)
             .map(|(id, (path, survey))| {
                 let edges = surveyed_edges(&modules, id, &survey);
-                File { path, asked: survey.interesting, survey, edges, unit: None, pins: false }
+                File { path, asked: survey.interesting, survey, edges, unit: None, pins: false, loads: false }
             })
             .collect();
-        Self { files, modules, names: Vec::new(), seen: 0, rounds: 0 }
+        let variables = policy.env.keys().cloned().collect();
+        Self { files, modules, variables, names: Vec::new(), seen: 0, rounds: 0 }
     }
 
     /// Python files that nobody asked for; see [`crate::Options::other_files`].
@@ -88,6 +96,7 @@ impl Reading {
         }
         self.ways_to_gpu(&mut wanted);
         self.programs_with_pins(&matters, &mut wanted);
+        self.checks(&mut wanted);
         self.definitions(units, &mut wanted);
 
         let mut asked = Vec::new();
@@ -101,6 +110,11 @@ impl Reading {
         asked
     }
 
+    /// Whether rules follow what becomes of a variable.
+    fn is_followed(&self, variable: &str) -> bool {
+        is_frozen_by_cuda(variable) || self.variables.contains(variable)
+    }
+
     fn ids(&self) -> impl Iterator<Item = (FileId, &File)> {
         (0..).map(FileId).zip(&self.files)
     }
@@ -110,28 +124,26 @@ impl Reading {
         let python = matches!(unit.source.language, Language::Python | Language::Notebook);
         let mut started_files = Vec::new();
         let mut names = Vec::new();
-        let (mut uses_gpu, mut pins) = (false, false);
+        let (mut uses_gpu, mut pins, mut loads) = (false, false, false);
         for event in &unit.events {
             match &event.does {
                 Does::ImportLibrary(library) => uses_gpu |= library.computes,
-                Does::RemoveVariable(_)
-                | Does::ReplaceEnvironment { .. }
-                | Does::Gpupin
-                | Does::LoadVariables { .. } => pins = true,
+                Does::RemoveVariable(it) => pins |= self.is_followed(&it.name),
+                Does::ReplaceEnvironment { .. } | Does::Gpupin => pins = true,
+                Does::LoadVariables { .. } => loads = true,
                 Does::SetVariable(it) => {
-                    pins = true;
+                    pins |= self.is_followed(&it.name);
                     names_in(&it.value.value, &mut names);
                 }
                 Does::Choose(it) => {
                     it.ordinals.iter().for_each(|it| names_in(&it.value, &mut names))
                 }
                 Does::Start(it) => {
-                    pins = true;
                     started_files.extend(started(&self.modules, id, &it.runs));
-                    it.environment
-                        .variables()
-                        .iter()
-                        .for_each(|it| names_in(&it.1.value, &mut names));
+                    for (name, value) in it.environment.variables() {
+                        pins |= self.is_followed(name);
+                        names_in(&value.value, &mut names);
+                    }
                 }
                 _ => {}
             }
@@ -148,6 +160,7 @@ impl Reading {
         let file = &mut self.files[id.0 as usize];
         file.unit = Some(at);
         file.pins = pins;
+        file.loads = loads;
         file.survey.uses_gpu = uses_gpu;
         file.survey.program |=
             unit.entry.main_guard.is_some() || unit.entry.tests || unit.entry.started_as_is;
@@ -188,6 +201,17 @@ impl Reading {
         }
     }
 
+    /// Modules in which a program that uses a GPU may check which one it got.
+    fn checks(&self, wanted: &mut BTreeSet<FileId>) {
+        let uses = self.reaching(|it| it.survey.uses_gpu);
+        for (id, file) in self.ids() {
+            if file.survey.program && file.unit.is_some() && uses[id.0 as usize] {
+                let checks = |it: &&FileId| self.files[it.0 as usize].survey.checks;
+                wanted.extend(file.edges.iter().filter(checks));
+            }
+        }
+    }
+
     /// Follows imports the way the interpreter would, to the first file with a GPU library.
     fn way(
         &self,
@@ -212,9 +236,11 @@ impl Reading {
 
     /// Everything that can matter in programs in which a pin is set or removed, and around pins that no program reaches.
     fn programs_with_pins(&self, matters: &[bool], wanted: &mut BTreeSet<FileId>) {
-        let leads_to_pin = self.reaching(|it| it.pins);
+        let dotenv = self.files.iter().any(|it| it.pins && !it.path.ends_with(".py"));
+        let pins = |it: &File| it.pins || (it.loads && dotenv);
+        let leads_to_pin = self.reaching(pins);
         let starts = |(id, file): &(FileId, &File)| {
-            file.pins || (file.survey.program && leads_to_pin[id.0 as usize])
+            pins(file) || (file.survey.program && leads_to_pin[id.0 as usize])
         };
         let mut queue: VecDeque<FileId> = self.ids().filter(starts).map(|it| it.0).collect();
         let mut seen = vec![false; self.files.len()];

@@ -77,7 +77,7 @@ pub(super) fn read(
     }
     read.files = surveys.len();
     if surveyor.is_some() {
-        let mut reading = Reading::new(surveys);
+        let mut reading = Reading::new(surveys, &project.policy);
         loop {
             let wanted: Vec<&File> =
                 reading.next(&read.units).into_iter().map(|it| &files[places[it]]).collect();
