@@ -81,11 +81,13 @@ pub(crate) fn scan(
     terminal.verbose(|| {
         let milliseconds = |from: Instant, to: Instant| (to - from).as_millis();
         format!(
-            "walked {} ms, read {} ms, judged {} ms, with {} threads",
+            "walked {} ms, read {} ms, judged {} ms, with {} threads; parsed {} of {} files",
             milliseconds(started, discovered),
             milliseconds(discovered, was_read),
             was_read.elapsed().as_millis(),
             request.threads,
+            read.units.len(),
+            read.files,
         )
     });
     Ok(Scan { units: read.units, analysis, files: read.files, problems })
