@@ -30,9 +30,9 @@ pub use reading::Reading;
 pub struct Surveyor {
     automaton: AhoCorasick,
     /// The longest first.
-    needles: Vec<Needle>,
+    needles: Vec<Sought>,
     /// For each needle the others that it begins with: they begin where it does and are not found.
-    inner: Vec<Vec<Needle>>,
+    inner: Vec<Vec<Sought>>,
     /// Variables of the policy's `[env]`, which order rules follow.
     variables: Vec<String>,
     /// Files that the policy names as programs.
@@ -64,13 +64,17 @@ impl Surveyor {
             .map(|it| (it.text, it.follow.characters()))
             .collect();
         let variables: Vec<String> = policy.env.keys().cloned().collect();
-        let mut needles = without_covered(&all);
+        let sought = |weight| move |needle| Sought { needle, weight };
+        let mut needles: Vec<Sought> =
+            without_covered(&all).into_iter().map(sought(Weight::Interesting)).collect();
+        needles.extend(CHECKS.iter().map(|it| Needle::new(it)).map(sought(Weight::Check)));
         // Of several that begin at one place the first one is found, so the longest comes first.
-        needles.sort_by_key(|it| std::cmp::Reverse(it.text.len()));
-        let inner = |it: &Needle| needles_that_begin(&needles, it);
+        needles.sort_by_key(|it| std::cmp::Reverse(it.needle.text.len()));
+        let inner = |it: &Sought| needles_that_begin(&needles, it);
         let inner = needles.iter().map(inner).collect();
         // Variables come before the needles: each counts wherever it is found.
-        let texts = variables.iter().map(String::as_str).chain(needles.iter().map(|it| it.text));
+        let texts =
+            variables.iter().map(String::as_str).chain(needles.iter().map(|it| it.needle.text));
         // Leftmost-first is the kind for which the crate can use SIMD.
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostFirst)
@@ -88,7 +92,10 @@ impl Surveyor {
 
     /// The literals that are looked for, for comparison with other tools.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
-        self.needles.iter().map(|it| it.text).chain(self.variables.iter().map(String::as_str))
+        self.needles
+            .iter()
+            .map(|it| it.needle.text)
+            .chain(self.variables.iter().map(String::as_str))
     }
 
     pub fn survey(&self, path: &str, language: Language, bytes: &[u8]) -> Survey {
@@ -138,21 +145,41 @@ impl Surveyor {
         }
     }
 
-    fn has_needle(&self, bytes: &[u8]) -> bool {
+    /// Whether there is a needle; if there is none, whether there may be a check.
+    fn look(&self, bytes: &[u8]) -> (bool, bool) {
         let mut from = 0;
+        let mut checks = false;
         while let Some(found) = self.automaton.find(Input::new(bytes).span(from..bytes.len())) {
             let Some(index) = found.pattern().as_usize().checked_sub(self.variables.len()) else {
-                return true;
+                return (true, checks);
             };
-            let inner = self.inner[index].iter();
-            let counts = |it: &Needle| it.counts_at(bytes, found.start() + it.text.len());
-            if std::iter::once(&self.needles[index]).chain(inner).any(counts) {
-                return true;
+            let counts =
+                |it: &&Sought| it.needle.counts_at(bytes, found.start() + it.needle.text.len());
+            for it in std::iter::once(&self.needles[index]).chain(&self.inner[index]).filter(counts)
+            {
+                match it.weight {
+                    Weight::Interesting => return (true, checks),
+                    Weight::Check => checks = true,
+                }
             }
             from = found.start() + 1;
         }
-        false
+        (false, checks)
     }
+}
+
+/// A literal that is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sought {
+    needle: Needle,
+    weight: Weight,
+}
+
+/// What finding a needle says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    Interesting,
+    Check,
 }
 
 /// What order is made of, whichever rules are selected.
@@ -166,8 +193,8 @@ const ALWAYS: &[Needle] = &[
 ];
 
 /// The needles with which `needle` begins, without itself.
-fn needles_that_begin(needles: &[Needle], needle: &Needle) -> Vec<Needle> {
-    let begins = |it: &&Needle| *it != needle && needle.text.starts_with(it.text);
+fn needles_that_begin(needles: &[Sought], needle: &Sought) -> Vec<Sought> {
+    let begins = |it: &&Sought| *it != needle && needle.needle.text.starts_with(it.needle.text);
     needles.iter().filter(begins).copied().collect()
 }
 

@@ -57,7 +57,15 @@ impl Reading {
             .zip(files)
             .map(|(id, (path, survey))| {
                 let edges = surveyed_edges(&modules, id, &survey);
-                File { path, asked: survey.interesting, survey, edges, unit: None, pins: false, loads: false }
+                File {
+                    path,
+                    asked: survey.interesting,
+                    survey,
+                    edges,
+                    unit: None,
+                    pins: false,
+                    loads: false,
+                }
             })
             .collect();
         let variables = policy.env.keys().cloned().collect();
