@@ -103,8 +103,8 @@ fn run(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
 fn drop_unexpected(rule: &Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
     let mut expected = HashMap::new();
     found.retain(|it| {
-        let text = &project.unit(it.unit).source.text;
-        *expected.entry(it.unit).or_insert_with(|| rule.may_find_in(text))
+        let source = &project.unit(it.unit).source;
+        *expected.entry(it.unit).or_insert_with(|| rule.may_find_in(source))
     });
 }
 

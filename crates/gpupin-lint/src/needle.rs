@@ -12,6 +12,8 @@
 pub struct Needle {
     pub text: &'static str,
     pub follow: Follow,
+    /// Whether Python can hold what it stands for; some only files of other languages can.
+    pub in_python: bool,
 }
 
 /// What may stand behind a needle.
@@ -34,11 +36,16 @@ impl Follow {
 
 impl Needle {
     pub const fn new(text: &'static str) -> Self {
-        Self { text, follow: Follow::Anything }
+        Self { text, follow: Follow::Anything, in_python: true }
     }
 
     pub const fn before(text: &'static str, characters: &'static str) -> Self {
-        Self { text, follow: Follow::OneOf(characters) }
+        Self { text, follow: Follow::OneOf(characters), in_python: true }
+    }
+
+    /// The same for files that are not Python.
+    pub const fn not_in_python(self) -> Self {
+        Self { in_python: false, ..self }
     }
 
     /// Whether the needle, whose text was found to end at `end` of `bytes`, counts.

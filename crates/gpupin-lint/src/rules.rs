@@ -13,6 +13,7 @@ use crate::{
     needle::Needle,
     program::Program,
     project::Project,
+    source::{Language, Source},
     span::Span,
     suppress::Used,
     unit::{Unit, UnitId},
@@ -119,9 +120,11 @@ impl Rule {
         body.split_once("\n\n").map_or(body, |(first, _)| first).trim_end()
     }
 
-    /// Whether the text of a file has one of the needles.
-    pub(crate) fn may_find_in(&self, text: &str) -> bool {
-        self.needles.is_empty() || self.needles.iter().any(|it| it.is_in(text))
+    /// Whether a file has one of the needles.
+    pub(crate) fn may_find_in(&self, source: &Source) -> bool {
+        let python = matches!(source.language, Language::Python | Language::Notebook);
+        let found = |it: &Needle| (it.in_python || !python) && it.is_in(&source.text);
+        self.needles.is_empty() || self.needles.iter().any(found)
     }
 
     pub(crate) fn finding(

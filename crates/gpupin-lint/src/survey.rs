@@ -12,9 +12,6 @@
 //!
 //! **Invariant:** the findings are those of a scan that parses everything. CI compares the two.
 
-use std::collections::BTreeSet;
-
-use aho_corasick::{AhoCorasick, Input, MatchKind};
 use globset::GlobSet;
 use gpupin_policy::{Policy, RequirePinIn};
 
@@ -22,19 +19,18 @@ use crate::{needle::Needle, program::entries, rules::Rule, source::Language};
 
 pub(crate) mod imports;
 mod reading;
+mod search;
+
+use search::Search;
 
 pub use reading::Reading;
 
 /// Looks at bytes. Made once per scan and shared by all threads.
 #[derive(Debug)]
 pub struct Surveyor {
-    automaton: AhoCorasick,
-    /// The longest first.
-    needles: Vec<Sought>,
-    /// For each needle the others that it begins with: they begin where it does and are not found.
-    inner: Vec<Vec<Sought>>,
-    /// Variables of the policy's `[env]`, which order rules follow.
-    variables: Vec<String>,
+    in_python: Search<Weight>,
+    elsewhere: Search<Weight>,
+    needles: Vec<Needle>,
     /// Files that the policy names as programs.
     programs: GlobSet,
     every_gpu_file: bool,
@@ -57,49 +53,39 @@ pub struct Survey {
 
 impl Surveyor {
     pub fn new<'r>(rules: impl IntoIterator<Item = &'r Rule>, policy: &Policy) -> Self {
-        let all: BTreeSet<(&str, &str)> = rules
-            .into_iter()
-            .flat_map(|it| it.needles)
-            .chain(ALWAYS)
-            .map(|it| (it.text, it.follow.characters()))
-            .collect();
-        let variables: Vec<String> = policy.env.keys().cloned().collect();
-        let sought = |weight| move |needle| Sought { needle, weight };
-        let mut needles: Vec<Sought> =
-            without_covered(&all).into_iter().map(sought(Weight::Interesting)).collect();
-        needles.extend(CHECKS.iter().map(|it| Needle::new(it)).map(sought(Weight::Check)));
-        // Of several that begin at one place the first one is found, so the longest comes first.
-        needles.sort_by_key(|it| std::cmp::Reverse(it.needle.text.len()));
-        let inner = |it: &Sought| needles_that_begin(&needles, it);
-        let inner = needles.iter().map(inner).collect();
-        // Variables come before the needles: each counts wherever it is found.
-        let texts =
-            variables.iter().map(String::as_str).chain(needles.iter().map(|it| it.needle.text));
-        // Leftmost-first is the kind for which the crate can use SIMD.
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostFirst)
-            .build(texts)
-            .expect("a few short literals are no pattern set that is too large");
+        let mut needles: Vec<Needle> = Vec::new();
+        for needle in rules.into_iter().flat_map(|it| it.needles).chain(ALWAYS) {
+            if !needles.contains(needle) {
+                needles.push(*needle);
+            }
+        }
+        let weighed = |it: &Needle| (*it, Weight::Interesting);
+        let checks = CHECKS.iter().map(|it| (Needle::new(it), Weight::Check));
+        let in_python: Vec<_> =
+            needles.iter().filter(|it| it.in_python).map(weighed).chain(checks).collect();
+        let elsewhere: Vec<_> = needles.iter().map(weighed).collect();
         Self {
-            automaton,
+            in_python: Search::new(&in_python),
+            elsewhere: Search::new(&elsewhere),
             needles,
-            inner,
-            variables,
             programs: entries::named_by_policy(policy),
             every_gpu_file: policy.lint.require_pin_in == RequirePinIn::EveryGpuFile,
         }
     }
 
-    /// The literals that are looked for, for comparison with other tools.
+    /// The literals that make a Python file worth parsing, for comparison with other tools.
     pub fn literals(&self) -> impl Iterator<Item = &str> {
         self.needles
             .iter()
-            .map(|it| it.needle.text)
-            .chain(self.variables.iter().map(String::as_str))
+            .filter(|it| it.in_python)
+            .map(|it| it.text)
+            .chain(CHECKS.iter().copied())
     }
 
     pub fn survey(&self, path: &str, language: Language, bytes: &[u8]) -> Survey {
-        let (interesting, checks) = self.look(bytes);
+        let python = matches!(language, Language::Python | Language::Notebook);
+        let (interesting, checks) =
+            look(if python { &self.in_python } else { &self.elsewhere }, bytes);
         match language {
             Language::Python => {
                 let imports = imports::scan(bytes);
@@ -144,35 +130,19 @@ impl Surveyor {
             Language::Json | Language::Yaml => Survey { interesting, ..Survey::default() },
         }
     }
-
-    /// Whether there is a needle; if there is none, whether there may be a check.
-    fn look(&self, bytes: &[u8]) -> (bool, bool) {
-        let mut from = 0;
-        let mut checks = false;
-        while let Some(found) = self.automaton.find(Input::new(bytes).span(from..bytes.len())) {
-            let Some(index) = found.pattern().as_usize().checked_sub(self.variables.len()) else {
-                return (true, checks);
-            };
-            let counts =
-                |it: &&Sought| it.needle.counts_at(bytes, found.start() + it.needle.text.len());
-            for it in std::iter::once(&self.needles[index]).chain(&self.inner[index]).filter(counts)
-            {
-                match it.weight {
-                    Weight::Interesting => return (true, checks),
-                    Weight::Check => checks = true,
-                }
-            }
-            from = found.start() + 1;
-        }
-        (false, checks)
-    }
 }
 
-/// A literal that is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sought {
-    needle: Needle,
-    weight: Weight,
+/// Whether there is a needle; if there is none, whether there may be a check.
+fn look(search: &Search<Weight>, bytes: &[u8]) -> (bool, bool) {
+    let (mut interesting, mut checks) = (false, false);
+    search.each(bytes, |weight| {
+        match weight {
+            Weight::Interesting => interesting = true,
+            Weight::Check => checks = true,
+        }
+        !interesting
+    });
+    (interesting, checks)
 }
 
 /// What finding a needle says of a file.
@@ -192,12 +162,6 @@ const ALWAYS: &[Needle] = &[
     Needle::new("environ ="),
 ];
 
-/// The needles with which `needle` begins, without itself.
-fn needles_that_begin(needles: &[Sought], needle: &Sought) -> Vec<Sought> {
-    let begins = |it: &&Sought| *it != needle && needle.needle.text.starts_with(it.needle.text);
-    needles.iter().filter(begins).copied().collect()
-}
-
 /// What checks of a GPU are made of. They matter only in a program's own file and in those it imports itself.
 const CHECKS: &[&str] = &[
     "is_available",
@@ -208,21 +172,6 @@ const CHECKS: &[&str] = &[
     "get_device_cap",
     "list_physical_devices",
 ];
-
-/// The needles without those in which a shorter one is found anyway: fewer are looked for faster.
-fn without_covered(all: &BTreeSet<(&'static str, &'static str)>) -> Vec<Needle> {
-    let covers = |short: &(&str, &str), long: &(&str, &str)| {
-        short != long && short.1.is_empty() && long.0.contains(short.0)
-    };
-    all.iter()
-        .filter(|long| !all.iter().any(|short| covers(short, long)))
-        .map(
-            |(text, follow)| {
-                if follow.is_empty() { Needle::new(text) } else { Needle::before(text, follow) }
-            },
-        )
-        .collect()
-}
 
 #[cfg(test)]
 mod tests {

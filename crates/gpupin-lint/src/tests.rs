@@ -185,7 +185,7 @@ fn check_shape(case: &Case, finding: &Finding) {
         "a span outside of the text: {finding:?}"
     );
     // Without this the prefilter would lose the finding.
-    let has = |it: &Unit| rule.may_find_in(&it.source.text);
+    let has = |it: &Unit| rule.may_find_in(&it.source);
     assert!(case.units.iter().any(has), "no file has a needle of {} for `{message}`", rule.code);
 }
 

@@ -97,8 +97,9 @@ impl Reading {
 
         let mut wanted: BTreeSet<FileId> = BTreeSet::new();
         let matters = self.reaching(|it| it.survey.interesting || it.survey.uses_gpu);
+        let uses = self.reaching(|it| it.survey.uses_gpu);
         for (id, file) in self.ids() {
-            if file.survey.program && matters[id.0 as usize] {
+            if file.survey.program && uses[id.0 as usize] {
                 wanted.insert(id);
             }
         }

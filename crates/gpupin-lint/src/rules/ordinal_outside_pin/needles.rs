@@ -81,7 +81,10 @@ pub(super) const NEEDLES: &[Needle] = &[
     Needle::before("max_memory=", "{"),
     Needle::before("max_memory = ", "{"),
     Needle::before("run_opts=", "{"),
-    Needle::new("device_ids"),
+    Needle::before("device_ids=", "[("),
+    Needle::before("device_ids = ", "[("),
+    Needle::before("device_ids\": ", "[("),
+    Needle::new("device_ids").not_in_python(),
     Needle::new("device_index"),
     Needle::new("output_device"),
     // Names that say GPU.

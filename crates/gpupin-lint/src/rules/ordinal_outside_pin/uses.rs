@@ -36,7 +36,7 @@ pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
     let mut uses = Vec::new();
     for (unit, it) in (0..).map(UnitId).zip(project.units) {
         // What a filtered scan would not report must not stand for another report either.
-        if !RULE.may_find_in(&it.source.text) {
+        if !RULE.may_find_in(&it.source) {
             continue;
         }
         for event in &it.events {
