@@ -27,6 +27,7 @@ mod link;
 mod order;
 pub(crate) mod pins;
 mod starts;
+mod uses;
 
 pub(crate) use order::{MASK, ORDER};
 pub(crate) use pins::Problem;
@@ -43,7 +44,7 @@ pub struct Program {
     pub trace: Vec<Happening>,
     /// The environments that somebody reads: CUDA at each freeze, or whoever comes after the end.
     pub moments: Vec<Moment>,
-    /// GPU libraries imported, in order; also by methods of classes the program makes, whose order is not known.
+    /// GPU libraries imported, in order: see [`uses`].
     pub uses: Vec<Use>,
     /// Modules that the entry point imports itself, sorted.
     pub direct: Vec<UnitId>,

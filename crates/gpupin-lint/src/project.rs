@@ -5,7 +5,7 @@ use gpupin_policy::{LockFile, Policy};
 use crate::{
     program::Program,
     span::Span,
-    unit::{Unit, UnitId},
+    unit::{Import, Unit, UnitId},
     value::Name,
 };
 
@@ -39,8 +39,6 @@ pub struct Known {
 /// Where a dotted name leads, among the files that were read.
 #[derive(Debug)]
 pub(crate) struct Module<'n> {
-    /// The modules that importing it runs, outermost package first.
-    pub(crate) runs: Vec<UnitId>,
     pub(crate) unit: Option<UnitId>,
     /// What follows the module part of the name.
     pub(crate) rest: &'n str,
@@ -75,14 +73,39 @@ impl<'a> Project<'a> {
         // Units were added first, so their files have their numbers.
         let located = self.modules.locate(FileId(from.0), name)?;
         let unit = |file| self.modules.unit(file);
-        Some(Module {
-            runs: located.runs.into_iter().filter_map(unit).collect(),
-            unit: located.file.and_then(unit),
-            rest: located.rest,
-        })
+        Some(Module { unit: located.file.and_then(unit), rest: located.rest })
     }
 
     pub fn unit(&self, id: UnitId) -> &'a Unit {
         &self.units[id.0 as usize]
     }
+}
+
+/// The project modules that an import statement runs, in order: packages first, then submodules among the names.
+pub(crate) fn modules_of(project: &Project<'_>, unit: UnitId, import: &Import) -> Vec<UnitId> {
+    let files = imported_files(&project.modules, FileId(unit.0), import);
+    files.into_iter().filter_map(|it| project.modules.unit(it)).collect()
+}
+
+/// The same as files, read or not.
+pub(crate) fn imported_files(modules: &Modules, from: FileId, import: &Import) -> Vec<FileId> {
+    let mut files = Vec::new();
+    let Some(located) = modules.locate(from, &import.module) else {
+        return files;
+    };
+    files.extend(located.runs);
+    for name in &import.names {
+        let module = &import.module;
+        let path =
+            if module.path.is_empty() { name.clone() } else { format!("{}.{name}", module.path) };
+        let submodule = Name { root: module.root.clone(), path };
+        if let Some(below) = modules.locate(from, &submodule)
+            && below.rest.is_empty()
+        {
+            files.extend(below.runs);
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|it| seen.insert(*it));
+    files
 }

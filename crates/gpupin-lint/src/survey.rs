@@ -41,8 +41,10 @@ pub struct Surveyor {
 pub struct Survey {
     /// A needle was found: the file is read in any case.
     pub interesting: bool,
-    /// A Python file may run GPU code by itself: it imports a GPU library.
+    /// A Python file imports a GPU library when it runs.
     pub(crate) uses_gpu: bool,
+    /// One of its functions imports a GPU library.
+    pub(crate) may_use_gpu: bool,
     /// A Python file may be a program.
     pub(crate) program: bool,
     /// A Python file may check its GPU: it is read if a program imports it itself.
@@ -89,10 +91,12 @@ impl Surveyor {
         match language {
             Language::Python => {
                 let imports = imports::scan(bytes);
-                let uses_gpu = imports.name_a_gpu_library();
+                let (uses_gpu, may_use_gpu) = imports.gpu_libraries();
+                let every = self.every_gpu_file && (uses_gpu || may_use_gpu);
                 Survey {
-                    interesting: interesting || (uses_gpu && self.every_gpu_file),
+                    interesting: interesting || every,
                     uses_gpu,
+                    may_use_gpu,
                     program: imports::looks_like_a_program(path, bytes)
                         || self.programs.is_match(path),
                     checks,
@@ -103,7 +107,7 @@ impl Surveyor {
             Language::Notebook => {
                 let imports = imports::scan(bytes);
                 Survey {
-                    interesting: interesting || imports.name_a_gpu_library(),
+                    interesting: interesting || imports.gpu_libraries().0,
                     program: true,
                     imports,
                     ..Survey::default()

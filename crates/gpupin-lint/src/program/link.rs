@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    project::Project,
+    project::{Project, modules_of},
     span::Span,
     unit::{Block, Condition, EventId, Leave, Step, UnitId},
     value::Name,
@@ -38,8 +38,6 @@ pub(super) struct LinkedFunction {
     pub(super) span: Span,
     pub(super) code: Code,
     pub(super) called_from_outside: bool,
-    /// Methods of the class that this constructs, whose calls may not be seen.
-    pub(super) methods: Vec<FunctionId>,
 }
 
 /// The whole project, resolved.
@@ -110,17 +108,7 @@ impl Linked {
                     span: function.span,
                     code: Vec::new(),
                     called_from_outside: function.called_from_outside,
-                    methods: Vec::new(),
                 });
-            }
-            for (name, number) in &names {
-                let prefix = format!("{name}.");
-                let methods = names
-                    .range(prefix.clone()..)
-                    .take_while(|(it, _)| it.starts_with(&prefix))
-                    .map(|(_, method)| *method)
-                    .collect();
-                self.functions[number.0 as usize].methods = methods;
             }
             self.by_name.insert(id, names);
         }
@@ -132,7 +120,7 @@ impl Linked {
             match step {
                 Step::Event(event) => code.push(Op::Event(*event)),
                 Step::Import(import) => {
-                    let runs = imported_modules(project, unit, &import.module, &import.names);
+                    let runs = modules_of(project, unit, import);
                     if !runs.is_empty() {
                         code.push(Op::Run(runs, import.span));
                     }
@@ -160,28 +148,4 @@ impl Linked {
         }
         code
     }
-}
-
-/// The project modules that an import statement runs, in order: packages first, then submodules among the names.
-fn imported_modules(
-    project: &Project<'_>,
-    unit: UnitId,
-    module: &Name,
-    names: &[String],
-) -> Vec<UnitId> {
-    let Some(located) = project.locate(unit, module) else {
-        return Vec::new();
-    };
-    let mut runs = located.runs;
-    for name in names {
-        let path =
-            if module.path.is_empty() { name.clone() } else { format!("{}.{name}", module.path) };
-        let submodule = Name { root: module.root.clone(), path };
-        if let Some(below) = project.locate(unit, &submodule)
-            && below.rest.is_empty()
-        {
-            runs.extend(below.runs);
-        }
-    }
-    runs
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
     program::{
-        Earlier, Happening, Moment, Setting, Use, Write,
+        Earlier, Happening, Moment, Setting, Write,
         link::{Code, FunctionId, Linked, Op},
     },
     project::Project,
@@ -29,7 +29,6 @@ const STEPS: u32 = 400_000;
 pub(super) struct Walked {
     pub(super) trace: Vec<Happening>,
     pub(super) moments: Vec<Moment>,
-    pub(super) uses: Vec<Use>,
     pub(super) units: HashSet<UnitId>,
     /// Modules that the entry point imports itself.
     pub(super) direct: BTreeSet<UnitId>,
@@ -73,7 +72,6 @@ pub(super) struct Walker<'p, 'a> {
     steps: u32,
     versions: u32,
     calls: HashMap<FunctionId, Vec<u32>>,
-    constructed: Vec<(FunctionId, Span)>,
 }
 
 impl<'p, 'a> Walker<'p, 'a> {
@@ -101,7 +99,6 @@ impl<'p, 'a> Walker<'p, 'a> {
             steps: 0,
             versions: 0,
             calls: HashMap::new(),
-            constructed: Vec::new(),
         }
     }
 
@@ -137,13 +134,12 @@ impl<'p, 'a> Walker<'p, 'a> {
         self.state = before;
     }
 
-    /// Ends the walk: what methods of constructed classes import counts as used, in no order.
+    /// Ends the walk.
     pub(super) fn finish(mut self) -> Walked {
         self.state.left = None;
         if !self.state.frozen.is_some_and(|it| it.certain) {
             self.moment(None);
         }
-        self.deferred_uses();
         self.walked
     }
 
@@ -244,9 +240,6 @@ impl<'p, 'a> Walker<'p, 'a> {
 
     fn call(&mut self, function: FunctionId) {
         let linked = self.linked.function(function);
-        if !linked.methods.is_empty() {
-            self.constructed.push((function, self.via));
-        }
         if self.depth >= CALL_DEPTH {
             return;
         }
@@ -310,7 +303,6 @@ impl<'p, 'a> Walker<'p, 'a> {
             Does::LoadVariables { file, overrides } => self.load(unit, file.as_deref(), *overrides),
             Does::ImportLibrary(library) => {
                 if library.computes {
-                    self.walked.uses.push(Use { unit, event, via: self.via });
                     self.state.imported.get_or_insert(Earlier { unit, event, certain: true });
                 }
                 if let Some(sure) = library.import_freezes {
@@ -422,27 +414,6 @@ impl<'p, 'a> Walker<'p, 'a> {
                 || matches!(start.runs, crate::unit::Runs::Gpupin(_)),
         };
         self.walked.starts.push((unit, event, inherited));
-    }
-
-    /// Libraries imported by methods of classes that the program constructs, wherever they are called.
-    fn deferred_uses(&mut self) {
-        let (trace, moments) = (self.walked.trace.len(), self.walked.moments.len());
-        let starts = self.walked.starts.len();
-        let mut at = 0;
-        while at < self.constructed.len() {
-            let (class, via) = self.constructed[at];
-            at += 1;
-            self.via = via;
-            // The entry's own statements no longer matter: everything is led to by the construction.
-            self.depth = 1;
-            for method in self.linked.function(class).methods.clone() {
-                self.state.left = None;
-                self.call(method);
-            }
-        }
-        self.walked.trace.truncate(trace);
-        self.walked.moments.truncate(moments);
-        self.walked.starts.truncate(starts);
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     program::{
-        Kind, Moment, Program, Setting, Use,
+        Kind, Moment, Program, Setting,
         entries::{ByUnit, Entry, conftests, declared, started, unreached},
         here,
         link::Linked,
         order::{Inherited, Walked, Walker},
-        pins,
+        pins, uses,
     },
     project::Project,
     source::Language,
@@ -213,7 +213,7 @@ fn program(
             container: inherited.container,
         });
     }
-    let uses = uses_of_entry(project, entry.unit, walked.uses);
+    let uses = uses::uses(project, entry.unit, &entry.kind);
     let starters = handed.into_iter().flatten().map(|it| it.by).collect();
     let mut program = Program {
         entry: entry.unit,
@@ -228,15 +228,4 @@ fn program(
     };
     program.problems = pins::problems(project, &program);
     program
-}
-
-/// What the walk saw, and what functions of the entry point import that nobody seems to call.
-fn uses_of_entry(project: &Project<'_>, entry: UnitId, mut uses: Vec<Use>) -> Vec<Use> {
-    for (event, it) in (0..).map(EventId).zip(&project.unit(entry).events) {
-        let Does::ImportLibrary(library) = it.does else { continue };
-        if library.computes && uses.iter().all(|it| (it.unit, it.event) != (entry, event)) {
-            uses.push(Use { unit: entry, event, via: it.span });
-        }
-    }
-    uses
 }

@@ -9,27 +9,48 @@ use crate::{catalogue, project::modules::parent};
 
 /// Imported modules in the order of the text.
 ///
-/// One record per imported name, so that thousands of files cost one allocation each: the level of a
-/// relative import as a character, the dotted path (`from a import b` is `a.b`), a line feed.
+/// One record per imported name, so that thousands of files cost one allocation each: a tab for an import
+/// in a function, the level of a relative import as a digit of base 36, the dotted path (`from a import b`
+/// is `a.b`), a line feed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Imports(String);
 
+/// An import that was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found<'i> {
+    /// It stands in a function: importing the file does not run it.
+    pub(crate) in_function: bool,
+    /// Dots of a relative import; 0 is absolute.
+    pub(crate) level: u32,
+    pub(crate) path: &'i str,
+}
+
 impl Imports {
-    /// Level (0 is absolute) and dotted path of each.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Found<'_>> {
         self.0.lines().filter_map(|it| {
-            let mut characters = it.chars();
-            Some((characters.next()?.to_digit(36)?, characters.as_str()))
+            let (in_function, rest) =
+                it.strip_prefix('\t').map_or((false, it), |rest| (true, rest));
+            let mut characters = rest.chars();
+            let level = characters.next()?.to_digit(36)?;
+            Some(Found { in_function, level, path: characters.as_str() })
         })
     }
 
-    pub(crate) fn name_a_gpu_library(&self) -> bool {
-        self.iter().any(|(level, path)| {
-            level == 0 && catalogue::library_of(path).is_some_and(|it| it.computes)
-        })
+    /// GPU libraries: whether one is imported with the file, and whether one in a function.
+    pub(crate) fn gpu_libraries(&self) -> (bool, bool) {
+        let (mut eager, mut in_functions) = (false, false);
+        for it in self.iter().filter(|it| it.level == 0) {
+            if catalogue::library_of(it.path).is_some_and(|it| it.computes) {
+                if it.in_function { in_functions = true } else { eager = true }
+            }
+        }
+        (eager, in_functions)
     }
 
-    fn push(&mut self, level: u32, module: &str, name: &str) {
+    fn push(&mut self, in_function: bool, level: u32, module: &str, name: &str) {
+        if in_function {
+            self.0.push('\t');
+        }
         self.0.push(char::from_digit(level.min(35), 36).unwrap_or('0'));
         self.0.push_str(module);
         if !module.is_empty() && !name.is_empty() {
@@ -56,8 +77,9 @@ pub(crate) fn scan(bytes: &[u8]) -> Imports {
             .map_or(before, |it| &before[it + 1..]);
         let statement = statement.trim_ascii();
         if statement.is_empty() {
+            let in_function = is_in_function(bytes, line_start);
             for name in names(behind, false) {
-                imports.push(0, name, "");
+                imports.push(in_function, 0, name, "");
             }
         } else if let Some(module) = statement.strip_prefix(b"from") {
             let module = module.trim_ascii();
@@ -67,17 +89,42 @@ pub(crate) fn scan(bytes: &[u8]) -> Imports {
                 continue;
             }
             let level = u32::try_from(level).unwrap_or(u32::MAX);
+            let in_function = is_in_function(bytes, line_start);
             let mut any = false;
             for name in names(behind, true) {
-                imports.push(level, module, name);
+                imports.push(in_function, level, module, name);
                 any = true;
             }
             if !any {
-                imports.push(level, module, "");
+                imports.push(in_function, level, module, "");
             }
         }
     }
     imports
+}
+
+/// Whether the line at `start` is in a function, by the indentation of the lines above it.
+///
+/// Bodies of `if`, `try` and classes run with the file.
+fn is_in_function(bytes: &[u8], start: usize) -> bool {
+    let indentation = |line: &[u8]| line.iter().take_while(|it| b" \t".contains(it)).count();
+    let mut least = indentation(&bytes[start..]);
+    let mut end = start;
+    while least > 0 && end > 0 {
+        let line_start = memchr::memrchr(b'\n', &bytes[..end - 1]).map_or(0, |it| it + 1);
+        let line = &bytes[line_start..end];
+        end = line_start;
+        let indented = indentation(line);
+        let text = &line[indented..];
+        if indented >= least || matches!(text.first(), None | Some(b'#' | b'\n' | b'\r' | b')')) {
+            continue;
+        }
+        if text.starts_with(b"def ") || text.starts_with(b"async def ") {
+            return true;
+        }
+        least = indented;
+    }
+    false
 }
 
 /// The names behind `import`, up to the end of the statement; a list in parentheses runs over lines.
@@ -145,7 +192,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &[(u32, &str)]) {
         let imports = scan(text.as_bytes());
-        assert_eq!(imports.iter().collect::<Vec<_>>(), expected);
+        let found: Vec<_> = imports.iter().map(|it| (it.level, it.path)).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -194,5 +242,33 @@ mod tests {
     #[test]
     fn a_notebook_line_is_found() {
         check("   \"import torch\\n\",\n", &[(0, "torch")]);
+    }
+
+    #[test]
+    fn imports_in_functions_are_told_from_those_that_run_with_the_file() {
+        let text = "\
+try:
+    import a
+except ImportError:
+    a = None
+class C:
+    import b
+    def f(self):
+        if x:
+            import c
+        # text
+        from d import e
+def g(
+    x,
+):
+    import h
+if True:
+    import i
+";
+        let imports = scan(text.as_bytes());
+        let found: Vec<_> = imports.iter().map(|it| (it.path, it.in_function)).collect();
+        let expected =
+            [("a", false), ("b", false), ("c", true), ("d.e", true), ("h", true), ("i", false)];
+        assert_eq!(found, expected);
     }
 }

@@ -6,7 +6,7 @@ use gpupin_policy::Policy;
 
 use crate::{
     program::pins::is_frozen_by_cuda,
-    project::{FileId, Modules, modules::started},
+    project::{FileId, Modules, imported_files, modules::started},
     source::Language,
     survey::Survey,
     unit::{Block, Does, Import, Step, Unit},
@@ -37,8 +37,10 @@ pub struct Reading {
 struct File {
     path: String,
     survey: Survey,
-    /// What it imports: by the survey, and by its steps once it was read.
+    /// What it imports when it runs: by the survey, and by its steps once it was read.
     edges: Vec<FileId>,
+    /// What its functions import.
+    lazy: Vec<FileId>,
     asked: bool,
     /// Its place among the units, once it was read.
     unit: Option<usize>,
@@ -56,12 +58,13 @@ impl Reading {
             .map(FileId)
             .zip(files)
             .map(|(id, (path, survey))| {
-                let edges = surveyed_edges(&modules, id, &survey);
+                let (edges, lazy) = surveyed_edges(&modules, id, &survey);
                 File {
                     path,
                     asked: survey.interesting,
                     survey,
                     edges,
+                    lazy,
                     unit: None,
                     pins: false,
                     loads: false,
@@ -96,14 +99,16 @@ impl Reading {
         }
 
         let mut wanted: BTreeSet<FileId> = BTreeSet::new();
-        let matters = self.reaching(|it| it.survey.interesting || it.survey.uses_gpu);
-        let uses = self.reaching(|it| it.survey.uses_gpu);
+        let matters = self.reaching(true, |it| it.survey.interesting || it.survey.uses_gpu);
+        let uses = self.reaching(false, |it| it.survey.uses_gpu);
         for (id, file) in self.ids() {
-            if file.survey.program && uses[id.0 as usize] {
+            if file.survey.program && self.uses_gpu(file, &uses) {
                 wanted.insert(id);
+                if file.unit.is_some() {
+                    self.way_to_gpu(id, &uses, &mut wanted);
+                }
             }
         }
-        self.ways_to_gpu(&mut wanted);
         self.programs_with_pins(&matters, &mut wanted);
         self.checks(&mut wanted);
         self.definitions(units, &mut wanted);
@@ -133,10 +138,16 @@ impl Reading {
         let python = matches!(unit.source.language, Language::Python | Language::Notebook);
         let mut started_files = Vec::new();
         let mut names = Vec::new();
-        let (mut uses_gpu, mut pins, mut loads) = (false, false, false);
+        let (mut uses_gpu, mut may_use_gpu, mut pins, mut loads) = (false, false, false, false);
         for event in &unit.events {
             match &event.does {
-                Does::ImportLibrary(library) => uses_gpu |= library.computes,
+                Does::ImportLibrary(library) if library.computes => {
+                    if event.function.is_none() {
+                        uses_gpu = true
+                    } else {
+                        may_use_gpu = true
+                    }
+                }
                 Does::RemoveVariable(it) => pins |= self.is_followed(&it.name),
                 Does::ReplaceEnvironment { .. } | Does::Gpupin => pins = true,
                 Does::LoadVariables { .. } => loads = true,
@@ -171,18 +182,21 @@ impl Reading {
         file.pins = pins;
         file.loads = loads;
         file.survey.uses_gpu = uses_gpu;
+        file.survey.may_use_gpu = may_use_gpu;
         file.survey.program |=
             unit.entry.main_guard.is_some() || unit.entry.tests || unit.entry.started_as_is;
-        if let Some(edges) = edges {
+        if let Some((edges, lazy)) = edges {
             file.edges = edges;
+            file.lazy = lazy;
         }
     }
 
-    /// Which files import, through others, one for which `matters` holds; those themselves too.
-    fn reaching(&self, matters: impl Fn(&File) -> bool) -> Vec<bool> {
+    /// Which files run one for which `matters` holds, when they run; those themselves too. `lazily` follows what functions import as well.
+    fn reaching(&self, lazily: bool, matters: impl Fn(&File) -> bool) -> Vec<bool> {
         let mut importers: Vec<Vec<FileId>> = vec![Vec::new(); self.files.len()];
         for (id, file) in self.ids() {
-            for edge in &file.edges {
+            let lazy = if lazily { &file.lazy[..] } else { &[] };
+            for edge in file.edges.iter().chain(lazy) {
                 importers[edge.0 as usize].push(id);
             }
         }
@@ -199,36 +213,62 @@ impl Reading {
         reaching
     }
 
-    /// The modules on each program's way to its first GPU library.
-    fn ways_to_gpu(&self, wanted: &mut BTreeSet<FileId>) {
-        let uses = self.reaching(|it| it.survey.uses_gpu);
-        for (id, file) in self.ids() {
-            if file.survey.program && file.unit.is_some() && uses[id.0 as usize] {
-                let mut seen = BTreeSet::new();
-                self.way(id, &uses, &mut seen, wanted);
+    /// Whether a program uses a GPU, as [`crate::program`] defines it, as far as is known now.
+    fn uses_gpu(&self, program: &File, uses: &[bool]) -> bool {
+        let lazily =
+            |file: &File| file.survey.may_use_gpu || file.lazy.iter().any(|it| uses[it.0 as usize]);
+        let direct = || program.edges.iter().chain(&program.lazy);
+        program.survey.uses_gpu
+            || lazily(program)
+            || direct().any(|it| uses[it.0 as usize] || lazily(&self.files[it.0 as usize]))
+    }
+
+    /// The modules on a program's way to its first GPU library.
+    fn way_to_gpu(&self, program: FileId, uses: &[bool], wanted: &mut BTreeSet<FileId>) {
+        let mut seen = BTreeSet::new();
+        if self.way(program, uses, &mut seen, wanted) {
+            return;
+        }
+        // Nothing that runs with the program imports one: its functions do, or those of its own modules.
+        let file = &self.files[program.0 as usize];
+        let lazy = |it: &FileId| self.files[it.0 as usize].lazy.clone();
+        for from in file.lazy.clone() {
+            if self.way(from, uses, &mut seen, wanted) {
+                return;
+            }
+        }
+        for module in file.edges.iter().chain(&file.lazy) {
+            wanted.insert(*module);
+            if self.files[module.0 as usize].survey.may_use_gpu {
+                return;
+            }
+            for from in lazy(module) {
+                if self.way(from, uses, &mut seen, wanted) {
+                    return;
+                }
             }
         }
     }
 
     /// Modules in which a program that uses a GPU may check which one it got.
     fn checks(&self, wanted: &mut BTreeSet<FileId>) {
-        let uses = self.reaching(|it| it.survey.uses_gpu);
-        for (id, file) in self.ids() {
-            if file.survey.program && file.unit.is_some() && uses[id.0 as usize] {
+        let uses = self.reaching(false, |it| it.survey.uses_gpu);
+        for (_, file) in self.ids() {
+            if file.survey.program && file.unit.is_some() && self.uses_gpu(file, &uses) {
                 let checks = |it: &&FileId| self.files[it.0 as usize].survey.checks;
-                wanted.extend(file.edges.iter().filter(checks));
+                wanted.extend(file.edges.iter().chain(&file.lazy).filter(checks));
             }
         }
     }
 
-    /// Follows imports the way the interpreter would, to the first file with a GPU library.
+    /// Follows imports the way the interpreter would, to the first file with a GPU library. Whether there is one.
     fn way(
         &self,
         from: FileId,
         uses: &[bool],
         seen: &mut BTreeSet<FileId>,
         wanted: &mut BTreeSet<FileId>,
-    ) {
+    ) -> bool {
         let mut stack = vec![from];
         while let Some(id) = stack.pop() {
             if !uses[id.0 as usize] || !seen.insert(id) {
@@ -237,17 +277,18 @@ impl Reading {
             wanted.insert(id);
             let file = &self.files[id.0 as usize];
             if file.survey.uses_gpu {
-                return;
+                return true;
             }
             stack.extend(file.edges.iter().rev());
         }
+        false
     }
 
     /// Everything that can matter in programs in which a pin is set or removed, and around pins that no program reaches.
     fn programs_with_pins(&self, matters: &[bool], wanted: &mut BTreeSet<FileId>) {
         let dotenv = self.files.iter().any(|it| it.pins && !it.path.ends_with(".py"));
         let pins = |it: &File| it.pins || (it.loads && dotenv);
-        let leads_to_pin = self.reaching(pins);
+        let leads_to_pin = self.reaching(true, pins);
         let starts = |(id, file): &(FileId, &File)| {
             pins(file) || (file.survey.program && leads_to_pin[id.0 as usize])
         };
@@ -258,7 +299,8 @@ impl Reading {
                 continue;
             }
             wanted.insert(id);
-            queue.extend(&self.files[id.0 as usize].edges);
+            let file = &self.files[id.0 as usize];
+            queue.extend(file.edges.iter().chain(&file.lazy));
         }
     }
 
@@ -337,50 +379,45 @@ fn names_in(value: &Value, names: &mut Vec<Name>) {
     }
 }
 
-fn surveyed_edges(modules: &Modules, id: FileId, survey: &Survey) -> Vec<FileId> {
-    let mut edges = Vec::new();
-    for (level, path) in survey.imports.iter() {
-        let located = if level == 0 {
-            modules.locate_absolute(id, path)
+/// What a file imports when it runs, and what its functions import.
+type Edges = (Vec<FileId>, Vec<FileId>);
+
+fn surveyed_edges(modules: &Modules, id: FileId, survey: &Survey) -> Edges {
+    let mut edges = Edges::default();
+    for it in survey.imports.iter() {
+        let located = if it.level == 0 {
+            modules.locate_absolute(id, it.path)
         } else {
-            modules.locate_relative(id, level, path)
+            modules.locate_relative(id, it.level, it.path)
         };
+        let list = if it.in_function { &mut edges.1 } else { &mut edges.0 };
         for file in located.into_iter().flat_map(|it| it.runs) {
-            if file != id && !edges.contains(&file) {
-                edges.push(file);
+            if file != id && !list.contains(&file) {
+                list.push(file);
             }
         }
     }
     edges
 }
 
-/// What a unit imports, its top level first and then its functions.
-fn read_edges(modules: &Modules, id: FileId, unit: &Unit) -> Vec<FileId> {
-    let mut imports = Vec::new();
-    imports_in(&unit.body, &mut imports);
-    for function in unit.functions.values() {
-        imports_in(&function.body, &mut imports);
-    }
-    let mut edges = Vec::new();
-    let mut add = |name: &Name| {
-        for file in modules.locate(id, name).into_iter().flat_map(|it| it.runs) {
-            if file != id && !edges.contains(&file) {
-                edges.push(file);
+fn read_edges(modules: &Modules, id: FileId, unit: &Unit) -> Edges {
+    let files = |imports: Vec<&Import>| {
+        let mut files: Vec<FileId> = Vec::new();
+        for file in imports.into_iter().flat_map(|it| imported_files(modules, id, it)) {
+            if file != id && !files.contains(&file) {
+                files.push(file);
             }
         }
+        files
     };
-    for import in imports {
-        add(&import.module);
-        for name in &import.names {
-            let path = if import.module.path.is_empty() {
-                name.clone()
-            } else {
-                format!("{}.{name}", import.module.path)
-            };
-            add(&Name { root: import.module.root.clone(), path });
-        }
+    let (mut eager, mut lazy) = (Vec::new(), Vec::new());
+    imports_in(&unit.body, &mut eager);
+    let mut functions: Vec<_> = unit.functions.values().collect();
+    functions.sort_by_key(|it| it.span);
+    for function in functions {
+        imports_in(&function.body, &mut lazy);
     }
-    edges
+    (files(eager), files(lazy))
 }
 
 fn imports_in<'b>(block: &'b Block, found: &mut Vec<&'b Import>) {
