@@ -90,7 +90,9 @@ impl Surveyor {
     }
 
     pub fn survey(&self, path: &str, language: Language, bytes: &[u8]) -> Survey {
-        let interesting = self.has_needle(bytes);
+        // PowerShell writes UTF-16, in which no needle can be seen.
+        let is_utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        let interesting = is_utf_16 || self.has_needle(bytes);
         match language {
             Language::Python => {
                 let imports = imports::scan(bytes);
