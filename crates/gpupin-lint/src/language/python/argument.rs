@@ -149,7 +149,10 @@ impl<'a> Reader<'a, '_> {
                     super::scope::Bound::Value(value) if !binding.again => {
                         self.indexed_path(value, binding.scope, depth + 1)
                     }
-                    super::scope::Bound::Import(ref name) => name.library_path().map(str::to_owned),
+                    super::scope::Bound::Import(ref name)
+                    | super::scope::Bound::Foreign(ref name) => {
+                        name.library_path().map(str::to_owned)
+                    }
                     _ => None,
                 }
             }
