@@ -115,6 +115,8 @@ pub(crate) enum Shape {
     Mask,
     /// A text whose tail is the ordinal: `CUDA1`, `gpu:1`, `0:1`.
     Tail,
+    /// `True` means the current GPU: Coqui's `gpu`, Piper's `use_cuda`.
+    Uses,
     /// A text that names a way of working that takes every GPU: `ddp`, `fsdp`.
     Strategy,
 }
