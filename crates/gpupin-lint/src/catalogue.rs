@@ -12,7 +12,9 @@
 //! Facts come from each library's documentation or source. What is only reported by users is [`Sureness::Uncertain`].
 //! A limit: `PYTORCH_NVML_BASED_CUDA_CHECK=1`, under which `torch.cuda.is_available()` does not freeze, is left aside.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::sync::OnceLock;
+
+use rustc_hash::FxHashMap;
 
 use crate::unit::{Purpose, Sureness};
 
@@ -113,6 +115,8 @@ pub(crate) enum Shape {
     Mask,
     /// A text whose tail is the ordinal: `CUDA1`, `gpu:1`, `0:1`.
     Tail,
+    /// `True` means the current GPU: Coqui's `gpu`, Piper's `use_cuda`.
+    Uses,
     /// A text that names a way of working that takes every GPU: `ddp`, `fsdp`.
     Strategy,
 }
@@ -270,7 +274,7 @@ pub(crate) fn apis() -> impl Iterator<Item = &'static Api> {
 
 /// The library that an import of a dotted module brings in: the entry with the longest matching path.
 pub(crate) fn library_of(module: &str) -> Option<&'static Library> {
-    static BY_MODULE: OnceLock<HashMap<&'static str, &'static Library>> = OnceLock::new();
+    static BY_MODULE: OnceLock<FxHashMap<&'static str, &'static Library>> = OnceLock::new();
     let by_module =
         BY_MODULE.get_or_init(|| libraries::LIBRARIES.iter().map(|it| (it.module, it)).collect());
     let mut prefix = module;
@@ -284,9 +288,9 @@ pub(crate) fn library_of(module: &str) -> Option<&'static Library> {
 
 /// The APIs whose name ends in `segment`. Cheap enough to ask for every call of a file.
 pub(crate) fn candidates(segment: &str) -> &'static [&'static Api] {
-    static BY_SEGMENT: OnceLock<HashMap<&'static str, Vec<&'static Api>>> = OnceLock::new();
+    static BY_SEGMENT: OnceLock<FxHashMap<&'static str, Vec<&'static Api>>> = OnceLock::new();
     let by_segment = BY_SEGMENT.get_or_init(|| {
-        let mut map = HashMap::<_, Vec<_>>::new();
+        let mut map = FxHashMap::<_, Vec<_>>::default();
         for api in TABLES.iter().copied().flatten() {
             map.entry(api.last_segment()).or_default().push(api);
         }

@@ -2,7 +2,7 @@
 //!
 //! A reader is `language/<name>.rs` with `fn read(text, &Positions, &mut UnitBuilder) -> Block`. It may embed another:
 //! a workflow's `run:` goes through the shell reader, a notebook cell through the Python reader, with
-//! [`Positions`](crate::span::Positions) that lead back to the file.
+//! [`Positions`] that lead back to the file.
 
 use std::collections::BTreeSet;
 

@@ -88,6 +88,9 @@ impl Surveyor {
         let python = matches!(language, Language::Python | Language::Notebook);
         let (interesting, checks) =
             look(if python { &self.in_python } else { &self.elsewhere }, bytes);
+        // PowerShell writes UTF-16, in which no needle can be seen.
+        let is_utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        let interesting = interesting || is_utf_16;
         match language {
             Language::Python => {
                 let imports = imports::scan(bytes);

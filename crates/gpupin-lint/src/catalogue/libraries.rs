@@ -31,7 +31,8 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("ctranslate2"),
     library("cucim"),
     library("cuda"),
-    library("cudf"),
+    // Looks for a GPU when it is imported.
+    library("cudf").freezes(Uncertain),
     library("cugraph"),
     library("cuml"),
     library("cupy"),
@@ -106,6 +107,8 @@ pub(super) const LIBRARIES: &[Library] = &[
     monitor("py3nvml"),
     library("pyannote.audio").reads(TORCH),
     library("pycuda"),
+    // Makes a context on the first GPU.
+    library("pycuda.autoinit").freezes(Sure),
     monitor("pynvml"),
     library("pyopencl"),
     library("pytorch_lightning").reads(TORCH),

@@ -1,6 +1,6 @@
 use super::{
-    Answer, Api, Numbering,
-    Shape::{Count, Device, DeviceMap},
+    Answer, Api,
+    Shape::{Count, Device, DeviceMap, Uses},
     choose, query,
 };
 use crate::unit::Sureness::Sure;
@@ -26,17 +26,21 @@ pub(super) const APIS: &[Api] = &[
         .at(1, "device", Device)
         .key("device_index", Device)
         .freezes_on_cuda(),
+    choose("easyocr.Reader").at(1, "gpu", Uses).freezes_on_cuda(),
     choose("faster_whisper.**.WhisperModel")
         .at(1, "device", Device)
         .at(2, "device_index", Device)
         .freezes_on_cuda(),
     choose("funasr.AutoModel").key("device", Device).key("ngpu", Count).freezes_on_cuda(),
     choose("kokoro.**.KPipeline").key("device", Device).freezes_on_cuda(),
-    choose("piper.**.PiperVoice.load").key("gpu_device_id", Device).counts(Numbering::Ordinal),
+    choose("piper.**.PiperVoice.load")
+        .key("gpu_device_id", Device)
+        .key("use_cuda", Uses)
+        .freezes_on_cuda(),
     choose("pyannote.audio.**.Inference").key("device", Device).freezes_on_cuda(),
     choose("speechbrain.**.from_hparams").key("run_opts", DeviceMap).freezes_on_cuda(),
     choose("stable_whisper.**.load_model").at(1, "device", Device).freezes_on_cuda(),
-    choose("TTS.**.TTS").key("device", Device).freezes_on_cuda(),
+    choose("TTS.**.TTS").key("device", Device).key("gpu", Uses).freezes_on_cuda(),
     choose("whisper.**.load_model").at(1, "device", Device).freezes_on_cuda(),
     choose("whisper_timestamped.**.load_model").at(1, "device", Device).freezes_on_cuda(),
     choose("whisperx.**.DiarizationPipeline").key("device", Device).freezes_on_cuda(),

@@ -11,6 +11,7 @@ pub(super) const APIS: &[Api] = &[
     choose("keras.**.multi_gpu_model").at(1, "gpus", Count),
     choose("tensorflow.**.GPUOptions").key("visible_device_list", Mask),
     choose("tensorflow.**.multi_gpu_model").at(1, "gpus", Count),
+    query("tensorflow.compat.v1.Session").freezes(Sure),
     query("tensorflow.config.experimental.get_device_details")
         .freezes(Sure)
         .answers(Answer::Properties),
@@ -27,12 +28,20 @@ pub(super) const APIS: &[Api] = &[
     query("tensorflow.config.list_physical_devices").freezes(Sure).answers(Answer::Available),
     choose("tensorflow.config.set_logical_device_configuration").freezes(Sure),
     choose("tensorflow.config.set_visible_devices").freezes(Sure),
+    query("tensorflow.constant").freezes(Sure),
+    query("tensorflow.convert_to_tensor").freezes(Sure),
     choose("tensorflow.device").at(0, "device_name", Tail).freezes_on_cuda(),
     choose("tensorflow.distribute.MirroredStrategy")
         .at(0, "devices", Device)
         .spreads()
         .freezes(Sure),
     choose("tensorflow.distribute.MultiWorkerMirroredStrategy").spreads().freezes(Sure),
+    query("tensorflow.ones").freezes(Sure),
+    query("tensorflow.random.normal").freezes(Sure),
+    query("tensorflow.random.uniform").freezes(Sure),
+    query("tensorflow.Session").freezes(Sure),
     query("tensorflow.test.gpu_device_name").freezes(Sure).answers(Answer::Available),
     query("tensorflow.test.is_gpu_available").freezes(Sure).answers(Answer::Available),
+    query("tensorflow.Variable").freezes(Sure),
+    query("tensorflow.zeros").freezes(Sure),
 ];

@@ -17,6 +17,8 @@ pub(super) const APIS: &[Api] = &[
     choose("torch.accelerator.set_device_idx").device(0, "device").freezes(Sure),
     choose("torch.accelerator.set_device_index").device(0, "device").freezes(Sure),
     query("torch.accelerator.synchronize").device(0, "device").freezes(Sure),
+    query("torch.amp.GradScaler").freezes(Uncertain),
+    query("torch.cuda.amp.GradScaler").freezes(Uncertain),
     query("torch.cuda.can_device_access_peer")
         .device(0, "device")
         .device(1, "peer_device")

@@ -3,10 +3,11 @@ use super::{
     Shape::{Count, Device, DeviceMap, Devices, Keys, Strategy},
     choose, query,
 };
-use crate::unit::Sureness::Sure;
+use crate::unit::Sureness::{Sure, Uncertain};
 
 /// What trains: Lightning, accelerate, deepspeed, Ignite, Ray, Ultralytics, stable-baselines. Ordered by path.
 pub(super) const APIS: &[Api] = &[
+    query("accelerate.**.Accelerator").freezes(Uncertain),
     choose("accelerate.**.cpu_offload").key("execution_device", Device),
     choose("accelerate.**.dispatch_model").at(1, "device_map", DeviceMap).freezes(Sure),
     choose("accelerate.**.infer_auto_device_map").at(1, "max_memory", Keys),
@@ -35,4 +36,6 @@ pub(super) const APIS: &[Api] = &[
         .key("strategy", Strategy),
     choose("stable_baselines3.**.PPO").key("device", Device).freezes_on_cuda(),
     choose("stanza.Pipeline").key("device", Device),
+    query("transformers.**.Trainer").freezes(Uncertain),
+    query("transformers.**.TrainingArguments").freezes(Uncertain),
 ];

@@ -57,6 +57,9 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
     Block(reader.steps)
 }
 
+/// How many settings a stage hands to those built on it, so that long chains of stages stay short work.
+const HANDED_ON: usize = 500;
+
 struct Reader<'a> {
     text: &'a str,
     at: &'a Positions,
@@ -182,7 +185,9 @@ impl Reader<'_> {
                 found.push(out.event(variable.span, Does::ContainerGpus(gpus)));
             }
             found.push(container::set_in_container(variable, out));
-            self.stage.settings.extend(found.iter().cloned());
+            if self.stage.settings.len() < HANDED_ON {
+                self.stage.settings.extend(found.iter().cloned());
+            }
             self.stage.steps.extend(found);
         }
     }

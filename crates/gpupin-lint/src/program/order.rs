@@ -288,7 +288,10 @@ impl<'p, 'a> Walker<'p, 'a> {
         });
         let write = Write { unit, event, slot: None };
         match &found.does {
-            Does::SetVariable(it) if it.reach != Reach::Loader => self.set(&it.name, write, it.how),
+            // A file for a loader sets nothing by itself, and a shell's own variable reaches no program.
+            Does::SetVariable(it) if !matches!(it.reach, Reach::Loader | Reach::ShellOnly) => {
+                self.set(&it.name, write, it.how);
+            }
             Does::RemoveVariable(it) if it.how == RemoveHow::Remove => {
                 self.change(&it.name, Setting { writes: Vec::new(), inherited: false })
             }

@@ -481,7 +481,13 @@ fn unpinned(project: &Project<'_>, program: &Program) -> Vec<Problem> {
         return Vec::new();
     }
     match program.first_use() {
-        Some(by) if !program.has_pin() => vec![Problem::Unpinned { by }],
+        // A container with one GPU leaves nothing to choose; whether it is the right one is asked of the container.
+        Some(by)
+            if !program.has_pin()
+                && !program.moments.iter().any(|it| sees_one_gpu(project, it)) =>
+        {
+            vec![Problem::Unpinned { by }]
+        }
         _ => Vec::new(),
     }
 }

@@ -22,6 +22,7 @@ pub(super) const RULE: Rule = Rule {
         Needle::new("spawnve("),
         Needle::new("spawnle("),
         Needle::new("spawnvpe("),
+        Needle::new("sudo").not_in_python(),
     ],
     check: Check::Program(check),
 };
@@ -30,7 +31,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
     for (at, it) in program.trace.iter().enumerate() {
         let event = project.event(it.unit, it.event);
         let Does::Start(start) = &event.does else { continue };
-        if !may_use_the_gpu(start) || !loses_the_mask(&start.environment) {
+        // A container never has its starter's environment: what it gets is said where it is made.
+        if start.service.is_some() || !may_use_the_gpu(start) || !loses_the_mask(&start.environment)
+        {
             continue;
         }
         if !pinned_before(project, program, at, it) {
@@ -135,6 +138,21 @@ subprocess.run(["ffmpeg", "-i", "in.wav"], env={"PATH": "/usr/bin"})
     fn without_a_pin_there_is_nothing_to_lose() {
         check(
             "import subprocess\nsubprocess.run([\"python\", \"worker.py\"], env={\"PATH\": \"/usr/bin\"})\n",
+        );
+    }
+
+    #[test]
+    fn sudo_drops_it_and_containers_are_told_theirs() {
+        check(
+            r#"
+//- run.sh
+export CUDA_VISIBLE_DEVICES=GPU-8932f937
+sudo python x.py  # error: GP109
+sudo -E python x.py
+docker run --gpus device=GPU-8932f937 image python x.py
+//- x.py
+print("no GPU library")
+"#,
         );
     }
 }

@@ -230,4 +230,31 @@ import torch  # error: GP101
 "#,
         );
     }
+
+    #[test]
+    fn a_variable_that_a_shell_keeps_to_itself_is_no_pin() {
+        check(
+            r#"
+//- run.sh
+CUDA_VISIBLE_DEVICES=GPU-8932f937
+python x.py
+//- x.py
+import torch  # error: GP101
+torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
+    fn a_container_with_one_gpu_leaves_nothing_to_choose() {
+        check(
+            r#"
+//- run.sh
+docker run --gpus device=GPU-8932f937 image python x.py
+//- x.py
+import torch
+torch.zeros(1).cuda()
+"#,
+        );
+    }
 }

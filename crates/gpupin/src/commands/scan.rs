@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+use annotate_snippets::normalize_untrusted_str;
 use anyhow::Context as _;
 use gpupin_lint::{
     Options,
@@ -257,12 +258,22 @@ fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
 }
 
 fn tell_syntax_errors(project: &Project, scan: &Scan, terminal: &mut Terminal) {
+    // A file that is no source at all has an error at every other byte.
+    const TOLD: usize = 3;
     for unit in &scan.units {
-        for (span, message) in &unit.syntax_errors {
+        let errors = &unit.syntax_errors;
+        for (span, message) in errors.iter().take(TOLD) {
             terminal.verbose(|| {
                 let place = unit.source.place(span.start);
                 let path = project.shown(&unit.source.path);
+                let message = normalize_untrusted_str(message);
                 format!("{path}:{}:{}: {message}", place.line, place.column)
+            });
+        }
+        if errors.len() > TOLD {
+            terminal.verbose(|| {
+                let path = project.shown(&unit.source.path);
+                format!("{path}: {} more syntax errors", errors.len() - TOLD)
             });
         }
     }

@@ -23,6 +23,9 @@ use crate::{
 /// More than any source has. What is larger is data, and parsing it would take all memory.
 const LIMIT: usize = 256 << 20;
 
+/// What each thread keeps between files: most are smaller.
+const BUFFER_KEPT: usize = 1 << 18;
+
 #[derive(Debug)]
 pub(super) struct Read {
     /// In the order of the files.
@@ -103,28 +106,26 @@ pub(super) fn read(
 
 /// Surveys a file, and reads it if it is worth it.
 fn look(file: &File, surveyor: Option<&Surveyor>) -> Result<Outcome, String> {
-    thread_local!(static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 1 << 18]));
+    thread_local!(static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_KEPT]));
     BUFFER.with_borrow_mut(|buffer| {
         let Some((bytes, language)) =
             read_bytes(file, buffer).map_err(|error| error.to_string())?
         else {
             return Ok(Outcome::Nothing);
         };
-        let mut survey = Survey::default();
-        if let Some(surveyor) = surveyor {
-            survey = surveyor.survey(&file.key, language, bytes);
-            if !survey.interesting {
-                return Ok(Outcome::Surveyed(survey));
+        let outcome = guarded(|| {
+            let survey = surveyor.map(|it| it.survey(&file.key, language, bytes));
+            if let Some(survey) = survey.as_ref().filter(|it| !it.interesting) {
+                return Outcome::Surveyed(survey.clone());
             }
-        }
-        IS_READER.set(true);
-        let unit = panic::catch_unwind(AssertUnwindSafe(|| gpupin_lint::read(&file.key, bytes)));
-        IS_READER.set(false);
-        let unit = unit.map_err(|_| {
-            let panic = PANIC.take();
-            format!("internal error, please report it with the file: {panic}")
-        })?;
-        Ok(unit.map_or(Outcome::Nothing, |unit| Outcome::Read(survey, Box::new(unit))))
+            let survey = survey.unwrap_or_default();
+            let unit = gpupin_lint::read(&file.key, bytes);
+            unit.map_or(Outcome::Nothing, |unit| Outcome::Read(survey, Box::new(unit)))
+        });
+        // One large file must not cost its size in every thread until the end.
+        buffer.truncate(BUFFER_KEPT);
+        buffer.shrink_to(BUFFER_KEPT);
+        outcome
     })
 }
 
@@ -172,6 +173,17 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
+/// Runs a reader, whose panic is a problem of its file and not the end of the scan.
+fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    IS_READER.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(read));
+    IS_READER.set(false);
+    result.map_err(|_| {
+        let panic = PANIC.take();
+        format!("internal error, please report it with the file: {panic}")
+    })
+}
+
 /// Keeps the text of a reader's panic for the report. Any other panic is printed as usual.
 fn keep_panics_of_readers() {
     static ONCE: Once = Once::new();
@@ -191,7 +203,16 @@ fn keep_panics_of_readers() {
 mod tests {
     use std::fs;
 
-    use super::{File, Language, read_bytes};
+    use super::{File, Language, guarded, keep_panics_of_readers, read_bytes};
+
+    #[test]
+    fn a_panic_of_a_reader_becomes_a_message() {
+        keep_panics_of_readers();
+        let message = guarded::<()>(|| panic!("no such node")).unwrap_err();
+        assert!(message.starts_with("internal error"), "{message}");
+        assert!(message.contains("read.rs") && message.contains("no such node"), "{message}");
+        assert_eq!(guarded(|| 1), Ok(1));
+    }
 
     #[test]
     fn a_file_larger_than_the_buffer_is_read_whole() {

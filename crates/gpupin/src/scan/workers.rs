@@ -1,10 +1,7 @@
 use std::{
     num::NonZero,
-    sync::{
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -12,7 +9,7 @@ use crate::STACK;
 
 /// Applies `work` to every item on `threads` threads, and returns the results in the order of the items.
 ///
-/// Meanwhile `tell` is called on this thread now and then with the number of items done.
+/// Meanwhile `tell` is called on this thread now and then with the number of items begun.
 pub(super) fn map<T: Sync, R: Send>(
     items: &[T],
     threads: NonZero<usize>,
@@ -20,46 +17,49 @@ pub(super) fn map<T: Sync, R: Send>(
     work: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
     const PACE: Duration = Duration::from_millis(50);
-    let next = AtomicUsize::new(0);
-    let mut results: Vec<Option<R>> = Vec::new();
-    results.resize_with(items.len(), || None);
-    thread::scope(|scope| {
-        let (sender, receiver) = mpsc::channel();
-        for _ in 0..threads.get().min(items.len()) {
-            let (sender, next, work) = (sender.clone(), &next, &work);
-            let run = move || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { break };
-                    // Sending fails only when this thread's parent panicked.
-                    if sender.send((index, work(item))).is_err() {
-                        break;
-                    }
-                }
-            };
-            thread::Builder::new()
-                .stack_size(STACK)
-                .spawn_scoped(scope, run)
-                .expect("a thread that reads could be started");
-        }
-        drop(sender);
-        let mut done = 0;
+    let (next, running) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let teller = thread::current();
+    let run = || {
+        let _ending = Ending { running: &running, teller: &teller };
+        let mut results = Vec::new();
         loop {
-            match receiver.recv_timeout(PACE) {
-                Ok((index, result)) => {
-                    results[index] = Some(result);
-                    done += 1;
-                    // Asking the clock for each item would cost more than some items.
-                    if done % 64 == 0 {
-                        tell(done);
-                    }
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => tell(done),
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            }
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { break };
+            results.push((index, work(item)));
         }
+        results
+    };
+    let mut results = thread::scope(|scope| {
+        let spawn = |_| {
+            running.fetch_add(1, Ordering::Relaxed);
+            let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
+            thread.expect("a thread that reads could be started")
+        };
+        let threads: Vec<_> = (0..threads.get().min(items.len())).map(spawn).collect();
+        while running.load(Ordering::Acquire) > 0 {
+            thread::park_timeout(PACE);
+            tell(next.load(Ordering::Relaxed).min(items.len()));
+        }
+        let join = |it: thread::ScopedJoinHandle<'_, Vec<(usize, R)>>| {
+            it.join().expect("a panic while a file is read is caught")
+        };
+        threads.into_iter().flat_map(join).collect::<Vec<_>>()
     });
-    results.into_iter().map(|it| it.expect("every item was worked on")).collect()
+    results.sort_by_key(|it| it.0);
+    results.into_iter().map(|it| it.1).collect()
+}
+
+/// Tells that a thread is done, also when it panics: nobody waits for it then.
+struct Ending<'a> {
+    running: &'a AtomicUsize,
+    teller: &'a Thread,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::Release);
+        self.teller.unpark();
+    }
 }
 
 #[cfg(test)]

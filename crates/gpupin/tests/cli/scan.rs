@@ -304,6 +304,38 @@ fn a_missing_baseline_tells_how_to_write_one() {
     );
 }
 
+#[test]
+fn files_of_every_kind_are_read() {
+    const CHOICE: &str = "import torch\ntorch.zeros(1).to(\"cuda:1\")\n";
+    let utf_16: Vec<u8> = "\u{feff}$env:CUDA_VISIBLE_DEVICES=\"1\"\r\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let deep = format!("x = {}1{}\n{CHOICE}", "(".repeat(20_000), ")".repeat(20_000));
+    let noise: Vec<u8> = (0..=255).cycle().take(10_000).collect();
+    let sandbox = Sandbox::new()
+        .file("bom.py", format!("\u{feff}{}", CHOICE.replace('\n', "\r\n")))
+        .file("broken.ipynb", "{\"cells\": [{\"cell_type\": \"code\", \"source\": [\"torch")
+        .file("broken.yaml", "services:\n  a:\n\tb: {count: all\n")
+        .file("deep.json", "[".repeat(100_000))
+        .file("deep.py", deep)
+        .file("empty.py", "")
+        .file(
+            "latin.py",
+            b"# coding: latin-1\nx = '\xe9'; import torch; torch.zeros(1).to('cuda:1')\n",
+        )
+        .file("noise.py", noise)
+        .file("utf16.ps1", utf_16);
+    let args = ["scan", "--verbose", "--select", "GP201,GP103", "--output-format", "concise"];
+    let outcome = sandbox.gpupin(&[&args[..], &["--no-prefilter"]].concat());
+    assert_eq!(outcome.code, 1, "{}", outcome.whole());
+    let paths: Vec<_> = outcome.out.lines().map(|it| it.split(':').next().unwrap()).collect();
+    assert_eq!(paths, ["bom.py", "deep.py", "latin.py", "utf16.ps1"]);
+    let noise = outcome.err.lines().filter(|it| it.contains("noise.py"));
+    assert_eq!(noise.count(), 4, "three syntax errors and how many more");
+    assert_eq!(outcome.out, sandbox.gpupin(&args).out, "the survey misses none of them");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn what_cannot_be_read_is_told_and_the_rest_is_scanned() {

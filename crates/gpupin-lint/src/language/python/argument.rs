@@ -149,7 +149,10 @@ impl<'a> Reader<'a, '_> {
                     super::scope::Bound::Value(value) if !binding.again => {
                         self.indexed_path(value, binding.scope, depth + 1)
                     }
-                    super::scope::Bound::Import(ref name) => name.library_path().map(str::to_owned),
+                    super::scope::Bound::Import(ref name)
+                    | super::scope::Bound::Foreign(ref name) => {
+                        name.library_path().map(str::to_owned)
+                    }
                     _ => None,
                 }
             }
@@ -195,7 +198,8 @@ impl<'a> Reader<'a, '_> {
         call: &'a ast::ExprCall,
         said: &mut Said,
     ) {
-        if argument.shape == Shape::Device {
+        // `device_index=1` counts for whatever `device` says.
+        if argument.shape == Shape::Device && argument.keyword != "device_index" {
             said.cuda = said.cuda.or_else(|| self.names_cuda(expression, self.scope, 0));
         }
         let value = self.value(expression);
@@ -360,6 +364,7 @@ fn read_value(shape: Shape, keyword: &str, value: Spanned, said: &mut Said) {
         (Shape::Providers, Value::Str(text)) if is_cuda_provider(text) => {
             said.cuda = said.cuda.or(Some(Sureness::Sure));
         }
+        (Shape::Uses, Value::Bool(true)) => said.cuda = said.cuda.or(Some(Sureness::Sure)),
         (Shape::Count, Value::Int(count)) if *count > 1 || *count == -1 => {
             let known = (*count > 1).then_some(*count);
             said.spreads.push(spread(format!("{keyword}={count}"), known));

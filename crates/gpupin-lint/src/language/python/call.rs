@@ -3,6 +3,7 @@
 use super::{
     Context, Reader,
     names::{self, Resolved},
+    scope::Bound,
     syntax::{Expr, ast, range_of},
 };
 use crate::{
@@ -21,7 +22,7 @@ impl<'a> Reader<'a, '_> {
             },
             other => self.expression(other, steps),
         }
-        let callee = self.resolve(&it.func);
+        let callee = if self.is_foreign_call(&it.func) { None } else { self.resolve(&it.func) };
         // An alias (`from torch.cuda import set_device as pick`) ends in another name than its target.
         let segment = match (&*it.func, &callee) {
             (Expr::Name(_), Some(callee)) => callee.name.path.rsplit('.').next(),
@@ -45,8 +46,8 @@ impl<'a> Reader<'a, '_> {
         }
         if let Some(api) = api {
             self.apply(api, it, steps);
-        } else {
-            self.device_keyword(it, callee.as_ref(), steps);
+        } else if it.arguments.find_keyword("device").is_some() {
+            self.device_keyword(it, steps);
         }
         self.accumulating_append(it, steps);
         let Some(callee) = &callee else { return };
@@ -56,6 +57,23 @@ impl<'a> Reader<'a, '_> {
         }
         self.handed_over(it, callee, steps);
         self.project_call(it, callee, steps);
+    }
+
+    /// Whether a call certainly runs a library's function that nothing here knows about. Most calls of a file are
+    /// such, and telling so by their first and last name is cheap.
+    fn is_foreign_call(&self, function: &Expr) -> bool {
+        let Expr::Attribute(method) = function else { return false };
+        let mut root = &*method.value;
+        while let Expr::Attribute(it) = root {
+            root = &it.value;
+        }
+        let Expr::Name(root) = root else { return false };
+        let is_foreign = self
+            .scopes
+            .lookup(&root.id, self.scope)
+            .is_some_and(|it| matches!(it.bound, Bound::Foreign(_)));
+        let segment = method.attr.as_str();
+        is_foreign && catalogue::candidates(segment).is_empty() && !is_special(segment)
     }
 
     /// The entry of the catalogue that a call means.
@@ -88,7 +106,7 @@ impl<'a> Reader<'a, '_> {
         path.rsplit_once('.').is_some_and(|(class, method)| {
             self.class_by_path(class)
                 .and_then(|it| self.scopes.attribute(it, method))
-                .is_some_and(|it| matches!(it.bound, super::scope::Bound::Function(_)))
+                .is_some_and(|it| matches!(it.bound, Bound::Function(_)))
         })
     }
 
@@ -179,13 +197,9 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// `torch.zeros(…, device="cuda")`: whatever the function, the keyword says where its result lives.
-    fn device_keyword(
-        &mut self,
-        it: &'a ast::ExprCall,
-        callee: Option<&Resolved>,
-        steps: &mut Vec<Step>,
-    ) {
+    fn device_keyword(&mut self, it: &'a ast::ExprCall, steps: &mut Vec<Step>) {
         let Some(keyword) = it.arguments.find_keyword("device") else { return };
+        let callee = self.resolve(&it.func);
         let Some(callee) = callee.filter(|it| it.name.root == Root::Absolute) else { return };
         let Some(library) = catalogue::library_of(&callee.name.path) else { return };
         if library.computes {
@@ -222,6 +236,58 @@ pub(super) fn last_segment(function: &Expr) -> Option<&str> {
         Expr::Attribute(it) => Some(it.attr.as_str()),
         _ => None,
     }
+}
+
+/// Names of functions that something here looks at besides the catalogue.
+fn is_special(segment: &str) -> bool {
+    matches!(
+        segment,
+        "update"
+            | "setdefault"
+            | "pop"
+            | "clear"
+            | "popitem"
+            | "putenv"
+            | "unsetenv"
+            | "setenv"
+            | "delenv"
+            | "setitem"
+            | "delitem"
+            | "dict"
+            | "load_dotenv"
+            | "run"
+            | "Popen"
+            | "call"
+            | "check_call"
+            | "check_output"
+            | "getoutput"
+            | "getstatusoutput"
+            | "system"
+            | "popen"
+            | "exit"
+            | "_exit"
+            | "abort"
+            | "pin"
+            | "Thread"
+            | "Timer"
+            | "submit"
+            | "to_thread"
+            | "start_new_thread"
+            | "apply_async"
+            | "run_in_executor"
+            | "Process"
+            | "spawn"
+            | "launch"
+            | "notebook_launcher"
+            | "register"
+            | "signal"
+            | "create_subprocess_exec"
+            | "create_subprocess_shell"
+    ) || segment.starts_with("exec")
+        || segment.starts_with("spawn")
+        || segment.starts_with("posix_spawn")
+        || segment.starts_with("add_")
+        || segment.starts_with("__")
 }
 
 /// Calls whose texts go to people, or are compared.

@@ -181,7 +181,8 @@ impl<'a> Reader<'a, '_> {
         let here = |value| Spanned::new(value, self.span(range_of(expression)));
         let sole = binding.is_sole();
         match &binding.bound {
-            Bound::Import(name) => here(project_name(name.clone())),
+            Bound::Import(name) => here(Value::Name(name.clone())),
+            Bound::Foreign(name) => here(project_name(name.clone())),
             Bound::Value(value) if sole => self.value_in(value, binding.scope, depth),
             Bound::Item(value, position) if sole => {
                 match self.value_in(value, binding.scope, depth).value {
@@ -242,6 +243,9 @@ impl<'a> Reader<'a, '_> {
         let Some(owner) = self.resolve_in(&it.value, scope, depth) else {
             return here(Value::Unknown);
         };
+        if owner.is_member {
+            return here(Value::Unknown);
+        }
         if owner.name.root == Root::Here
             && let Some(class) = self.class_by_path(&owner.name.path)
         {

@@ -17,6 +17,7 @@ impl<'a> Reader<'a, '_> {
     pub(super) fn block(&mut self, statements: &'a [Stmt]) -> Block {
         let mut steps = Vec::new();
         self.statements(statements, &mut steps);
+        steps.shrink_to_fit();
         Block(steps)
     }
 

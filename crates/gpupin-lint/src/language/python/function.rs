@@ -48,7 +48,12 @@ impl<'a> Reader<'a, '_> {
                 function.body = Block(vec![Step::Branch(Condition::Unknown, arms)]);
             }
         }
-        self.out.function(path, function);
+        // An empty method hides its base's; any other empty function is as good as an unknown one.
+        let class = path.rsplit_once('.').and_then(|it| self.class_by_path(it.0));
+        let hides = class.is_some_and(|it| self.bases.contains_key(&it));
+        if hides || function.called_from_outside || !function.body.0.is_empty() {
+            self.out.function(path, function);
+        }
     }
 
     pub(super) fn parameter_defaults(

@@ -2,6 +2,7 @@
 
 use super::{
     Reader,
+    scope::{Binding, Bound},
     syntax::{Expr, ast, range_of},
 };
 use crate::{
@@ -76,28 +77,22 @@ impl<'a> Reader<'a, '_> {
 
     /// What other modules can ask of this one: names bound by imports, constants, bases.
     pub(super) fn constants(&mut self) {
-        let module = super::scope::Scopes::MODULE;
-        let names: Vec<_> =
-            self.scopes.names_in(module).map(|(name, it)| (name, it.clone())).collect();
-        for (name, binding) in names {
-            match &binding.bound {
-                super::scope::Bound::Import(target) => {
-                    self.out.imported_name(name.to_owned(), target.clone());
-                }
-                _ => self.constant(name.to_owned(), &binding),
-            }
-        }
-        let classes: Vec<_> = self.scopes.classes().collect();
-        for &class in &classes {
-            let path = self.scopes.get(class).path.clone();
-            let own = self.scopes.names_in(class).chain(self.scopes.attributes_of(class));
-            let own: Vec<_> = own.map(|(name, it)| (name, it.clone())).collect();
-            for (name, binding) in own {
-                self.constant(format!("{path}.{name}"), &binding);
+        let public: Vec<_> =
+            self.scopes.public().map(|(scope, name, it)| (scope, name, it.clone())).collect();
+        for (scope, name, binding) in public {
+            let class = &self.scopes.get(scope).path;
+            if !class.is_empty() {
+                let path = format!("{class}.{name}");
+                self.constant(path, &binding);
+            } else if let Bound::Import(target) | Bound::Foreign(target) = &binding.bound {
+                self.out.imported_name(name.to_owned(), target.clone());
+            } else {
+                self.constant(name.to_owned(), &binding);
             }
         }
         let stars = std::mem::take(&mut self.scopes.star_imports);
         self.out.unit().star_imports.extend(stars);
+        let classes: Vec<_> = self.scopes.classes().collect();
         for class in classes {
             if let Some(bases) = self.bases.remove(&class) {
                 let path = self.scopes.get(class).path.clone();
@@ -106,8 +101,8 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn constant(&mut self, path: String, binding: &super::scope::Binding<'a>) {
-        let super::scope::Bound::Value(value) = binding.bound else { return };
+    fn constant(&mut self, path: String, binding: &Binding<'a>) {
+        let Bound::Value(value) = binding.bound else { return };
         if !binding.is_sole() {
             return;
         }
@@ -116,6 +111,7 @@ impl<'a> Reader<'a, '_> {
         match &value.value {
             Value::Unknown => return self.instance(&path, expression, binding),
             Value::None => return,
+            Value::Str(text) if text.len() > LONGEST_TEXT => return,
             Value::Name(name) if name.root == Root::Here && name.path == path => {
                 return;
             }
@@ -131,7 +127,7 @@ impl<'a> Reader<'a, '_> {
 
 impl<'a> Reader<'a, '_> {
     /// `settings = Settings(gpu_id=1)`: what it is made of, and what the call says.
-    fn instance(&mut self, path: &str, value: &'a Expr, binding: &super::scope::Binding<'a>) {
+    fn instance(&mut self, path: &str, value: &'a Expr, binding: &Binding<'a>) {
         let Expr::Call(call) = value else { return };
         let Some(class) = self.resolve_in(value, binding.scope, 0) else { return };
         let foreign =
@@ -150,6 +146,9 @@ impl<'a> Reader<'a, '_> {
         self.out.constant(path.to_owned(), class);
     }
 }
+
+/// Longer texts are messages, templates and data, and no setting that another module uses to choose a GPU.
+const LONGEST_TEXT: usize = 256;
 
 /// Modules of the standard library that no project hides behind one of its own.
 pub(super) fn is_standard(module: &str) -> bool {

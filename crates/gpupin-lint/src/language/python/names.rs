@@ -102,7 +102,7 @@ impl<'a> Reader<'a, '_> {
 
     fn resolve_binding(&self, binding: &Binding<'a>, depth: u32) -> Option<Resolved> {
         match &binding.bound {
-            Bound::Import(name) => Some(Resolved::itself(name.clone())),
+            Bound::Import(name) | Bound::Foreign(name) => Some(Resolved::itself(name.clone())),
             Bound::Function(function) => {
                 let scope = self.scopes.of(*function)?;
                 Some(Resolved::itself(Name::here(self.scopes.get(scope).path.as_str())))

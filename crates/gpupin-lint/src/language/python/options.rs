@@ -147,7 +147,9 @@ impl<'a> Reader<'a, '_> {
                         super::call::last_segment(&call.func).is_some_and(parses)
                     }
                     Bound::Parameter(_) | Bound::Nothing => is_options_name(&name.id),
-                    Bound::Import(_) | Bound::Value(_) => is_options_name(&name.id),
+                    Bound::Import(_) | Bound::Foreign(_) | Bound::Value(_) => {
+                        is_options_name(&name.id)
+                    }
                     _ => false,
                 },
                 None => is_options_name(&name.id),

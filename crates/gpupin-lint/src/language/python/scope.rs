@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use super::syntax::{ExceptHandler, Expr, Ranged as _, Stmt, ast};
-use crate::value::Name;
+use crate::value::{Name, Root};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ScopeId(u32);
@@ -30,6 +30,8 @@ pub(super) struct Scope {
 #[derive(Debug, Clone)]
 pub(super) enum Bound<'a> {
     Import(Name),
+    /// An import from the standard library or a library of the catalogue: no part of the project.
+    Foreign(Name),
     /// `x = value`; evaluated in the binding's scope.
     Value(&'a Expr),
     /// `a, b = value`: the item at a position.
@@ -137,17 +139,13 @@ impl<'a> Scopes<'a> {
         None
     }
 
-    /// Names bound directly in a scope.
-    pub(super) fn names_in(&self, scope: ScopeId) -> impl Iterator<Item = (&'a str, &Binding<'a>)> {
-        self.names.iter().filter(move |it| it.0.0 == scope).map(|it| (it.0.1, it.1))
-    }
-
-    /// Attributes that methods set on `self`.
-    pub(super) fn attributes_of(
-        &self,
-        class: ScopeId,
-    ) -> impl Iterator<Item = (&'a str, &Binding<'a>)> {
-        self.attributes.iter().filter(move |it| it.0.0 == class).map(|it| (it.0.1, it.1))
+    /// What modules may ask another for: names of the module and of its classes, and what methods set on `self`,
+    /// each with the scope it belongs to.
+    pub(super) fn public(&self) -> impl Iterator<Item = (ScopeId, &'a str, &Binding<'a>)> {
+        let names = self.names.iter().chain(&self.attributes);
+        names
+            .map(|((scope, name), binding)| (*scope, *name, binding))
+            .filter(|it| self.get(it.0).kind != Kind::Function)
     }
 
     /// The classes of the file.
@@ -169,7 +167,7 @@ impl<'a> Scopes<'a> {
                 None => "",
             };
         }
-        Name { root: crate::value::Root::Directory(directory.to_owned()), path: module.to_owned() }
+        Name { root: Root::Directory(directory.to_owned()), path: module.to_owned() }
     }
 
     fn open(&mut self, parent: ScopeId, kind: Kind, name: &str, start: u32) -> ScopeId {
@@ -204,8 +202,11 @@ impl<'a> Scopes<'a> {
                     (_, Bound::Nothing) => {}
                     (Bound::Nothing, _) => binding.bound = bound,
                     // `try: import x` … `except ImportError: x = None`.
-                    (Bound::Import(_), _) if is_none => binding.or_none = true,
-                    (Bound::Import(_), Bound::Import(_)) => {}
+                    (Bound::Import(_) | Bound::Foreign(_), _) if is_none => binding.or_none = true,
+                    (
+                        Bound::Import(_) | Bound::Foreign(_),
+                        Bound::Import(_) | Bound::Foreign(_),
+                    ) => {}
                     (Bound::Value(Expr::NoneLiteral(_)), _) if !is_none => {
                         *binding = Binding { bound, scope, again: binding.again, or_none: true };
                     }
@@ -298,7 +299,7 @@ impl<'a> Scopes<'a> {
                     let root = full.split('.').next().unwrap_or(full);
                     let (bound, path) =
                         alias.asname.as_ref().map_or((root, root), |it| (it.as_str(), full));
-                    self.bind(scope, bound, Bound::Import(Name::absolute(path)));
+                    self.bind(scope, bound, imported(Name::absolute(path)));
                 }
             }
             Stmt::ImportFrom(it) => self.import_from(it, scope),
@@ -329,7 +330,7 @@ impl<'a> Scopes<'a> {
                 continue;
             }
             let bound = alias.asname.as_ref().map_or(name, |it| it.as_str());
-            self.bind(scope, bound, Bound::Import(super::names::join(&module, name)));
+            self.bind(scope, bound, imported(super::names::join(&module, name)));
         }
     }
 
@@ -384,6 +385,11 @@ impl<'a> Scopes<'a> {
             _ => {}
         }
     }
+}
+
+fn imported<'a>(name: Name) -> Bound<'a> {
+    let is_foreign = name.root == Root::Absolute && super::call::is_foreign(&name.path);
+    if is_foreign { Bound::Foreign(name) } else { Bound::Import(name) }
 }
 
 /// Looks a name up that may live shorter than the tree.

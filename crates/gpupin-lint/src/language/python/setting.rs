@@ -47,6 +47,10 @@ impl<'a> Reader<'a, '_> {
             return;
         }
         let numbering = match settings::says_gpu(name) {
+            // LightGBM's number is OpenCL's when its device is "gpu".
+            Some(Numbering::Ordinal) if name == "gpu_device_id" && names_opencl_beside(place) => {
+                Numbering::Other
+            }
             Some(numbering) => numbering,
             None if is_bare_device(name) && names_cuda_beside(place) => Numbering::Ordinal,
             None => return,
@@ -108,6 +112,22 @@ fn names_cuda_beside(place: Place<'_>) -> bool {
             it.arguments.keywords.iter().any(|it| names_cuda(&it.value))
                 || it.arguments.args.iter().any(names_cuda)
         }
+        Place::Constant | Place::Parameter | Place::Option => false,
+    }
+}
+
+fn names_opencl_beside(place: Place<'_>) -> bool {
+    let says = |name: &str, value: &Expr| {
+        matches!(name, "device" | "device_type")
+            && matches!(value, Expr::StringLiteral(it) if it.value.to_str() == "gpu")
+    };
+    match place {
+        Place::Key(it) => it.items.iter().any(|it| {
+            matches!(&it.key, Some(Expr::StringLiteral(key)) if says(key.value.to_str(), &it.value))
+        }),
+        Place::Keyword(it) => it.arguments.keywords.iter().any(|it| {
+            it.arg.as_ref().is_some_and(|name| says(name.as_str(), &it.value))
+        }),
         Place::Constant | Place::Parameter | Place::Option => false,
     }
 }

@@ -272,6 +272,7 @@ fn deep_and_wide_texts_are_read() {
                 + "x:\n\tpython $(A200)\n",
         ),
         ("Dockerfile", format!("RUN {}", many("<<E ", 20_000))),
+        ("Dockerfile", many("FROM y AS y\nENV A=1\n", 5_000)),
         ("compose.yaml", bomb()),
     ] {
         assert_spans_hold(&read(path, text.as_bytes()).expect("a known language"));

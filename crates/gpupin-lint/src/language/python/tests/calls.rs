@@ -63,6 +63,9 @@ WhisperModel("large", "cuda", 1)
 WhisperModel("large", device="cuda", device_index=[0, 1])
 WhisperModel("large", device="cpu")
 whisper.load_model("base", device="cuda:1")
+from TTS.api import TTS
+TTS("x", gpu=True)
+TTS("x", gpu=False)
 "#,
         r#"
         library faster_whisper
@@ -75,6 +78,9 @@ whisper.load_model("base", device="cuda:1")
         freeze faster_whisper.WhisperModel()
         choose "cuda:1" 1
         freeze whisper.load_model()
+        library TTS
+        module TTS.api (TTS)
+        freeze TTS.TTS()
         "#,
     );
 }
@@ -207,6 +213,7 @@ pynvml.nvmlDeviceGetHandleByIndex(1)
 LocalCUDACluster(CUDA_VISIBLE_DEVICES="0,1")
 CatBoostClassifier(devices="0:1")
 paddle.set_device("gpu:1")
+lgb_params = {"device_type": "gpu", "gpu_device_id": 1}
 "#,
         r#"
         library pynvml
@@ -222,6 +229,7 @@ paddle.set_device("gpu:1")
         choose catboost.CatBoostClassifier 0 1
         choose paddle.set_device 1
         freeze paddle.set_device()
+        loose: setting gpu_device_id 1 in Other
         "#,
     );
 }

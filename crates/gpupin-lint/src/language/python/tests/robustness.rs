@@ -50,11 +50,20 @@ fn deep_nesting_ends_quietly() {
 
 #[test]
 fn mangled_programs_keep_every_place_inside() {
-    const TEXT: &str = include_str!("environment.rs");
-    let pieces: Vec<&str> = TEXT.split("r#\"").filter_map(|it| it.split("\"#").next()).collect();
-    for piece in pieces {
+    const TEXTS: [&str; 7] = [
+        include_str!("calls.rs"),
+        include_str!("checks.rs"),
+        include_str!("children.rs"),
+        include_str!("environment.rs"),
+        include_str!("flow.rs"),
+        include_str!("texts.rs"),
+        include_str!("values.rs"),
+    ];
+    let programs =
+        TEXTS.iter().flat_map(|it| it.split("r#\"")).filter_map(|it| it.split("\"#").next());
+    for piece in programs {
         let ends: Vec<usize> = piece.char_indices().map(|it| it.0).collect();
-        for (at, end) in ends.iter().enumerate().step_by(3) {
+        for (at, end) in ends.iter().enumerate().step_by(23) {
             assert_places(&unit_at("a.py", &piece[..*end]));
             let hole = ends.get(at + 4).copied().unwrap_or(piece.len());
             assert_places(&unit_at("a.py", &format!("{}é{}", &piece[..*end], &piece[hole..])));
