@@ -24,7 +24,7 @@ pub struct EventId(pub u32);
 #[derive(Debug)]
 pub struct Unit {
     pub source: Source,
-    /// In source order.
+    /// In the order they were read, which is close to the order they stand in. When they happen, the steps tell.
     pub events: Vec<Event>,
     /// What runs when the file is started or imported.
     pub body: Block,

@@ -35,10 +35,7 @@ pub(super) struct Outside {
 pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
     let mut uses = Vec::new();
     for (unit, it) in (0..).map(UnitId).zip(project.units) {
-        // What a filtered scan would not report must not stand for another report either.
-        if !RULE.may_find_in(&it.source) {
-            continue;
-        }
+        let mut expected = None;
         for event in &it.events {
             let Does::Choose(choice) = &event.does else { continue };
             if choice.numbering != Numbering::Ordinal {
@@ -62,6 +59,10 @@ pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
             }
             ordinals.retain(|it| it.ordinal >= count);
             if !ordinals.is_empty() {
+                // What a filtered scan would not report must not stand for another report either.
+                if !*expected.get_or_insert_with(|| RULE.may_find_in(&it.source)) {
+                    break;
+                }
                 uses.push(Use { unit, event, choice, meant, all, outside: ordinals });
             }
         }
