@@ -68,6 +68,16 @@ fn main() {
         }
         let t = std::time::Instant::now();
         let mut by = 0;
+        if round == 1 {
+            let mut c: std::collections::BTreeMap<String, usize> = Default::default();
+            for i in &w {
+                *c.entry(surveys[*i].0.split('/').next().unwrap().to_owned()).or_default() += 1;
+            }
+            println!("{c:?}");
+            for i in w.iter().step_by(40) {
+                println!("    {}", surveys[*i].0)
+            }
+        }
         for i in w {
             by += texts[i].len();
             units.extend(gpupin_lint::read(&surveys[i].0, &texts[i]));

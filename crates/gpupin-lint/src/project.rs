@@ -3,6 +3,7 @@
 use gpupin_policy::{LockFile, Policy};
 
 use crate::{
+    catalogue::Library,
     program::Program,
     span::Span,
     unit::{Import, Unit, UnitId},
@@ -74,6 +75,11 @@ impl<'a> Project<'a> {
         let located = self.modules.locate(FileId(from.0), name)?;
         let unit = |file| self.modules.unit(file);
         Some(Module { unit: located.file.and_then(unit), rest: located.rest })
+    }
+
+    /// Whether a library is the project itself: what its modules do is seen, and its name proves nothing.
+    pub(crate) fn is_own(&self, from: UnitId, library: &Library) -> bool {
+        self.modules.locate_absolute(FileId(from.0), library.module).is_some()
     }
 
     pub fn unit(&self, id: UnitId) -> &'a Unit {

@@ -41,10 +41,6 @@ pub struct Surveyor {
 pub struct Survey {
     /// A needle was found: the file is read in any case.
     pub interesting: bool,
-    /// A Python file imports a GPU library when it runs.
-    pub(crate) uses_gpu: bool,
-    /// One of its functions imports a GPU library.
-    pub(crate) may_use_gpu: bool,
     /// A Python file may be a program.
     pub(crate) program: bool,
     /// A Python file may check its GPU: it is read if a program imports it itself.
@@ -93,13 +89,10 @@ impl Surveyor {
         let interesting = interesting || is_utf_16;
         match language {
             Language::Python => {
-                let imports = imports::scan(bytes);
-                let (uses_gpu, may_use_gpu) = imports.gpu_libraries();
-                let every = self.every_gpu_file && (uses_gpu || may_use_gpu);
+                let imports = imports::scan(bytes, false);
+                let every = self.every_gpu_file && imports.name_a_gpu_library();
                 Survey {
                     interesting: interesting || every,
-                    uses_gpu,
-                    may_use_gpu,
                     program: imports::looks_like_a_program(path, bytes)
                         || self.programs.is_match(path),
                     checks,
@@ -108,9 +101,9 @@ impl Surveyor {
             }
             // A notebook is a program; its imports stand in JSON strings.
             Language::Notebook => {
-                let imports = imports::scan(bytes);
+                let imports = imports::scan(bytes, true);
                 Survey {
-                    interesting: interesting || imports.gpu_libraries().0,
+                    interesting: interesting || imports.name_a_gpu_library(),
                     program: true,
                     imports,
                     ..Survey::default()

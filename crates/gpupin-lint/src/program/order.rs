@@ -304,7 +304,7 @@ impl<'p, 'a> Walker<'p, 'a> {
                 }
             }
             Does::LoadVariables { file, overrides } => self.load(unit, file.as_deref(), *overrides),
-            Does::ImportLibrary(library) => {
+            Does::ImportLibrary(library) if !self.project.is_own(unit, library) => {
                 if library.computes {
                     self.state.imported.get_or_insert(Earlier { unit, event, certain: true });
                 }

@@ -1,9 +1,11 @@
 //! Which GPU libraries a program uses.
 //!
-//! A library counts if importing the program's modules imports it, however far away, or if a function of
-//! the program's own file or of a module it imports itself does. What functions further away import
-//! only when they are called does not make a program a GPU program: half of all libraries can do
-//! something with `torch` if it happens to be there.
+//! A library counts if importing the program's modules imports it, however far away; or if a function of
+//! the program's own file does; or a function (a class's method) of another module that the program's own
+//! file calls (constructs). What functions further away import only when they are called does not make a
+//! program a GPU program: half of all libraries can do something with `torch` if it happens to be there.
+//!
+//! A library of the project itself is no library: in its own repository `import spacy` proves nothing.
 //!
 //! The survey decides by the same definition which files to read: see [`crate::survey`].
 
@@ -14,6 +16,7 @@ use crate::{
     project::{Project, modules_of},
     span::Span,
     unit::{Block, Does, Step, UnitId},
+    value::Name,
 };
 
 /// The libraries in the order they are imported.
@@ -27,9 +30,18 @@ pub(super) fn uses(project: &Project<'_>, entry: UnitId, kind: &Kind) -> Vec<Use
         }
     }
     search.module(entry, Span::default());
-    search.functions(entry, None);
+    search.functions(entry, None, |_| true);
+    let called = search.called();
     for (module, via) in search.direct.clone() {
-        search.functions(module, Some(via));
+        let is_called = |path: &str| {
+            called.iter().any(|(unit, name)| {
+                *unit == module
+                    && path
+                        .strip_prefix(name)
+                        .is_some_and(|it| it.is_empty() || it.starts_with('.'))
+            })
+        };
+        search.functions(module, Some(via), is_called);
     }
     search.found
 }
@@ -52,13 +64,41 @@ impl Search<'_, '_> {
     }
 
     /// What functions of a unit import when they are called.
-    fn functions(&mut self, unit: UnitId, via: Option<Span>) {
+    fn functions(&mut self, unit: UnitId, via: Option<Span>, counts: impl Fn(&str) -> bool) {
         let project = self.project;
-        let mut functions: Vec<_> = project.unit(unit).functions.values().collect();
+        let mut functions: Vec<_> =
+            project.unit(unit).functions.iter().filter(|it| counts(it.0)).map(|it| it.1).collect();
         functions.sort_by_key(|it| it.span);
         for function in functions {
             self.block(unit, &function.body, via);
         }
+    }
+
+    /// Functions and classes of other modules that the entry point calls by name.
+    fn called(&self) -> BTreeSet<(UnitId, String)> {
+        fn calls<'b>(block: &'b Block, names: &mut Vec<&'b Name>) {
+            for step in &block.0 {
+                match step {
+                    Step::Call(name, _) => names.push(name),
+                    Step::Branch(_, arms) => arms.iter().for_each(|it| calls(it, names)),
+                    Step::Try { body, handlers } => {
+                        calls(body, names);
+                        handlers.iter().for_each(|it| calls(it, names));
+                    }
+                    Step::Loop(body) | Step::Main(body) | Step::Scope(body) => calls(body, names),
+                    Step::Event(_) | Step::Import(_) | Step::Leave(_) => {}
+                }
+            }
+        }
+        let unit = self.project.unit(self.entry);
+        let mut names = Vec::new();
+        calls(&unit.body, &mut names);
+        unit.functions.values().for_each(|it| calls(&it.body, &mut names));
+        let found = names.into_iter().filter_map(|it| self.project.function(self.entry, it));
+        found
+            .map(|(unit, path, _)| (unit, path.to_owned()))
+            .filter(|it| it.0 != self.entry)
+            .collect()
     }
 
     /// `via` is the entry point's statement that led here; `None` inside of the entry point.
@@ -70,6 +110,7 @@ impl Search<'_, '_> {
                     let it = project.event(unit, *event);
                     if let Does::ImportLibrary(library) = it.does
                         && library.computes
+                        && !project.is_own(unit, library)
                     {
                         self.found.push(Use { unit, event: *event, via: via.unwrap_or(it.span) });
                     }

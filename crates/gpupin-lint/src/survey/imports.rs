@@ -9,17 +9,17 @@ use crate::{catalogue, project::modules::parent};
 
 /// Imported modules in the order of the text.
 ///
-/// One record per imported name, so that thousands of files cost one allocation each: a tab for an import
-/// in a function, the level of a relative import as a digit of base 36, the dotted path (`from a import b`
-/// is `a.b`), a line feed.
+/// One record per imported name, so that thousands of files cost one allocation each: a tab and the name of
+/// the outermost function or class for an import in a function, a tab, the level of a relative import as a
+/// digit of base 36, the dotted path (`from a import b` is `a.b`), a line feed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Imports(String);
 
 /// An import that was found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found<'i> {
-    /// It stands in a function: importing the file does not run it.
-    pub(crate) in_function: bool,
+    /// The outermost function or class around it, if it stands in a function: importing the file does not run it.
+    pub(crate) owner: Option<&'i str>,
     /// Dots of a relative import; 0 is absolute.
     pub(crate) level: u32,
     pub(crate) path: &'i str,
@@ -28,27 +28,23 @@ pub(crate) struct Found<'i> {
 impl Imports {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Found<'_>> {
         self.0.lines().filter_map(|it| {
-            let (in_function, rest) =
-                it.strip_prefix('\t').map_or((false, it), |rest| (true, rest));
+            let owned = it.strip_prefix('\t').and_then(|rest| rest.split_once('\t'));
+            let (owner, rest) = owned.map_or((None, it), |(owner, rest)| (Some(owner), rest));
             let mut characters = rest.chars();
             let level = characters.next()?.to_digit(36)?;
-            Some(Found { in_function, level, path: characters.as_str() })
+            Some(Found { owner, level, path: characters.as_str() })
         })
     }
 
-    /// GPU libraries: whether one is imported with the file, and whether one in a function.
-    pub(crate) fn gpu_libraries(&self) -> (bool, bool) {
-        let (mut eager, mut in_functions) = (false, false);
-        for it in self.iter().filter(|it| it.level == 0) {
-            if catalogue::library_of(it.path).is_some_and(|it| it.computes) {
-                if it.in_function { in_functions = true } else { eager = true }
-            }
-        }
-        (eager, in_functions)
+    /// Whether a GPU library is imported, anywhere in the file.
+    pub(crate) fn name_a_gpu_library(&self) -> bool {
+        self.iter().any(|it| it.is_gpu_library())
     }
 
-    fn push(&mut self, in_function: bool, level: u32, module: &str, name: &str) {
-        if in_function {
+    fn push(&mut self, owner: Option<&str>, level: u32, module: &str, name: &str) {
+        if let Some(owner) = owner {
+            self.0.push('\t');
+            self.0.push_str(owner);
             self.0.push('\t');
         }
         self.0.push(char::from_digit(level.min(35), 36).unwrap_or('0'));
@@ -61,7 +57,15 @@ impl Imports {
     }
 }
 
-pub(crate) fn scan(bytes: &[u8]) -> Imports {
+impl Found<'_> {
+    /// Whether the name is that of a GPU library. The project may have a module of that name.
+    pub(crate) fn is_gpu_library(&self) -> bool {
+        self.level == 0 && catalogue::library_of(self.path).is_some_and(|it| it.computes)
+    }
+}
+
+/// `in_json`: lines stand in the strings of a notebook.
+pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
     let mut imports = Imports::default();
     for at in memmem::find_iter(bytes, b"import") {
         let behind = &bytes[at + "import".len()..];
@@ -71,15 +75,16 @@ pub(crate) fn scan(bytes: &[u8]) -> Imports {
         let line_start = memchr::memrchr2(b'\n', b'\r', &bytes[..at]).map_or(0, |it| it + 1);
         // Behind `;` and `:` another statement starts; in a notebook a line starts with a quote.
         let before = &bytes[line_start..at];
+        let starts: &[u8] = if in_json { b";:\"" } else { b";:" };
         let statement = before
             .iter()
-            .rposition(|it| b";:\"".contains(it))
+            .rposition(|it| starts.contains(it))
             .map_or(before, |it| &before[it + 1..]);
         let statement = statement.trim_ascii();
         if statement.is_empty() {
-            let in_function = is_in_function(bytes, line_start);
+            let owner = owner(bytes, line_start);
             for name in names(behind, false) {
-                imports.push(in_function, 0, name, "");
+                imports.push(owner, 0, name, "");
             }
         } else if let Some(module) = statement.strip_prefix(b"from") {
             let module = module.trim_ascii();
@@ -89,27 +94,28 @@ pub(crate) fn scan(bytes: &[u8]) -> Imports {
                 continue;
             }
             let level = u32::try_from(level).unwrap_or(u32::MAX);
-            let in_function = is_in_function(bytes, line_start);
+            let owner = owner(bytes, line_start);
             let mut any = false;
             for name in names(behind, true) {
-                imports.push(in_function, level, module, name);
+                imports.push(owner, level, module, name);
                 any = true;
             }
             if !any {
-                imports.push(in_function, level, module, "");
+                imports.push(owner, level, module, "");
             }
         }
     }
     imports
 }
 
-/// Whether the line at `start` is in a function, by the indentation of the lines above it.
+/// The outermost function or class around the line at `start`, if the line is in a function.
 ///
-/// Bodies of `if`, `try` and classes run with the file.
-fn is_in_function(bytes: &[u8], start: usize) -> bool {
+/// Told by the indentation of the lines above it. Bodies of `if`, `try` and classes run with the file.
+fn owner(bytes: &[u8], start: usize) -> Option<&str> {
     let indentation = |line: &[u8]| line.iter().take_while(|it| b" \t".contains(it)).count();
     let mut least = indentation(&bytes[start..]);
     let mut end = start;
+    let (mut in_function, mut outermost) = (false, "");
     while least > 0 && end > 0 {
         let line_start = memchr::memrchr(b'\n', &bytes[..end - 1]).map_or(0, |it| it + 1);
         let line = &bytes[line_start..end];
@@ -119,12 +125,17 @@ fn is_in_function(bytes: &[u8], start: usize) -> bool {
         if indented >= least || matches!(text.first(), None | Some(b'#' | b'\n' | b'\r' | b')')) {
             continue;
         }
-        if text.starts_with(b"def ") || text.starts_with(b"async def ") {
-            return true;
-        }
         least = indented;
+        let function = text.strip_prefix(b"async ").unwrap_or(text).strip_prefix(b"def ");
+        in_function |= function.is_some();
+        if let Some(rest) = function.or_else(|| text.strip_prefix(b"class ")) {
+            let length = rest
+                .iter()
+                .position(|it| !(it.is_ascii_alphanumeric() || *it == b'_' || *it >= 0x80));
+            outermost = std::str::from_utf8(&rest[..length.unwrap_or(rest.len())]).unwrap_or("");
+        }
     }
-    false
+    in_function.then_some(outermost)
 }
 
 /// The names behind `import`, up to the end of the statement; a list in parentheses runs over lines.
@@ -191,7 +202,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[(u32, &str)]) {
-        let imports = scan(text.as_bytes());
+        let imports = scan(text.as_bytes(), text.starts_with("   \""));
         let found: Vec<_> = imports.iter().map(|it| (it.level, it.path)).collect();
         assert_eq!(found, expected);
     }
@@ -265,10 +276,16 @@ def g(
 if True:
     import i
 ";
-        let imports = scan(text.as_bytes());
-        let found: Vec<_> = imports.iter().map(|it| (it.path, it.in_function)).collect();
-        let expected =
-            [("a", false), ("b", false), ("c", true), ("d.e", true), ("h", true), ("i", false)];
+        let imports = scan(text.as_bytes(), text.starts_with("   \""));
+        let found: Vec<_> = imports.iter().map(|it| (it.path, it.owner)).collect();
+        let expected = [
+            ("a", None),
+            ("b", None),
+            ("c", Some("C")),
+            ("d.e", Some("C")),
+            ("h", Some("g")),
+            ("i", None),
+        ];
         assert_eq!(found, expected);
     }
 }

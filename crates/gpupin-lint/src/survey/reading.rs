@@ -37,10 +37,7 @@ pub struct Reading {
 struct File {
     path: String,
     survey: Survey,
-    /// What it imports when it runs: by the survey, and by its steps once it was read.
-    edges: Vec<FileId>,
-    /// What its functions import.
-    lazy: Vec<FileId>,
+    imports: Imported,
     asked: bool,
     /// Its place among the units, once it was read.
     unit: Option<usize>,
@@ -48,6 +45,45 @@ struct File {
     pins: bool,
     /// It loads a file of variables.
     loads: bool,
+}
+
+/// What a file imports: by the survey, and by its steps once it was read.
+#[derive(Debug, Default)]
+struct Imported {
+    /// Files that run when it runs.
+    files: Vec<FileId>,
+    /// Files that its functions import, each with the outermost function or class.
+    lazy: Vec<(String, FileId)>,
+    /// Of programs only: what it imports of each file; an empty name is the whole module.
+    names: Vec<(FileId, String)>,
+    /// A GPU library is imported when it runs.
+    uses_gpu: bool,
+    /// Outermost functions and classes in which a GPU library is imported.
+    may_use_gpu: Vec<String>,
+}
+
+impl Imported {
+    /// Files that it imports anywhere.
+    fn all(&self) -> impl Iterator<Item = FileId> {
+        self.files.iter().copied().chain(self.lazy.iter().map(|it| it.1))
+    }
+
+    fn add(&mut self, owner: Option<&str>, file: FileId) {
+        match owner {
+            None if !self.files.contains(&file) => self.files.push(file),
+            Some(owner) if !self.lazy.iter().any(|it| it.1 == file && it.0 == owner) => {
+                self.lazy.push((owner.to_owned(), file));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_gpu_library(&mut self, owner: Option<&str>) {
+        match owner {
+            None => self.uses_gpu = true,
+            Some(owner) => self.may_use_gpu.push(owner.to_owned()),
+        }
+    }
 }
 
 impl Reading {
@@ -58,17 +94,9 @@ impl Reading {
             .map(FileId)
             .zip(files)
             .map(|(id, (path, survey))| {
-                let (edges, lazy) = surveyed_edges(&modules, id, &survey);
-                File {
-                    path,
-                    asked: survey.interesting,
-                    survey,
-                    edges,
-                    lazy,
-                    unit: None,
-                    pins: false,
-                    loads: false,
-                }
+                let imports = surveyed(&modules, id, &survey);
+                let asked = survey.interesting;
+                File { path, survey, imports, asked, unit: None, pins: false, loads: false }
             })
             .collect();
         let variables = policy.env.keys().cloned().collect();
@@ -99,8 +127,8 @@ impl Reading {
         }
 
         let mut wanted: BTreeSet<FileId> = BTreeSet::new();
-        let matters = self.reaching(true, |it| it.survey.interesting || it.survey.uses_gpu);
-        let uses = self.reaching(false, |it| it.survey.uses_gpu);
+        let matters = self.reaching(true, |it| it.survey.interesting || it.imports.uses_gpu);
+        let uses = self.reaching(false, |it| it.imports.uses_gpu);
         for (id, file) in self.ids() {
             if file.survey.program && self.uses_gpu(file, &uses) {
                 wanted.insert(id);
@@ -138,16 +166,9 @@ impl Reading {
         let python = matches!(unit.source.language, Language::Python | Language::Notebook);
         let mut started_files = Vec::new();
         let mut names = Vec::new();
-        let (mut uses_gpu, mut may_use_gpu, mut pins, mut loads) = (false, false, false, false);
+        let (mut pins, mut loads) = (false, false);
         for event in &unit.events {
             match &event.does {
-                Does::ImportLibrary(library) if library.computes => {
-                    if event.function.is_none() {
-                        uses_gpu = true
-                    } else {
-                        may_use_gpu = true
-                    }
-                }
                 Does::RemoveVariable(it) => pins |= self.is_followed(&it.name),
                 Does::ReplaceEnvironment { .. } | Does::Gpupin => pins = true,
                 Does::LoadVariables { .. } => loads = true,
@@ -176,18 +197,15 @@ impl Reading {
             self.files[started.0 as usize].survey.program = true;
         }
         self.names.extend(names.into_iter().map(|it| (id, it, NAMES)));
-        let edges = python.then(|| read_edges(&self.modules, id, unit));
+        let imports = python.then(|| read(&self.modules, id, unit));
         let file = &mut self.files[id.0 as usize];
         file.unit = Some(at);
         file.pins = pins;
         file.loads = loads;
-        file.survey.uses_gpu = uses_gpu;
-        file.survey.may_use_gpu = may_use_gpu;
         file.survey.program |=
             unit.entry.main_guard.is_some() || unit.entry.tests || unit.entry.started_as_is;
-        if let Some((edges, lazy)) = edges {
-            file.edges = edges;
-            file.lazy = lazy;
+        if let Some(imports) = imports {
+            file.imports = imports;
         }
     }
 
@@ -195,8 +213,8 @@ impl Reading {
     fn reaching(&self, lazily: bool, matters: impl Fn(&File) -> bool) -> Vec<bool> {
         let mut importers: Vec<Vec<FileId>> = vec![Vec::new(); self.files.len()];
         for (id, file) in self.ids() {
-            let lazy = if lazily { &file.lazy[..] } else { &[] };
-            for edge in file.edges.iter().chain(lazy) {
+            let lazy = file.imports.lazy.iter().map(|it| it.1).filter(|_| lazily);
+            for edge in file.imports.files.iter().copied().chain(lazy) {
                 importers[edge.0 as usize].push(id);
             }
         }
@@ -215,12 +233,20 @@ impl Reading {
 
     /// Whether a program uses a GPU, as [`crate::program`] defines it, as far as is known now.
     fn uses_gpu(&self, program: &File, uses: &[bool]) -> bool {
-        let lazily =
-            |file: &File| file.survey.may_use_gpu || file.lazy.iter().any(|it| uses[it.0 as usize]);
-        let direct = || program.edges.iter().chain(&program.lazy);
-        program.survey.uses_gpu
-            || lazily(program)
-            || direct().any(|it| uses[it.0 as usize] || lazily(&self.files[it.0 as usize]))
+        let runs = |it: FileId| uses[it.0 as usize];
+        let imports = &program.imports;
+        imports.uses_gpu
+            || !imports.may_use_gpu.is_empty()
+            || imports.all().any(runs)
+            || imports.names.iter().any(|it| self.called_use(it, uses))
+    }
+
+    /// Whether calling a name of a module imports a GPU library.
+    fn called_use(&self, (module, name): &(FileId, String), uses: &[bool]) -> bool {
+        let imports = &self.files[module.0 as usize].imports;
+        let means = |owner: &String| name.is_empty() || owner == name;
+        imports.may_use_gpu.iter().any(means)
+            || imports.lazy.iter().any(|(owner, file)| means(owner) && uses[file.0 as usize])
     }
 
     /// The modules on a program's way to its first GPU library.
@@ -229,22 +255,18 @@ impl Reading {
         if self.way(program, uses, &mut seen, wanted) {
             return;
         }
-        // Nothing that runs with the program imports one: its functions do, or those of its own modules.
-        let file = &self.files[program.0 as usize];
-        let lazy = |it: &FileId| self.files[it.0 as usize].lazy.clone();
-        for from in file.lazy.clone() {
-            if self.way(from, uses, &mut seen, wanted) {
+        // Nothing that runs with the program imports one: its functions do, or those it calls in modules it imports.
+        let imports = &self.files[program.0 as usize].imports;
+        for (_, from) in &imports.lazy {
+            if self.way(*from, uses, &mut seen, wanted) {
                 return;
             }
         }
-        for module in file.edges.iter().chain(&file.lazy) {
-            wanted.insert(*module);
-            if self.files[module.0 as usize].survey.may_use_gpu {
-                return;
-            }
-            for from in lazy(module) {
-                if self.way(from, uses, &mut seen, wanted) {
-                    return;
+        for called in imports.names.iter().filter(|it| self.called_use(it, uses)) {
+            wanted.insert(called.0);
+            for (_, from) in &self.files[called.0.0 as usize].imports.lazy {
+                if uses[from.0 as usize] {
+                    self.way(*from, uses, &mut seen, wanted);
                 }
             }
         }
@@ -252,11 +274,12 @@ impl Reading {
 
     /// Modules in which a program that uses a GPU may check which one it got.
     fn checks(&self, wanted: &mut BTreeSet<FileId>) {
-        let uses = self.reaching(false, |it| it.survey.uses_gpu);
+        let uses = self.reaching(false, |it| it.imports.uses_gpu);
         for (_, file) in self.ids() {
             if file.survey.program && file.unit.is_some() && self.uses_gpu(file, &uses) {
-                let checks = |it: &&FileId| self.files[it.0 as usize].survey.checks;
-                wanted.extend(file.edges.iter().chain(&file.lazy).filter(checks));
+                wanted.extend(
+                    file.imports.all().filter(|it| self.files[it.0 as usize].survey.checks),
+                );
             }
         }
     }
@@ -276,10 +299,10 @@ impl Reading {
             }
             wanted.insert(id);
             let file = &self.files[id.0 as usize];
-            if file.survey.uses_gpu {
+            if file.imports.uses_gpu {
                 return true;
             }
-            stack.extend(file.edges.iter().rev());
+            stack.extend(file.imports.files.iter().rev());
         }
         false
     }
@@ -299,8 +322,7 @@ impl Reading {
                 continue;
             }
             wanted.insert(id);
-            let file = &self.files[id.0 as usize];
-            queue.extend(file.edges.iter().chain(&file.lazy));
+            queue.extend(self.files[id.0 as usize].imports.all());
         }
     }
 
@@ -379,45 +401,68 @@ fn names_in(value: &Value, names: &mut Vec<Name>) {
     }
 }
 
-/// What a file imports when it runs, and what its functions import.
-type Edges = (Vec<FileId>, Vec<FileId>);
-
-fn surveyed_edges(modules: &Modules, id: FileId, survey: &Survey) -> Edges {
-    let mut edges = Edges::default();
+fn surveyed(modules: &Modules, id: FileId, survey: &Survey) -> Imported {
+    let mut imports = Imported::default();
     for it in survey.imports.iter() {
         let located = if it.level == 0 {
             modules.locate_absolute(id, it.path)
         } else {
             modules.locate_relative(id, it.level, it.path)
         };
-        let list = if it.in_function { &mut edges.1 } else { &mut edges.0 };
-        for file in located.into_iter().flat_map(|it| it.runs) {
-            if file != id && !list.contains(&file) {
-                list.push(file);
+        let Some(located) = located else {
+            if it.is_gpu_library() {
+                imports.add_gpu_library(it.owner);
             }
+            continue;
+        };
+        for file in located.runs.into_iter().filter(|it| *it != id) {
+            imports.add(it.owner, file);
+        }
+        if survey.program
+            && let Some(file) = located.file
+        {
+            let name = located.rest.split('.').next().unwrap_or_default();
+            imports.names.push((file, name.to_owned()));
         }
     }
-    edges
+    imports
 }
 
-fn read_edges(modules: &Modules, id: FileId, unit: &Unit) -> Edges {
-    let files = |imports: Vec<&Import>| {
-        let mut files: Vec<FileId> = Vec::new();
-        for file in imports.into_iter().flat_map(|it| imported_files(modules, id, it)) {
-            if file != id && !files.contains(&file) {
-                files.push(file);
+fn read(modules: &Modules, id: FileId, unit: &Unit) -> Imported {
+    let mut imports = Imported::default();
+    let mut of_block = |block: &Block, owner: Option<&str>| {
+        let mut found = Vec::new();
+        imports_in(block, &mut found);
+        for import in found {
+            for file in imported_files(modules, id, import).into_iter().filter(|it| *it != id) {
+                imports.add(owner, file);
             }
+            let Some(located) = modules.locate(id, &import.module) else { continue };
+            let Some(file) = located.file else { continue };
+            if import.names.is_empty() {
+                imports.names.push((file, String::new()));
+            }
+            imports.names.extend(import.names.iter().map(|it| (file, it.clone())));
         }
-        files
     };
-    let (mut eager, mut lazy) = (Vec::new(), Vec::new());
-    imports_in(&unit.body, &mut eager);
-    let mut functions: Vec<_> = unit.functions.values().collect();
-    functions.sort_by_key(|it| it.span);
-    for function in functions {
-        imports_in(&function.body, &mut lazy);
+    of_block(&unit.body, None);
+    let mut functions: Vec<_> = unit.functions.iter().collect();
+    functions.sort_by_key(|it| it.1.span);
+    for (path, function) in functions {
+        of_block(&function.body, Some(outermost(path)));
     }
-    (files(eager), files(lazy))
+    for event in &unit.events {
+        let Does::ImportLibrary(library) = event.does else { continue };
+        if library.computes && modules.locate_absolute(id, library.module).is_none() {
+            imports.add_gpu_library(event.function.as_deref().map(outermost));
+        }
+    }
+    imports
+}
+
+/// `Engine` of `Engine.load`.
+fn outermost(path: &str) -> &str {
+    path.split('.').next().unwrap_or(path)
 }
 
 fn imports_in<'b>(block: &'b Block, found: &mut Vec<&'b Import>) {
