@@ -20,6 +20,8 @@ pub struct Options {
     pub selection: Selection,
     /// Python files that exist and were not read because they cannot matter; they decide what is a package.
     pub other_files: Vec<String>,
+    /// Order every program whole, also where no pin is set: for people who want to see it.
+    pub whole_order: bool,
 }
 
 /// Findings, ordered by path and place.
@@ -70,7 +72,7 @@ pub fn order<'a>(
 ) -> Project<'a> {
     let other_files = options.other_files.iter().map(String::as_str);
     let mut project = Project::new(units, other_files, policy, lock);
-    project.programs = crate::program::programs(&project);
+    project.programs = crate::program::programs(&project, options.whole_order);
     project
 }
 

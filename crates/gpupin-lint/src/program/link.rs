@@ -1,11 +1,14 @@
 //! Imports and calls of each file, resolved once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
+    program::pins::is_frozen_by_cuda,
     project::{Project, modules_of},
     span::Span,
-    unit::{Block, Condition, EventId, Leave, Step, UnitId},
+    unit::{Block, Condition, Does, EventId, Leave, Step, Unit, UnitId},
     value::Name,
 };
 
@@ -45,13 +48,19 @@ pub(super) struct LinkedFunction {
 pub(super) struct Linked {
     pub(super) bodies: Vec<Code>,
     pub(super) functions: Vec<LinkedFunction>,
+    /// For each unit, whether it or a module it imports, however far away, changes what CUDA reads. All, if orders are wanted whole.
+    pub(super) leads_to_pin: Vec<bool>,
     by_name: HashMap<UnitId, BTreeMap<String, FunctionId>>,
 }
 
 impl Linked {
-    pub(super) fn new(project: &Project<'_>) -> Self {
-        let mut linked =
-            Self { bodies: Vec::new(), functions: Vec::new(), by_name: HashMap::new() };
+    pub(super) fn new(project: &Project<'_>, whole: bool) -> Self {
+        let mut linked = Self {
+            bodies: Vec::new(),
+            functions: Vec::new(),
+            leads_to_pin: Vec::new(),
+            by_name: HashMap::default(),
+        };
         linked.declare(project);
         let ids: Vec<UnitId> = (0..).map(UnitId).take(project.units.len()).collect();
         for id in ids {
@@ -63,6 +72,8 @@ impl Linked {
                 linked.functions[at.0 as usize].code = code;
             }
         }
+        linked.leads_to_pin =
+            if whole { vec![true; project.units.len()] } else { linked.leading_to_pins(project) };
         linked
     }
 
@@ -94,6 +105,26 @@ impl Linked {
             return self.by_name.get(&unit)?.get(key).copied();
         }
         None
+    }
+
+    fn leading_to_pins(&self, project: &Project<'_>) -> Vec<bool> {
+        let mut importers: Vec<Vec<UnitId>> = vec![Vec::new(); self.bodies.len()];
+        let functions = self.functions.iter().map(|it| (it.unit, &it.code));
+        for (unit, code) in (0..).map(UnitId).zip(&self.bodies).chain(functions) {
+            runs_in(code, &mut |module| importers[module.0 as usize].push(unit));
+        }
+        let mut leading: Vec<bool> =
+            project.units.iter().map(|it| changes_what_cuda_reads(project, it)).collect();
+        let mut queue: Vec<UnitId> =
+            (0..).map(UnitId).zip(&leading).filter(|it| *it.1).map(|it| it.0).collect();
+        while let Some(unit) = queue.pop() {
+            for importer in &importers[unit.0 as usize] {
+                if !std::mem::replace(&mut leading[importer.0 as usize], true) {
+                    queue.push(*importer);
+                }
+            }
+        }
+        leading
     }
 
     /// Gives every function its number, and classes their methods, before any body is resolved.
@@ -147,5 +178,32 @@ impl Linked {
             }
         }
         code
+    }
+}
+
+fn changes_what_cuda_reads(project: &Project<'_>, unit: &Unit) -> bool {
+    let followed = |name: &str| is_frozen_by_cuda(name) || project.policy.env.contains_key(name);
+    unit.events.iter().any(|it| match &it.does {
+        Does::SetVariable(it) => followed(&it.name),
+        Does::RemoveVariable(it) => followed(&it.name),
+        Does::ReplaceEnvironment { .. } | Does::LoadVariables { .. } | Does::Gpupin => true,
+        Does::Start(it) => it.environment.variables().iter().any(|it| followed(&it.0)),
+        _ => false,
+    })
+}
+
+/// Calls `found` for every module that code runs.
+fn runs_in(code: &Code, found: &mut dyn FnMut(UnitId)) {
+    for op in code {
+        match op {
+            Op::Run(modules, _) => modules.iter().for_each(|it| found(*it)),
+            Op::Branch(_, arms) => arms.iter().for_each(|it| runs_in(it, found)),
+            Op::Try { body, handlers } => {
+                runs_in(body, found);
+                handlers.iter().for_each(|it| runs_in(it, found));
+            }
+            Op::Loop(body) | Op::Main(body) | Op::Scope(body) => runs_in(body, found),
+            Op::Event(_) | Op::Call(..) | Op::Leave(_) => {}
+        }
     }
 }

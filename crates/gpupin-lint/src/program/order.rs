@@ -1,6 +1,8 @@
 //! One program, walked in the order it runs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     program::{
@@ -62,6 +64,8 @@ pub(super) struct Walker<'p, 'a> {
     project: &'p Project<'a>,
     linked: &'p Linked,
     entry: UnitId,
+    /// Something in the program sets or removes what CUDA reads.
+    has_pins: bool,
     state: State,
     walked: Walked,
     /// The entry point's statement being run.
@@ -91,6 +95,7 @@ impl<'p, 'a> Walker<'p, 'a> {
             project,
             linked,
             entry,
+            has_pins: linked.leads_to_pin[entry.0 as usize],
             state,
             walked: Walked::default(),
             via: Span::default(),
@@ -98,7 +103,7 @@ impl<'p, 'a> Walker<'p, 'a> {
             depth: 0,
             steps: 0,
             versions: 0,
-            calls: HashMap::new(),
+            calls: HashMap::default(),
         }
     }
 
@@ -109,7 +114,7 @@ impl<'p, 'a> Walker<'p, 'a> {
 
     /// Runs a module's top level, once.
     pub(super) fn module(&mut self, unit: UnitId) {
-        if !self.walked.units.insert(unit) {
+        if !self.walked.units.insert(unit) || self.is_beside_the_point(unit) {
             return;
         }
         let before = self.state.left.take();
@@ -118,6 +123,11 @@ impl<'p, 'a> Walker<'p, 'a> {
         if self.state.left != Some(Leave::Exit) {
             self.state.left = before;
         }
+    }
+
+    /// Where no pin is set or removed anywhere, only what the program's own modules check is of interest.
+    fn is_beside_the_point(&self, unit: UnitId) -> bool {
+        !self.has_pins && unit != self.entry && !self.walked.direct.contains(&unit)
     }
 
     /// Calls a function that is not called in the file: a test, a handler, a console script's target.
@@ -240,7 +250,7 @@ impl<'p, 'a> Walker<'p, 'a> {
 
     fn call(&mut self, function: FunctionId) {
         let linked = self.linked.function(function);
-        if self.depth >= CALL_DEPTH {
+        if self.depth >= CALL_DEPTH || self.is_beside_the_point(linked.unit) {
             return;
         }
         let seen = self.calls.entry(function).or_default();

@@ -27,8 +27,8 @@ struct Handed {
 }
 
 /// Every program of the project, in path order of its entry point.
-pub(crate) fn programs(project: &Project<'_>) -> Vec<Program> {
-    let linked = Linked::new(project);
+pub(crate) fn programs(project: &Project<'_>, whole: bool) -> Vec<Program> {
+    let linked = Linked::new(project, whole);
     let mut entries = declared(project);
     let mut done: Vec<Option<Walked>> = entries.iter().map(|_| None).collect();
     let mut handed: ByUnit<Handed> = BTreeMap::new();

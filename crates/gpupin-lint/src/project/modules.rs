@@ -1,6 +1,6 @@
 //! Which file an import runs.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     unit::{Runs, Unit, UnitId},
@@ -59,7 +59,7 @@ impl Modules {
             nodes: vec![Node { is_directory: true, ..Node::default() }],
             places: Vec::new(),
             units: Vec::new(),
-            by_path: HashMap::new(),
+            by_path: HashMap::default(),
         };
         for (path, unit) in files {
             modules.add(path, unit);

@@ -61,6 +61,10 @@ impl<T: Copy> Search<T> {
             for (offset, sought) in &self.around[stem] {
                 let Some(start) = at.checked_sub(*offset) else { continue };
                 let end = start + sought.text.len();
+                // Many needles share a stem; their last byte tells most of them apart.
+                if bytes.get(end - 1) != sought.text.as_bytes().last() {
+                    continue;
+                }
                 let is_here = bytes.get(start..end) == Some(sought.text.as_bytes());
                 if is_here && sought.needle.counts_at(bytes, end) && !found(sought.means) {
                     return;

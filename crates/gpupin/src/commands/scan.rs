@@ -222,8 +222,12 @@ fn print_order(
         return Err(Failure::usage(format!("`{shown}` is not among the files that were read"))
             .hint("it must exist, be of a language gpupin reads, lie below the paths and not be excluded"));
     }
-    let linted =
-        gpupin_lint::order(&scan.units, &project.policy, &project.lock, &Options::default());
+    let linted = gpupin_lint::order(
+        &scan.units,
+        &project.policy,
+        &project.lock,
+        &Options { whole_order: true, ..Options::default() },
+    );
     let Some(order) = order::order(&linted, project, &key) else {
         let failure = Failure::usage(format!("no program starts in `{shown}`"));
         let entries: Vec<_> = order::entries_that_run(&linted, &key)
