@@ -293,7 +293,7 @@ impl<'p, 'a> Walker<'p, 'a> {
                 self.set(&it.name, write, it.how);
             }
             Does::RemoveVariable(it) if it.how == RemoveHow::Remove => {
-                self.change(&it.name, Setting { writes: Vec::new(), inherited: false })
+                self.change(&it.name, Setting { writes: Vec::new(), inherited: false });
             }
             Does::ReplaceEnvironment { keeps, inherits } => {
                 if !inherits {

@@ -13,15 +13,18 @@ use crate::{
     program::{Kind, Use, entries},
     project::{Project, modules_of},
     span::Span,
-    unit::{Block, Does, Step, UnitId},
+    unit::{Block, Does, Mock, Step, UnitId},
 };
 
 /// The libraries in the order they are imported.
 pub(super) fn uses(project: &Project<'_>, entry: UnitId, kind: &Kind) -> Vec<Use> {
     let mut search =
         Search { project, entry, found: Vec::new(), seen: BTreeSet::new(), direct: Vec::new() };
+    let mut mocks: Vec<&Mock> = Vec::new();
     if *kind == Kind::Tests {
+        mocks.extend(&project.unit(entry).mocks);
         for conftest in entries::conftests(project, entry) {
+            mocks.extend(&project.unit(conftest).mocks);
             search.direct.push((conftest, Span::default()));
             search.module(conftest, Span::default());
         }
@@ -31,7 +34,16 @@ pub(super) fn uses(project: &Project<'_>, entry: UnitId, kind: &Kind) -> Vec<Use
     for (module, via) in search.direct.clone() {
         search.functions(module, Some(via));
     }
+    search.found.retain(|it| mocks.iter().all(|mock| !replaces(project, entry, mock, *it)));
     search.found
+}
+
+/// Whether an import gets a test's mock. What a test file imports itself comes before its tests' mocks.
+fn replaces(project: &Project<'_>, entry: UnitId, mock: &Mock, it: Use) -> bool {
+    let event = project.event(it.unit, it.event);
+    let Does::ImportLibrary(library) = event.does else { return false };
+    let before = it.unit == entry && event.function.is_none() && !mock.at_top_level;
+    library.module == mock.module && !before
 }
 
 struct Search<'p, 'a> {
@@ -86,7 +98,9 @@ impl Search<'_, '_> {
                 Step::Branch(_, arms) => arms.iter().for_each(|it| self.block(unit, it, via)),
                 Step::Try { body, handlers } => {
                     self.block(unit, body, via);
-                    handlers.iter().for_each(|it| self.block(unit, it, via));
+                    for handler in handlers {
+                        self.block(unit, handler, via);
+                    }
                 }
                 Step::Main(body) => {
                     if unit == self.entry {

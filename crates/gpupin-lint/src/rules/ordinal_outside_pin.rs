@@ -58,7 +58,7 @@ impl Places {
 
 fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Finding {
     let Use { unit, event, choice, meant, .. } = used;
-    let mut finding = rule.finding(*unit, event.span, message(project, used));
+    let mut finding = rule.finding(*unit, place(used), message(project, used));
     if choice.purpose != Purpose::Choose {
         finding = finding.as_warning();
     }
@@ -83,6 +83,13 @@ fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Findin
         }
         None => finding,
     }
+}
+
+/// What gives the ordinals, or the whole call where that stands elsewhere.
+fn place(used: &Use<'_>) -> Span {
+    let call = used.event.span;
+    let spans = used.choice.ordinals.iter().map(|it| it.span);
+    spans.reduce(Span::cover).filter(|it| call.contains(*it)).unwrap_or(call)
 }
 
 fn message(project: &Project<'_>, used: &Use<'_>) -> String {
@@ -223,6 +230,23 @@ GPU = 1
 torch.cuda.set_device(GPU)  # error: GP201
 x.to(f"cuda:{GPU}")
 y.cuda(GPU)
+"#,
+        );
+    }
+
+    #[test]
+    fn the_argument_is_the_place() {
+        check(
+            r#"
+import torch
+model = AutoModel.from_pretrained(
+    "Qwen/Qwen2.5-0.5B-Instruct",
+    device_map={"": 1},  # error: GP201
+)
+torch.nn.DataParallel(
+    model,
+    device_ids=[0, 1],  # error: GP201
+)
 "#,
         );
     }
