@@ -353,6 +353,24 @@ if torch.cuda.device_count() > 1:
     }
 
     #[test]
+    fn a_test_that_asks_for_several_gpus_never_runs_under_the_pin() {
+        check(
+            r#"
+import torch
+@require_multi_gpu
+def test_a():
+    torch.cuda.set_device(1)
+@helpers.require_torch_multi_accelerator
+def test_b():
+    torch.cuda.set_device(1)
+@require_gpu
+def test_c():
+    torch.cuda.set_device(1)  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
     fn more_than_one_gpu_can_be_declared() {
         check(
             r#"
