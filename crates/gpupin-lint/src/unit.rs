@@ -372,8 +372,14 @@ pub enum Outcome {
 /// Work that goes to the CPU in silence when there is no GPU.
 #[derive(Debug, Clone)]
 pub struct CpuFallback {
-    /// The expression's kind, for the message: `conditional expression`, `if/else`, `except`, `provider list`.
+    /// The expression's kind, for the message: `conditional expression`, `if/else`, `except`, `provider list`,
+    /// or [`Self::ONLY_IF_THERE`].
     pub kind: &'static str,
+}
+
+impl CpuFallback {
+    /// `if torch.cuda.is_available(): model.cuda()`, and no `else`.
+    pub(crate) const ONLY_IF_THERE: &str = "if without else";
 }
 
 /// What GPUs a container asks for.
