@@ -193,7 +193,7 @@ impl<'a> Reader<'a, '_> {
             },
             // transformers' device maps: `{"": "cpu"}`.
             Expr::Dict(it) => match &*it.items {
-                [only] if only.key.as_ref().and_then(|it| self.text_of(it))? == "" => {
+                [only] if only.key.as_ref().and_then(|it| self.text_of(it))?.is_empty() => {
                     self.goes(&only.value)
                 }
                 _ => None,
