@@ -21,6 +21,8 @@ const ALLOWED: &[&str] = &[
     "MIT",
     "MIT-0",
     "NCSA",
+    // The permissive license of Unicode's data before it got a number; `unicode_names2` still has it.
+    "Unicode-DFS-2016",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

@@ -1,6 +1,6 @@
 //! What is known of libraries: a declared table that a reader can extend by a line.
 //!
-//! - [`libraries`](LIBRARIES) says what an import does: `library("bitsandbytes").freezes(Sure)`.
+//! - [`libraries`] says what an import does: `library("bitsandbytes").freezes(Sure)`.
 //! - The files below `catalogue/`, one per family of libraries, say what a call, an index or an assignment does:
 //!   `choose("torch.cuda.set_device").device(0, "device").freezes(Sure)`.
 //!

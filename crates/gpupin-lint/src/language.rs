@@ -148,6 +148,7 @@ impl UnitBuilder {
                 star_imports: Vec::new(),
                 bases: std::collections::BTreeMap::new(),
                 entry: crate::unit::EntryMarks::default(),
+                mocks: Vec::new(),
                 suppressions: Vec::new(),
                 console_scripts: Vec::new(),
                 possible: Vec::new(),

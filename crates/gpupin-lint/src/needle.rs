@@ -44,6 +44,7 @@ impl Needle {
     }
 
     /// The same for files that are not Python.
+    #[must_use]
     pub const fn not_in_python(self) -> Self {
         Self { in_python: false, ..self }
     }

@@ -40,6 +40,8 @@ pub struct Program {
     pub kind: Kind,
     /// Places that start it, as far as the project shows: a script's line, a service, a unit.
     pub starters: Vec<(UnitId, EventId)>,
+    /// Containers that starters run it in.
+    pub containers: Vec<StartedIn>,
     /// Events in the order they happen.
     pub trace: Vec<Happening>,
     /// The environments that somebody reads: CUDA at each freeze, or whoever comes after the end.
@@ -64,6 +66,15 @@ pub enum Kind {
     Tests,
     /// A module that no entry point reaches, judged as if it were started itself.
     Module,
+}
+
+/// A container in which a starter runs a program.
+#[derive(Debug, Clone)]
+pub struct StartedIn {
+    /// The container, as its [`Does::ContainerGpus`] event.
+    pub container: (UnitId, EventId),
+    /// The masks that the program gets there.
+    pub masks: Vec<Write>,
 }
 
 /// An event at its moment.
@@ -102,7 +113,7 @@ pub struct Moment {
     pub variables: BTreeMap<String, Setting>,
     /// `import gpupin.auto` ran before.
     pub pinned_by_gpupin: bool,
-    /// The container that the program runs in, as its [`Does::ContainerGpus`] event.
+    /// The container that the program runs in whoever starts it, as its [`Does::ContainerGpus`] event.
     pub container: Option<(UnitId, EventId)>,
 }
 

@@ -39,6 +39,8 @@ pub struct Unit {
     /// Base classes by class path, for methods found in a base.
     pub bases: BTreeMap<String, Vec<Name>>,
     pub entry: EntryMarks,
+    /// Modules that a test replaces.
+    pub mocks: Vec<Mock>,
     /// Console scripts that a project file declares.
     pub console_scripts: Vec<ConsoleScript>,
     pub suppressions: Vec<Suppression>,
@@ -50,6 +52,7 @@ pub struct Unit {
 
 /// What makes a file a program, as far as the file itself tells.
 #[derive(Debug, Default, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct EntryMarks {
     /// The `if __name__ == "__main__":` line.
     pub main_guard: Option<Span>,
@@ -61,6 +64,14 @@ pub struct EntryMarks {
     pub top_level_work: bool,
     /// A notebook, a shell script, a service: started as it stands.
     pub started_as_is: bool,
+}
+
+/// `sys.modules["torch"] = MagicMock()`: whoever imports the module gets something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mock {
+    pub module: String,
+    /// Done while the file is imported, as opposed to by one of its tests or fixtures.
+    pub at_top_level: bool,
 }
 
 /// `serve = "app.main:run"` under `[project.scripts]`.
@@ -246,9 +257,9 @@ pub struct Freeze {
 /// How well a fact about a library is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sureness {
-    /// Read in source or documentation, or general knowledge: [V], [K].
+    /// Read in source or documentation, or general knowledge.
     Sure,
-    /// Reported by users, or uncertain: [R], [U]. Never more than "may".
+    /// Reported by users, or uncertain. Never more than "may".
     Uncertain,
 }
 
@@ -361,8 +372,14 @@ pub enum Outcome {
 /// Work that goes to the CPU in silence when there is no GPU.
 #[derive(Debug, Clone)]
 pub struct CpuFallback {
-    /// The expression's kind, for the message: `conditional expression`, `if/else`, `except`, `provider list`.
+    /// The expression's kind, for the message: `conditional expression`, `if/else`, `except`, `provider list`,
+    /// or [`Self::ONLY_IF_THERE`].
     pub kind: &'static str,
+}
+
+impl CpuFallback {
+    /// `if torch.cuda.is_available(): model.cuda()`, and no `else`.
+    pub(crate) const ONLY_IF_THERE: &str = "if without else";
 }
 
 /// What GPUs a container asks for.

@@ -1,8 +1,8 @@
 //! TOML documents that are checked against a table of keys.
 //!
 //! A format is a table of [`Key`]s. The same table drives the check of a document, its defaults,
-//! its JSON Schema ([`schema`]) and its reference page ([`reference`]), so a key is added in one
-//! place. [`read`] turns text into a tree of [`Node`]s in which every key is known and every value
+//! its JSON Schema ([`schema`]) and its reference page ([`mod@reference`]), so a key is added in one
+//! place. [`check`] turns text into a tree of [`Node`]s in which every key is known and every value
 //! has its shape, or into the list of everything that is wrong, with positions. The code that
 //! builds typed values out of the tree can therefore not fail.
 

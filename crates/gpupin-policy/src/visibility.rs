@@ -12,7 +12,7 @@
 //! that may be several GPUs makes it ambiguous, an uncertain step makes it likely, and it is exact
 //! otherwise. The order of different GPUs under `FASTEST_FIRST` is never predicted.
 //!
-//! [`pin`] is the way back: the variables that leave exactly some GPUs visible.
+//! [`pin()`] is the way back: the variables that leave exactly some GPUs visible.
 //!
 //! Where the driver is not documented the reading is that of PyTorch, which was tested against the
 //! driver (pytorch#92315).

@@ -40,6 +40,7 @@ mod format;
 mod function;
 mod import;
 mod magic;
+mod mock;
 mod names;
 mod options;
 mod paths;

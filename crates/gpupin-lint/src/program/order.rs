@@ -83,6 +83,7 @@ impl<'p, 'a> Walker<'p, 'a> {
         project: &'p Project<'a>,
         linked: &'p Linked,
         entry: UnitId,
+        has_pins: bool,
         inherited: Inherited,
     ) -> Self {
         let state = State {
@@ -95,7 +96,7 @@ impl<'p, 'a> Walker<'p, 'a> {
             project,
             linked,
             entry,
-            has_pins: linked.leads_to_pin[entry.0 as usize],
+            has_pins,
             state,
             walked: Walked::default(),
             via: Span::default(),
@@ -303,7 +304,7 @@ impl<'p, 'a> Walker<'p, 'a> {
                 self.set(&it.name, write, it.how);
             }
             Does::RemoveVariable(it) if it.how == RemoveHow::Remove => {
-                self.change(&it.name, Setting { writes: Vec::new(), inherited: false })
+                self.change(&it.name, Setting { writes: Vec::new(), inherited: false });
             }
             Does::ReplaceEnvironment { keeps, inherits } => {
                 if !inherits {

@@ -136,7 +136,7 @@ fn meant_for_a_child(project: &Project<'_>, later: &[Happening]) -> bool {
     later.iter().any(|it| matches!(project.event(it.unit, it.event).does, Does::Start(_)))
 }
 
-/// The variable certainly has this value already, or would keep the one it has.
+/// The variable certainly has this value already, or would keep the one it has. A default is not certain.
 fn changes_nothing(project: &Project<'_>, it: &Happening) -> bool {
     let Does::SetVariable(set) = &project.event(it.unit, it.event).does else {
         return false;
@@ -144,9 +144,11 @@ fn changes_nothing(project: &Project<'_>, it: &Happening) -> bool {
     if it.before.inherited || it.before.writes.is_empty() {
         return false;
     }
-    let new = texts(project, Write { unit: it.unit, event: it.event, slot: None });
+    let new = known_masks(project, Write { unit: it.unit, event: it.event, slot: None });
     set.how == SetHow::IfUnset
-        || (!new.is_empty() && it.before.writes.iter().all(|write| texts(project, *write) == new))
+        || (!new.is_empty()
+            && new.iter().all(|it| !it.1)
+            && it.before.writes.iter().all(|write| known_masks(project, *write) == new))
 }
 
 /// What a write may set, as texts; empty when unknown.
@@ -181,11 +183,15 @@ fn fragile(project: &Project<'_>, program: &Program) -> Vec<Problem> {
         let fragile = is_frozen_by_cuda(&set.name)
             && is_lasting(set.how)
             && !it.frozen.is_some_and(|it| it.certain)
-            && !meant_for_a_child(project, &program.trace[at + 1..])
-            && !changes_nothing(project, it);
+            && !meant_for_a_child(project, &program.trace[at + 1..]);
         let Some(by) = it.frozen.or(it.imported).filter(|_| fragile) else {
             continue;
         };
+        if changes_nothing(project, it) {
+            // It stands in the block all the same.
+            last = last.filter(|last| last + 1 == at).map(|_| at);
+            continue;
+        }
         match found.last_mut() {
             Some(Problem::Fragile { settings, .. })
                 if last.is_some_and(|last| last + 1 == at)
@@ -315,6 +321,26 @@ fn effective<'p>(
         .flat_map(|it| it.setting(MASK).writes.into_iter().map(move |write| (it, write)))
 }
 
+/// Masks of starters that the program replaces by its own. They are as good or bad as what replaces them:
+/// only an order that the program sets makes up for one that they lack.
+fn replaced<'p>(
+    project: &'p Project<'_>,
+    program: &'p Program,
+) -> impl Iterator<Item = (&'p Moment, Write)> + 'p {
+    let moments = || effective(project, program).map(|it| it.0);
+    let replaces = |it: &&Happening| {
+        let does = &project.event(it.unit, it.event).does;
+        matches!(does, Does::SetVariable(set) if set.name == MASK && is_lasting(set.how))
+    };
+    program
+        .trace
+        .iter()
+        .filter(replaces)
+        .flat_map(|it| &it.before.writes)
+        .filter(|it| !program.runs(it.unit))
+        .flat_map(move |write| moments().map(|it| (it, *write)))
+}
+
 fn is_uncertain_freeze(project: &Project<'_>, moment: &Moment) -> bool {
     use crate::unit::Sureness::Uncertain;
     moment.by.is_some_and(|(unit, event)| match &project.event(unit, event).does {
@@ -327,9 +353,11 @@ fn is_uncertain_freeze(project: &Project<'_>, moment: &Moment) -> bool {
 fn without_order(project: &Project<'_>, program: &Program) -> Vec<Problem> {
     let mut found: Vec<Problem> = Vec::new();
     let machines = machines(project, program);
-    for (moment, write) in effective(project, program) {
+    for (moment, write) in effective(project, program).chain(replaced(project, program)) {
         let order = moment.setting(ORDER);
-        if !order.writes.is_empty() || sees_one_gpu(project, moment) {
+        if !order.writes.is_empty()
+            || containers(program, moment, write).any(|it| has_one_gpu(project, it))
+        {
             continue;
         }
         let index = known_masks(project, write).into_iter().find(|(text, _)| is_index_mask(text));
@@ -338,7 +366,7 @@ fn without_order(project: &Project<'_>, program: &Program) -> Vec<Problem> {
         };
         // With one GPU there is only one order; an index that no GPU has is wrong under any.
         let settled = |it: &&Inventory| it.usable().count() == 1 || beyond(it, &text);
-        if !machines.is_empty() && machines.iter().all(|it| settled(it)) {
+        if !machines.is_empty() && machines.iter().all(settled) {
             continue;
         }
         if found
@@ -365,11 +393,18 @@ fn beyond(machine: &Inventory, text: &str) -> bool {
         .is_some_and(|it| matches!(it.kind, EntryKind::Index(index) if index >= gpus))
 }
 
-/// Whether the program runs in a container that shows it one GPU.
-fn sees_one_gpu(project: &Project<'_>, moment: &Moment) -> bool {
-    let Some((unit, event)) = moment.container else {
-        return false;
-    };
+/// The containers in which a mask is read: the program's, or that of the starter who sets it.
+fn containers(
+    program: &Program,
+    moment: &Moment,
+    write: Write,
+) -> impl Iterator<Item = (UnitId, EventId)> {
+    let started_in = program.containers.iter().filter(move |it| it.masks.contains(&write));
+    moment.container.into_iter().chain(started_in.map(|it| it.container))
+}
+
+/// Whether a container shows one GPU.
+fn has_one_gpu(project: &Project<'_>, (unit, event): (UnitId, EventId)) -> bool {
     let Does::ContainerGpus(ContainerGpus { request, .. }) = &project.event(unit, event).does
     else {
         return false;
@@ -385,7 +420,7 @@ fn wrong_gpu(project: &Project<'_>, program: &Program) -> Vec<Problem> {
     let mut found: Vec<Problem> = Vec::new();
     for (moment, write) in effective(project, program) {
         // In a container the index counts among what the container shows.
-        if moment.container.is_some() {
+        if containers(program, moment, write).next().is_some() {
             continue;
         }
         let orders = orders(project, &moment.setting(ORDER));
@@ -438,8 +473,8 @@ fn leads_elsewhere(
             } else if seen.certainty == Certainty::Ambiguous {
                 continue;
             } else {
-                let gpus = seen.visible.iter().filter_map(|it| machine.get(it.uuid.as_ref()?));
-                gpus.filter_map(|gpu| other_than_meant(project, program, gpu)).next()
+                let mut gpus = seen.visible.iter().filter_map(|it| machine.get(it.uuid.as_ref()?));
+                gpus.find_map(|gpu| other_than_meant(project, program, gpu))
             };
             match leads {
                 Some(leads) => {
@@ -484,7 +519,7 @@ fn unpinned(project: &Project<'_>, program: &Program) -> Vec<Problem> {
         // A container with one GPU leaves nothing to choose; whether it is the right one is asked of the container.
         Some(by)
             if !program.has_pin()
-                && !program.moments.iter().any(|it| sees_one_gpu(project, it)) =>
+                && !program.containers.iter().any(|it| has_one_gpu(project, it.container)) =>
         {
             vec![Problem::Unpinned { by }]
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     program::{
-        Kind, Moment, Program, Setting,
+        Kind, MASK, Moment, Program, Setting, StartedIn,
         entries::{ByUnit, Entry, conftests, declared, started, unreached},
         here,
         link::Linked,
@@ -104,10 +104,16 @@ fn walk(
     handed: Option<&Vec<Handed>>,
 ) -> Walked {
     let inherited = handed.map(|it| together(it)).unwrap_or_default();
-    let mut walker = Walker::new(project, linked, entry.unit, inherited);
+    let conftests =
+        if entry.kind == Kind::Tests { conftests(project, entry.unit) } else { Vec::new() };
+    let leads_to_pin = |it: &UnitId| linked.leads_to_pin[it.0 as usize];
+    let has_pins = leads_to_pin(&entry.unit)
+        || conftests.iter().any(leads_to_pin)
+        || !inherited.variables.is_empty();
+    let mut walker = Walker::new(project, linked, entry.unit, has_pins, inherited);
     match &entry.kind {
         Kind::Tests => {
-            for conftest in conftests(project, entry.unit) {
+            for conftest in conftests {
                 walker.direct(conftest);
                 walker.module(conftest);
             }
@@ -171,6 +177,16 @@ fn together(handed: &[Handed]) -> Inherited {
     all
 }
 
+/// Starters of one program may run it in different containers, or outside of any.
+fn containers(handed: &[Handed]) -> Vec<StartedIn> {
+    let started_in = |it: &Handed| {
+        let mask = it.inherited.variables.get(MASK);
+        let masks = mask.map_or_else(Vec::new, |it| it.writes.clone());
+        Some(StartedIn { container: it.inherited.container?, masks })
+    };
+    handed.iter().filter_map(started_in).collect()
+}
+
 fn program(
     project: &Project<'_>,
     entry: &Entry,
@@ -202,8 +218,8 @@ fn program(
             if !variables.values().any(own) {
                 continue;
             }
-            if !variables.get(super::MASK).is_some_and(own) {
-                variables.remove(super::MASK);
+            if !variables.get(MASK).is_some_and(own) {
+                variables.remove(MASK);
             }
         }
         moments.push(Moment {
@@ -219,6 +235,7 @@ fn program(
         entry: entry.unit,
         kind: entry.kind.clone(),
         starters,
+        containers: handed.map_or_else(Vec::new, |it| containers(it)),
         trace: walked.trace,
         moments,
         uses,

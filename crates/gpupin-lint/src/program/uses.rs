@@ -15,7 +15,7 @@ use crate::{
     program::{Kind, Use, entries},
     project::{Project, modules_of},
     span::Span,
-    unit::{Block, Does, Step, UnitId},
+    unit::{Block, Does, Mock, Step, UnitId},
     value::Name,
 };
 
@@ -23,10 +23,12 @@ use crate::{
 pub(super) fn uses(project: &Project<'_>, entry: UnitId, kind: &Kind) -> Vec<Use> {
     let mut search =
         Search { project, entry, found: Vec::new(), seen: BTreeSet::new(), direct: Vec::new() };
+    let mut mocks: Vec<&Mock> = Vec::new();
     if *kind == Kind::Tests {
+        // What `conftest.py` imports is not held against every test below it; what it mocks counts.
+        mocks.extend(&project.unit(entry).mocks);
         for conftest in entries::conftests(project, entry) {
-            search.direct.push((conftest, Span::default()));
-            search.module(conftest, Span::default());
+            mocks.extend(&project.unit(conftest).mocks);
         }
     }
     search.module(entry, Span::default());
@@ -43,7 +45,16 @@ pub(super) fn uses(project: &Project<'_>, entry: UnitId, kind: &Kind) -> Vec<Use
         };
         search.functions(module, Some(via), is_called);
     }
+    search.found.retain(|it| mocks.iter().all(|mock| !replaces(project, entry, mock, *it)));
     search.found
+}
+
+/// Whether an import gets a test's mock. What a test file imports itself comes before its tests' mocks.
+fn replaces(project: &Project<'_>, entry: UnitId, mock: &Mock, it: Use) -> bool {
+    let event = project.event(it.unit, it.event);
+    let Does::ImportLibrary(library) = event.does else { return false };
+    let before = it.unit == entry && event.function.is_none() && !mock.at_top_level;
+    library.module == mock.module && !before
 }
 
 struct Search<'p, 'a> {
@@ -127,7 +138,9 @@ impl Search<'_, '_> {
                 Step::Branch(_, arms) => arms.iter().for_each(|it| self.block(unit, it, via)),
                 Step::Try { body, handlers } => {
                     self.block(unit, body, via);
-                    handlers.iter().for_each(|it| self.block(unit, it, via));
+                    for handler in handlers {
+                        self.block(unit, handler, via);
+                    }
                 }
                 Step::Main(body) => {
                     if unit == self.entry {

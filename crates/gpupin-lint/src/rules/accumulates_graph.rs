@@ -61,6 +61,37 @@ for batch in loader:
     }
 
     #[test]
+    fn a_step_that_detaches_what_it_hands_back_keeps_no_graph() {
+        check(
+            r#"
+class Trainer:
+    def train(self, batches):
+        for batch in batches:
+            step_loss = self.step(
+                batch,
+            )
+            self.total += step_loss
+            kept_loss = self.keeping_step(batch)
+            self.total += kept_loss  # error: GP403
+
+    def step(
+        self, batch
+    ):
+        loss = self.model(batch)
+        loss.backward()
+        return loss.detach()
+
+    def keeping_step(self, batch):
+        loss = self.model(batch)
+        loss.backward()
+        if self.is_logged:
+            return loss.detach()
+        return loss
+"#,
+        );
+    }
+
+    #[test]
     fn outside_of_a_loop_nothing_grows() {
         check("loss.backward()\ntotal += loss\n");
     }

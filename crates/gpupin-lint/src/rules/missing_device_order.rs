@@ -117,6 +117,62 @@ python main.py
     }
 
     #[test]
+    fn a_mask_of_a_script_that_the_program_replaces_is_no_better() {
+        check(
+            r#"
+//- main.py
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"  # error: GP103
+import torch
+torch.zeros(1).cuda()
+//- run.sh
+export CUDA_VISIBLE_DEVICES=1  # error: GP103
+python main.py
+"#,
+        );
+        check(
+            r#"
+//- main.py
+import os
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+import torch
+torch.zeros(1).cuda()
+//- run.sh
+export CUDA_VISIBLE_DEVICES=1
+python main.py
+"#,
+        );
+    }
+
+    #[test]
+    fn every_starter_is_judged_in_its_own_container() {
+        check(
+            r#"
+//- main.py
+import torch
+torch.zeros(1).cuda()
+//- run.sh
+export CUDA_VISIBLE_DEVICES=1  # error: GP103
+python main.py
+//- compose.yaml
+services:
+  app:
+    command: python main.py
+    environment:
+      CUDA_VISIBLE_DEVICES: "0"
+    deploy:
+      resources:
+        reservations:
+          devices:
+            - driver: nvidia
+              device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]
+              capabilities: [gpu]
+"#,
+        );
+    }
+
+    #[test]
     fn computed_value_is_not_guessed() {
         check("import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = pick()\n");
     }

@@ -58,7 +58,7 @@ impl Places {
 
 fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Finding {
     let Use { unit, event, choice, meant, .. } = used;
-    let mut finding = rule.finding(*unit, event.span, message(project, used));
+    let mut finding = rule.finding(*unit, place(used), message(project, used));
     if choice.purpose != Purpose::Choose {
         finding = finding.as_warning();
     }
@@ -83,6 +83,13 @@ fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Findin
         }
         None => finding,
     }
+}
+
+/// What gives the ordinals, or the whole call where that stands elsewhere.
+fn place(used: &Use<'_>) -> Span {
+    let call = used.event.span;
+    let spans = used.choice.ordinals.iter().map(|it| it.span);
+    spans.reduce(Span::cover).filter(|it| call.contains(*it)).unwrap_or(call)
 }
 
 fn message(project: &Project<'_>, used: &Use<'_>) -> String {
@@ -228,6 +235,23 @@ y.cuda(GPU)
     }
 
     #[test]
+    fn the_argument_is_the_place() {
+        check(
+            r#"
+import torch
+model = AutoModel.from_pretrained(
+    "Qwen/Qwen2.5-0.5B-Instruct",
+    device_map={"": 1},  # error: GP201
+)
+torch.nn.DataParallel(
+    model,
+    device_ids=[0, 1],  # error: GP201
+)
+"#,
+        );
+    }
+
+    #[test]
     fn choosing_calls_win_over_queries_of_the_same_constant() {
         check(
             r#"
@@ -324,6 +348,24 @@ import torch
 if torch.cuda.device_count() > 1:
     torch.cuda.set_device(2)  # error: GP201
     torch.cuda.set_device(1)
+"#,
+        );
+    }
+
+    #[test]
+    fn a_test_that_asks_for_several_gpus_never_runs_under_the_pin() {
+        check(
+            r#"
+import torch
+@require_multi_gpu
+def test_a():
+    torch.cuda.set_device(1)
+@helpers.require_torch_multi_accelerator
+def test_b():
+    torch.cuda.set_device(1)
+@require_gpu
+def test_c():
+    torch.cuda.set_device(1)  # error: GP201
 "#,
         );
     }

@@ -88,6 +88,41 @@ torch.zeros(1).cuda()
     }
 
     #[test]
+    fn a_value_that_is_there_already_does_not_part_a_block() {
+        check(
+            r#"
+//- main.py
+import os
+import torch
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # error: GP106
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "max_split_size_mb:1024"
+torch.zeros(1).cuda()
+//- run.sh
+export CUDA_VISIBLE_DEVICES=1
+python main.py
+"#,
+        );
+    }
+
+    #[test]
+    fn a_default_is_not_certainly_there_already() {
+        check(
+            r#"
+//- main.py
+import os
+import torch
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"  # error: GP106
+torch.zeros(1).cuda()
+//- run.sh
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
+export CUDA_VISIBLE_DEVICES=${GPU:-1}
+python main.py
+"#,
+        );
+    }
+
+    #[test]
     fn the_import_may_be_in_another_module() {
         check(
             r#"

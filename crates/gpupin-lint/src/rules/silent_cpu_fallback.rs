@@ -3,7 +3,7 @@ use crate::{
     needle::Needle,
     project::Project,
     rules::{Check, Rule},
-    unit::{Does, Unit, UnitId},
+    unit::{CpuFallback, Does, Unit, UnitId},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -18,14 +18,26 @@ pub(super) const RULE: Rule = Rule {
         Needle::new("/CPU"),
         Needle::new("/cpu"),
         Needle::new("CPUExecutionProvider"),
+        Needle::new(".cuda("),
+        Needle::new(".to(\"cuda"),
+        Needle::new(".to('cuda"),
     ],
     check: Check::Unit(check),
 };
 
 fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &mut Vec<Finding>) {
+    // One flag moves the model, each batch and the loss: the first says it for the file.
+    let mut moves = false;
     for event in &unit.events {
         let Does::CpuFallback(fallback) = &event.does else { continue };
+        if fallback.kind == CpuFallback::ONLY_IF_THERE && std::mem::replace(&mut moves, true) {
+            continue;
+        }
         let message = match fallback.kind {
+            CpuFallback::ONLY_IF_THERE => {
+                "this goes to the GPU if there is one, and stays on the CPU without a word"
+                    .to_owned()
+            }
             "provider list" => "this provider list falls back to the CPU without a word".to_owned(),
             kind => format!("this {kind} goes on with the CPU without a word"),
         };
@@ -52,6 +64,55 @@ if torch.cuda.is_available():  # error: GP204
 else:
     device = "cpu"
 "#,
+        );
+    }
+
+    #[test]
+    fn a_choice_among_more_than_two_may_end_on_the_cpu_too() {
+        check(
+            r#"
+import os, torch
+if "DEVICE" in os.environ:
+    device = os.environ["DEVICE"]
+elif torch.cuda.is_available():  # error: GP204
+    device = "cuda"
+elif torch.backends.mps.is_available():
+    device = "mps"
+else:
+    device = "cpu"
+other = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"  # error: GP204
+if torch.cuda.is_available():  # error: GP204
+    device_map = {"": torch.cuda.current_device()}
+else:
+    device_map = {"": "cpu"}
+if torch.cuda.is_available():
+    device_map = {"": 0, "head": "cpu"}
+elif has_mps:
+    device_map = {"": "mps"}
+"#,
+        );
+    }
+
+    #[test]
+    fn a_flag_that_decides_what_moves_is_told_once_for_the_file() {
+        check(
+            r#"
+import torch
+use_cuda = torch.cuda.is_available()
+if use_cuda:
+    torch.cuda.manual_seed(0)
+if torch.cuda.device_count() > 1:
+    model = torch.nn.DataParallel(model).cuda()
+if use_cuda:  # error: GP204
+    model = model.cuda()
+for batch in loader:
+    if use_cuda:
+        batch = batch.to("cuda")
+"#,
+        );
+        check("import torch\nif args.cuda:\n    model.cuda()\n");
+        check(
+            "//- test_a.py\nimport torch\ndef test_a():\n    if torch.cuda.is_available():\n        model.cuda()\n",
         );
     }
 

@@ -107,6 +107,26 @@ model = AutoModel.from_pretrained("a", device_map="auto")  # error: GP203
     }
 
     #[test]
+    fn work_on_gpus_named_one_by_one_is_no_spread() {
+        check(
+            r#"
+import torch
+from transformers import AutoModel
+one = torch.nn.DataParallel(net, device_ids=[0])
+some = torch.nn.DataParallel(net, device_ids=gpus)  # error: GP203
+a = AutoModel.from_pretrained("a", device_map="auto", max_memory={0: "10GiB", "cpu": "30GiB"})
+limits = {0: small, "cpu": small}
+b = AutoModel.from_pretrained("a", device_map="auto", max_memory=limits)
+limits = {0: large, "cpu": large}
+c = AutoModel.from_pretrained("a", device_map="auto", max_memory=limits)
+free = {i: "10GiB" for i in range(torch.cuda.device_count())}
+d = AutoModel.from_pretrained("a", device_map="auto", max_memory=free)  # error: GP203
+e = AutoModel.from_pretrained("a", device_map="auto", max_memory=None)  # error: GP203
+"#,
+        );
+    }
+
+    #[test]
     fn under_a_pin_there_is_nothing_to_spread_over() {
         check(
             r#"

@@ -146,6 +146,56 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "1"
     }
 
     #[test]
+    fn a_library_that_a_test_replaces_is_not_used() {
+        for mocked in [
+            "def test_a(monkeypatch):\n    monkeypatch.setitem(sys.modules, \"torch\", object())",
+            "sys.modules[\"torch\"] = object()\nimport torch\ndef test_a():\n    torch.f()",
+            "@pytest.fixture\ndef torch():\n    with patch.dict(sys.modules, {\"torch\": object()}):\n        yield\ndef test_a(torch):\n    app.run()",
+            "@patch.dict(\"sys.modules\", torch=object())\ndef test_a():\n    app.run()",
+        ] {
+            check(&format!(
+                "//- test_app.py\nimport sys\nimport app\n{mocked}\n//- app.py\ndef run():\n    import torch\n"
+            ));
+        }
+        check(
+            r#"
+//- test_app.py
+import sys
+import torch  # error: GP101
+def test_a(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", object())
+def test_b():
+    torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
+    fn a_container_with_one_gpu_leaves_nothing_to_pin() {
+        check(
+            r#"
+//- main.py
+import torch
+torch.zeros(1).cuda()
+//- Dockerfile
+FROM python
+CMD ["python", "main.py"]
+//- compose.yaml
+services:
+  app:
+    command: python main.py
+    deploy:
+      resources:
+        reservations:
+          devices:
+            - driver: nvidia
+              device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]
+              capabilities: [gpu]
+"#,
+        );
+    }
+
+    #[test]
     fn a_library_module_is_no_program() {
         check("import torch\ndef run():\n    torch.zeros(1).cuda()\n");
     }

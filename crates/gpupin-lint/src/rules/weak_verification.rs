@@ -1,4 +1,4 @@
-use gpupin_policy::Gpu;
+use gpupin_policy::{Gpu, Inventory};
 
 use crate::{
     finding::{Finding, Severity},
@@ -54,7 +54,7 @@ fn others<'p>(project: &'p Project<'_>, program: &Program) -> Vec<&'p Gpu> {
     let Some(wanted) = project.wanted(program) else {
         return Vec::new();
     };
-    let gpus = || project.lock.machines().iter().flat_map(|it| it.usable());
+    let gpus = || project.lock.machines().iter().flat_map(Inventory::usable);
     let forbidden: Vec<_> = gpus().filter(|it| project.is_forbidden(program, it)).collect();
     if forbidden.is_empty() { gpus().filter(|it| !wanted.matches(it)).collect() } else { forbidden }
 }
@@ -112,6 +112,35 @@ import torch
 if __name__ == "__main__":
     if not torch.cuda.is_available():  # error: GP302
         sys.exit("no GPU")
+"#,
+        );
+    }
+
+    #[test]
+    fn a_file_of_tests_may_be_skipped_as_a_whole() {
+        check(
+            r#"
+//- test_app.py
+import pytest
+import torch
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),  # error: GP302
+]
+def test_a():
+    torch.zeros(1).cuda()
+"#,
+        );
+        check(
+            r#"
+//- test_app.py
+import pytest
+import torch
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a():
+    torch.zeros(1).cuda()
+def test_b():
+    pass
 "#,
         );
     }

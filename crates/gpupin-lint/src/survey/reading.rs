@@ -1,6 +1,9 @@
 //! Which files to read, round by round.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::Path,
+};
 
 use gpupin_policy::Policy;
 
@@ -86,6 +89,12 @@ impl Imported {
     }
 }
 
+impl File {
+    fn is_module(&self) -> bool {
+        Path::new(&self.path).extension().is_some_and(|it| it == "py")
+    }
+}
+
 impl Reading {
     /// All files of the scan with their surveys. Those with a needle are read anyway.
     pub fn new(files: Vec<(String, Survey)>, policy: &Policy) -> Self {
@@ -105,10 +114,7 @@ impl Reading {
 
     /// Python files that nobody asked for; see [`crate::Options::other_files`].
     pub fn unread(&self) -> impl Iterator<Item = &str> {
-        self.files
-            .iter()
-            .filter(|it| !it.asked && it.path.ends_with(".py"))
-            .map(|it| it.path.as_str())
+        self.files.iter().filter(|it| !it.asked && it.is_module()).map(|it| it.path.as_str())
     }
 
     /// The files to read now, as positions in what was given to [`Reading::new`]. Empty when nothing more matters.
@@ -177,7 +183,9 @@ impl Reading {
                     names_in(&it.value.value, &mut names);
                 }
                 Does::Choose(it) => {
-                    it.ordinals.iter().for_each(|it| names_in(&it.value, &mut names))
+                    for ordinal in &it.ordinals {
+                        names_in(&ordinal.value, &mut names);
+                    }
                 }
                 Does::Start(it) => {
                     started_files.extend(started(&self.modules, id, &it.runs));
@@ -309,7 +317,7 @@ impl Reading {
 
     /// Everything that can matter in programs in which a pin is set or removed, and around pins that no program reaches.
     fn programs_with_pins(&self, matters: &[bool], wanted: &mut BTreeSet<FileId>) {
-        let dotenv = self.files.iter().any(|it| it.pins && !it.path.ends_with(".py"));
+        let dotenv = self.files.iter().any(|it| it.pins && !it.is_module());
         let pins = |it: &File| it.pins || (it.loads && dotenv);
         let leads_to_pin = self.reaching(true, pins);
         let starts = |(id, file): &(FileId, &File)| {
@@ -389,7 +397,9 @@ fn meanings(unit: &Unit, path: &str) -> Vec<Name> {
 
 fn names_in(value: &Value, names: &mut Vec<Name>) {
     let each = |items: &[Spanned], names: &mut Vec<Name>| {
-        items.iter().for_each(|it| names_in(&it.value, names))
+        for item in items {
+            names_in(&item.value, names);
+        }
     };
     match value {
         Value::Name(name) => names.push(name.clone()),
@@ -472,7 +482,9 @@ fn imports_in<'b>(block: &'b Block, found: &mut Vec<&'b Import>) {
             Step::Branch(_, arms) => arms.iter().for_each(|it| imports_in(it, found)),
             Step::Try { body, handlers } => {
                 imports_in(body, found);
-                handlers.iter().for_each(|it| imports_in(it, found));
+                for handler in handlers {
+                    imports_in(handler, found);
+                }
             }
             Step::Loop(body) | Step::Main(body) | Step::Scope(body) => imports_in(body, found),
             Step::Event(_) | Step::Call(..) | Step::Leave(_) => {}

@@ -1,5 +1,5 @@
-//! The program as its users meet it: one file per verb, one for the formats of reports, and one for
-//! `scan --order`.
+//! The program as its users meet it: one file per verb, one for the formats of reports, one for
+//! `scan --order`, and one for the example project.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
@@ -7,6 +7,7 @@
 
 mod completions;
 mod debug;
+mod example;
 mod init;
 mod order;
 mod report;
@@ -28,7 +29,7 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected.extend(["main", "order", "report", "sandbox"].map(str::to_owned));
+    expected.extend(["example", "main", "order", "report", "sandbox"].map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }

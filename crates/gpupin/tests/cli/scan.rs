@@ -263,6 +263,32 @@ fn threads_do_not_change_the_result() {
 }
 
 #[test]
+fn the_survey_hides_nothing_that_spans_files() {
+    let sandbox = Sandbox::new()
+        .file("main.py", "import pin\nfrom app import run\nif __name__ == '__main__':\n    run()\n")
+        .file("pin.py", "import os\nfrom config import MASK\nos.environ['CUDA_VISIBLE_DEVICES'] = MASK\n")
+        .file("config.py", "from defaults import SECOND\nMASK = str(SECOND)\n")
+        .file("defaults.py", "SECOND = 1\n")
+        .file("app/__init__.py", "from .engine import run\n")
+        .file(
+            "app/engine.py",
+            "import torch\nfrom defaults import SECOND\ndef run():\n    torch.cuda.set_device(SECOND)\n",
+        )
+        .file("unpinned.py", "from app import run\nif __name__ == '__main__':\n    run()\n")
+        .file("serve.sh", "export CUDA_VISIBLE_DEVICES=0\npython unpinned.py\n")
+        .file("alone.py", "import app\nif __name__ == '__main__':\n    app.run()\n")
+        .file("tools/list.py", "print('nothing of a GPU')\n");
+    let args = ["scan", "--select", "all", "--output-format", "json"];
+    let filtered = sandbox.gpupin(&args).json();
+    let unfiltered = sandbox.gpupin(&[&args[..], &["--no-prefilter"]].concat()).json();
+    assert_eq!(filtered["findings"], unfiltered["findings"]);
+    let codes: Vec<_> = filtered["summary"]["by_rule"].as_object().unwrap().keys().collect();
+    for code in ["GP101", "GP103", "GP201"] {
+        assert!(codes.iter().any(|it| *it == code), "{code} is not among {codes:?}");
+    }
+}
+
+#[test]
 fn a_baseline_leaves_only_what_is_new() {
     let sandbox = project();
     let accepted = sandbox.gpupin(&["scan", "--select", "GP103", "--write-baseline"]);

@@ -2,7 +2,8 @@
 //!
 //! Counts when what is added is called a loss, in a loop that calls `.backward()` or goes through batches. A sum
 //! that is differentiated itself, or that a function returns to whoever differentiates it, is meant to keep its graph.
-//! A loss that was made a number before, or that comes from evaluation (`torch.no_grad()`), has none.
+//! A loss that was made a number before, also by the function of the file that hands it back, or that comes from
+//! evaluation (`torch.no_grad()`), has none.
 
 use super::{
     Reader,
@@ -60,12 +61,14 @@ impl<'a> Reader<'a, '_> {
             let mut lines = function.lines();
             lines.any(|line| line.contains(&assignment) && line.contains(number))
         });
+        let is_detached = !trains && self.comes_detached(function, value);
         let is_result = !trains && function.contains(&format!("return {target}"));
         let has_no_graph =
             !trains && (function.contains("no_grad") || function.contains("inference_mode"));
         if (trains || steps_through)
             && !is_differentiated
             && !is_number
+            && !is_detached
             && !is_result
             && !has_no_graph
         {
@@ -73,6 +76,32 @@ impl<'a> Reader<'a, '_> {
             self.emit(steps, range, Does::AccumulateGraph { target, value });
         }
     }
+
+    /// Whether a loss is what a function of the file hands back, and that function detaches all it hands back:
+    /// `loss = self.training_step(batch)`, where the step calls `backward()` itself.
+    fn comes_detached(&self, function: &str, value: &str) -> bool {
+        let assignment = format!("{value} = ");
+        let mut lines = function.lines().map(str::trim_start);
+        let Some(call) = lines.find_map(|it| it.strip_prefix(&assignment)) else { return false };
+        let callee = call.split('(').next().unwrap_or_default();
+        let name = callee.strip_prefix("self.").unwrap_or(callee);
+        let Some(body) = body_of(self.text, name) else { return false };
+        let mut returns =
+            body.map(str::trim_start).filter(|it| it.starts_with("return")).peekable();
+        returns.peek().is_some()
+            && returns.all(|it| NUMBERS.iter().any(|number| it.contains(number)))
+    }
+}
+
+/// The lines of the function of a name: what is indented deeper than its `def`, which may take several lines.
+fn body_of<'t>(text: &'t str, name: &str) -> Option<impl Iterator<Item = &'t str>> {
+    let header = format!("def {name}(");
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut lines = text.lines();
+    let depth = indent(lines.find(|it| it.trim_start().starts_with(&header))?);
+    Some(lines.take_while(move |it| {
+        it.trim().is_empty() || indent(it) > depth || it.trim_start().starts_with(')')
+    }))
 }
 
 /// What makes a number, or a tensor without a graph, of a loss.

@@ -18,6 +18,8 @@ struct Said {
     spreads: Vec<Spread>,
     /// Some argument names CUDA, with or without a number.
     cuda: Option<Sureness>,
+    /// Some argument names every GPU that may be used: work spreads over these and no others.
+    names_gpus: bool,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -60,10 +62,10 @@ impl<'a> Reader<'a, '_> {
             };
             self.emit(steps, range.clone(), Does::Choose(choice));
         }
-        for spread in said.spreads {
+        for spread in said.spreads.into_iter().filter(|_| !said.names_gpus) {
             self.emit(steps, range.clone(), Does::Spread(spread));
         }
-        if api.spreads {
+        if api.spreads && !said.names_gpus {
             let spread = Spread { by: api.title(), count: None };
             self.emit(steps, range.clone(), Does::Spread(spread));
         }
@@ -213,7 +215,28 @@ impl<'a> Reader<'a, '_> {
             }
             return;
         }
+        said.names_gpus |= match argument.shape {
+            Shape::Keys => self.has_literal_keys(expression),
+            Shape::Device => argument.keyword == "device_ids" && is_list_of_ordinals(&value.value),
+            _ => false,
+        };
         read_value(argument.shape, argument.keyword, value, said);
+    }
+
+    /// Whether a dictionary says in the text which keys it has, also behind a name whose later values are other amounts.
+    fn has_literal_keys(&self, expression: &Expr) -> bool {
+        let dictionary = match expression {
+            Expr::Name(name) => {
+                match self.scopes.lookup(&name.id, self.scope).map(|it| &it.bound) {
+                    Some(super::scope::Bound::Value(value)) => *value,
+                    _ => return false,
+                }
+            }
+            other => other,
+        };
+        matches!(dictionary, Expr::Dict(it) if !it.items.is_empty() && it.items.iter().all(|item| {
+            matches!(item.key, Some(Expr::NumberLiteral(_) | Expr::StringLiteral(_)))
+        }))
     }
 
     fn missing_argument(&mut self, argument: &Argument, call: &'a ast::ExprCall, said: &mut Said) {
@@ -419,6 +442,10 @@ fn counts(value: &Value) -> bool {
         Value::Str(text) => text.bytes().all(|it| it.is_ascii_digit()) && !text.is_empty(),
         _ => false,
     }
+}
+
+fn is_list_of_ordinals(value: &Value) -> bool {
+    matches!(value, Value::List(items) if !items.is_empty() && items.iter().all(|it| matches!(it.value, Value::Int(0..))))
 }
 
 /// `"1"` and `"0,1"` as numbers.

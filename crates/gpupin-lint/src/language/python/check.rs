@@ -87,6 +87,29 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// `pytestmark = pytest.mark.skipif(torch.cuda.device_count() == 0)`: no test of the file runs.
+    pub(super) fn skipped(&mut self, marks: &'a Expr, steps: &mut Vec<Step>) {
+        let marks = match marks {
+            Expr::List(it) => &*it.elts,
+            Expr::Tuple(it) => &*it.elts,
+            one => std::slice::from_ref(one),
+        };
+        for mark in marks {
+            let Expr::Call(call) = mark else { continue };
+            if super::call::last_segment(&call.func) != Some("skipif") {
+                continue;
+            }
+            let Some(condition) = call.arguments.find_argument_value("condition", 0) else {
+                continue;
+            };
+            let asks = self.asks(condition);
+            if !asks.is_empty() {
+                let check = Check { asks, outcome: Outcome::Fails };
+                self.emit(steps, range_of(condition), Does::Check(check));
+            }
+        }
+    }
+
     /// Whether an arm ends the program, or the function that does its work.
     fn fails(&self, body: &[Stmt]) -> bool {
         match body.last() {

@@ -91,6 +91,9 @@ impl<'a> Reader<'a, '_> {
                 }
                 Expr::Name(it) => {
                     self.setting(&it.id, value, super::setting::Place::Constant);
+                    if it.id == "pytestmark" && self.is_test {
+                        self.skipped(value, steps);
+                    }
                     if let Some(copy) = self.environment_copy(value) {
                         self.copies.insert((self.scope, it.id.as_str()), copy);
                     }
@@ -113,6 +116,10 @@ impl<'a> Reader<'a, '_> {
                 Some(_) => self.set(&it.slice, value, SetHow::Assign, range, steps),
                 None => self.set_all_items(&it.slice, range, steps),
             }
+            return;
+        }
+        if self.is_loaded_modules(&it.value) {
+            self.mock(&it.slice);
             return;
         }
         if let Expr::Name(owner) = &*it.value {
@@ -254,6 +261,7 @@ impl<'a> Reader<'a, '_> {
         callee: Option<&Resolved>,
         steps: &mut Vec<Step>,
     ) -> bool {
+        self.mocking_call(it, segment);
         let range = range_of(it);
         let arguments = &it.arguments;
         let first = arguments.find_positional(0);

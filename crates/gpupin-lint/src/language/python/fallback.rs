@@ -20,10 +20,14 @@ enum Goes {
 }
 
 impl<'a> Reader<'a, '_> {
-    /// `"cuda" if torch.cuda.is_available() else "cpu"`.
+    /// `"cuda" if torch.cuda.is_available() else "cpu"`, also with another choice between: `else "mps" if … else "cpu"`.
     pub(super) fn conditional_fallback(&mut self, it: &'a ast::ExprIf, steps: &mut Vec<Step>) {
+        let mut last = &*it.orelse;
+        while let Expr::If(next) = last {
+            last = &next.orelse;
+        }
         let falls = matches!(
-            (self.goes(&it.body), self.goes(&it.orelse)),
+            (self.goes(&it.body), self.goes(last)),
             (Some(Goes::Cuda), Some(Goes::Cpu)) | (Some(Goes::Cpu), Some(Goes::Cuda))
         );
         if falls && !self.context.only_tells && self.asks_available(&it.test) {
@@ -31,20 +35,49 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// `if torch.cuda.is_available(): device = "cuda"` … `else: device = "cpu"`.
+    /// `if torch.cuda.is_available(): device = "cuda"` … `else: device = "cpu"`, and the same in an `elif`.
     pub(super) fn branch_fallback(&mut self, it: &'a ast::StmtIf, steps: &mut Vec<Step>) {
-        let Some(other) = it.elif_else_clauses.last().filter(|it| it.test.is_none()) else {
+        let Some(other) = it.elif_else_clauses.last() else {
+            // A test does more where there is a GPU, and nothing falls back.
+            let asks = !self.is_test
+                && self.asks_available(&it.test)
+                && self.more_gpus_in(&it.test).is_none_or(|count| count == 0);
+            if asks && it.body.iter().any(|it| self.moves_to_cuda(it)) {
+                self.fallback(CpuFallback::ONLY_IF_THERE, range_of(&*it.test), steps);
+            }
             return;
         };
-        let (first, second) = (self.decides(&it.body), self.decides(&other.body));
-        let quiet = match (first, second) {
-            (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) if a == b => !warns(&other.body),
-            (Some((a, Goes::Cpu)), Some((b, Goes::Cuda))) if a == b => !warns(&it.body),
-            _ => return,
-        };
-        if quiet && self.asks_available(&it.test) {
-            self.fallback("if/else", range_of(&*it.test), steps);
+        if other.test.is_some() {
+            return;
         }
+        let elifs =
+            it.elif_else_clauses.iter().filter_map(|it| Some((it.test.as_ref()?, &it.body)));
+        let asking = std::iter::once((&*it.test, &it.body)).chain(elifs).find(|(test, body)| {
+            self.falls_quietly(body, &other.body) && self.asks_available(test)
+        });
+        if let Some((test, _)) = asking {
+            self.fallback("if/else", range_of(test), steps);
+        }
+    }
+
+    fn falls_quietly(&self, body: &'a [Stmt], other: &'a [Stmt]) -> bool {
+        match (self.decides(body), self.decides(other)) {
+            (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) if a == b => !warns(other),
+            (Some((a, Goes::Cpu)), Some((b, Goes::Cuda))) if a == b => !warns(body),
+            _ => false,
+        }
+    }
+
+    /// `model.cuda()`, `model = model.to("cuda")`.
+    fn moves_to_cuda(&self, statement: &Stmt) -> bool {
+        let value = match statement {
+            Stmt::Expr(it) => &*it.value,
+            Stmt::Assign(it) => &*it.value,
+            _ => return false,
+        };
+        matches!(value, Expr::Call(call)
+            if matches!(super::call::last_segment(&call.func), Some("cuda" | "to")))
+            && self.goes(value) == Some(Goes::Cuda)
     }
 
     /// `device = "cpu"` and then `if torch.cuda.is_available(): device = "cuda"`, or the same with `return`.
@@ -158,11 +191,18 @@ impl<'a> Reader<'a, '_> {
                 Value::Int(-1) => Some(Goes::Cpu),
                 _ => None,
             },
+            // transformers' device maps: `{"": "cpu"}`.
+            Expr::Dict(it) => match &*it.items {
+                [only] if only.key.as_ref().and_then(|it| self.text_of(it))?.is_empty() => {
+                    self.goes(&only.value)
+                }
+                _ => None,
+            },
             Expr::FString(_) => self.names_cuda(expression, self.scope, 0).map(|_| Goes::Cuda),
             Expr::Call(call) => {
                 let segment = super::call::last_segment(&call.func)?;
                 match segment {
-                    "cuda" => Some(Goes::Cuda),
+                    "cuda" | "current_device" => Some(Goes::Cuda),
                     "cpu" => Some(Goes::Cpu),
                     "device" | "to" => self.goes(call.arguments.args.first()?),
                     _ => match call.arguments.find_keyword("device") {

@@ -11,6 +11,9 @@ use crate::{
     value::{Name, Root},
 };
 
+/// Parts of the names of decorators that skip a test on a machine with one GPU, wherever they are defined.
+const MANY_GPUS: &[&str] = &["multi_gpu", "multi_cuda", "multi_accelerator", "multi_device"];
+
 impl<'a> Reader<'a, '_> {
     pub(super) fn function_definition(
         &mut self,
@@ -154,7 +157,7 @@ impl<'a> Reader<'a, '_> {
                     _ => None,
                 }
             }
-            _ if name.contains("multi_gpu") || name.contains("multi_cuda") => Some(1),
+            _ if MANY_GPUS.iter().any(|it| name.contains(it)) => Some(1),
             _ => None,
         }
     }

@@ -47,7 +47,6 @@ torch.load("x", map_location={"cuda:0": "cuda:7"})
         query torch.cuda.utilization 6 in Nvml
         may freeze torch.cuda.utilization()
         choose torch.nn.DataParallel 0 1
-        spread torch.nn.DataParallel
         choose "cuda:7" 7
         "#,
     );
@@ -106,7 +105,6 @@ ort.InferenceSession("x", providers=["CUDAExecutionProvider"], provider_options=
         choose .from_pretrained 1
         freeze .from_pretrained()
         choose .from_pretrained 0 1
-        spread device_map="auto"
         freeze .from_pretrained()
         choose transformers.pipeline 1
         freeze transformers.pipeline()
