@@ -1,7 +1,7 @@
 //! The gate: what must hold before a change lands.
 
 use std::{
-    process::Stdio,
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -104,15 +104,20 @@ fn rustdoc() -> Result<()> {
     quiet(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// The README's first command scans a project that is wrong on purpose.
+/// The README's first command scans a project that is wrong on purpose, and prints what the README shows of it.
 fn readme() -> Result<()> {
-    let mut scan = readme::command("cargo run")?;
-    let output = scan.stderr(Stdio::inherit()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if output.status.code() != Some(1) || !text.contains("GP1") {
-        print!("{text}");
+    let output = readme::command("cargo run")?.output()?;
+    let (found, told) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() != Some(1) || !found.contains("GP1") {
+        print!("{found}");
+        eprint!("{told}");
         bail!("the README's first command must report findings, but: {}", output.status);
     }
+    let printed: BTreeSet<&str> = found.lines().chain(told.lines()).collect();
+    let excerpt = readme::excerpt()?;
+    let stale: Vec<_> = excerpt.iter().filter(|it| !printed.contains(it.as_str())).collect();
+    ensure!(stale.is_empty(), "the README shows what its first command does not print: {stale:#?}");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod ci;
 mod docs;
 mod fuzz;
 mod licenses;
+mod prefilter;
 mod process;
 mod readme;
 mod tidy;
@@ -29,6 +30,7 @@ usage: cargo xtask <command>
   ci [--skip STEP]… [STEP]…   run the whole gate, or the named steps of it
   docs [--check]              write docs/reference, or only tell whether it is up to date
   bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
+  prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
   fuzz [--seconds N] [NAME]…  run the fuzz targets, 60 seconds each
   fuzz --corpus               apply their checks to every file of the benchmark's corpus
   licenses                    check the licenses of all dependencies
@@ -52,6 +54,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
         ["bench", "scan", rest @ ..] => bench::scan(rest),
+        ["prefilter", names @ ..] => prefilter::run(names),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["licenses"] => licenses::check(),
         [] | ["help" | "--help" | "-h"] => {

@@ -11,9 +11,22 @@ use crate::process;
 
 /// The lines in the README's `sh` blocks, in order.
 pub(crate) fn commands() -> Result<Vec<String>> {
+    let text = text()?;
+    let is_command = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    Ok(lines_of(&text, "sh").filter(is_command).map(str::to_owned).collect())
+}
+
+/// What the README shows of the output of its first command: the lines in `text` blocks.
+pub(crate) fn excerpt() -> Result<Vec<String>> {
+    let text = text()?;
+    // Between two parts something was left out.
+    let is_shown = |line: &&str| !line.is_empty() && *line != "…";
+    Ok(lines_of(&text, "text").filter(is_shown).map(str::to_owned).collect())
+}
+
+fn text() -> Result<String> {
     let path = process::root().join("README.md");
-    let text = fs::read_to_string(&path).context("failed to read `README.md`")?;
-    Ok(shell_lines(&text).map(str::to_owned).collect())
+    fs::read_to_string(&path).context("failed to read `README.md`")
 }
 
 /// The first of the README's commands that starts with `prefix`, ready to run.
@@ -29,24 +42,25 @@ pub(crate) fn command(prefix: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn shell_lines(markdown: &str) -> impl Iterator<Item = &str> {
+fn lines_of<'t>(markdown: &'t str, language: &str) -> impl Iterator<Item = &'t str> {
     let mut inside = false;
     markdown.lines().filter(move |line| {
         if let Some(fence) = line.strip_prefix("```") {
-            inside = !inside && fence == "sh";
+            inside = !inside && fence == language;
             return false;
         }
-        inside && !line.is_empty() && !line.starts_with('#')
+        inside
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shell_lines;
+    use super::lines_of;
 
     #[test]
-    fn only_shell_blocks_hold_commands() {
+    fn lines_are_told_by_their_block() {
         let text = "# Title\n```text\nno\n```\n`inline`\n```sh\n# why\ncargo test\n```\nprose\n";
-        assert_eq!(shell_lines(text).collect::<Vec<_>>(), ["cargo test"]);
+        assert_eq!(lines_of(text, "sh").collect::<Vec<_>>(), ["# why", "cargo test"]);
+        assert_eq!(lines_of(text, "text").collect::<Vec<_>>(), ["no"]);
     }
 }

@@ -46,7 +46,9 @@ fn check(
             _ => "the mask is computed: which GPU it shows is only known at run time".to_owned(),
         };
         let finding = rule.finding(id, given.event.span, message);
-        found.push(finding.with_help("`gpupin run` pins the GPU of the policy from outside"));
+        found.push(finding.with_help(
+            "a UUID, or an index with `CUDA_DEVICE_ORDER=PCI_BUS_ID`, could be checked here",
+        ));
     }
 }
 
@@ -124,8 +126,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["GPU"]
 os.environ["CUDA_VISIBLE_DEVICES"] = pick()
 "#,
             &[
-                "the mask is what `GPU` says when the program starts | `gpupin run` pins the GPU of the policy from outside",
-                "the mask is computed: which GPU it shows is only known at run time | `gpupin run` pins the GPU of the policy from outside",
+                "the mask is what `GPU` says when the program starts | a UUID, or an index with `CUDA_DEVICE_ORDER=PCI_BUS_ID`, could be checked here",
+                "the mask is computed: which GPU it shows is only known at run time | a UUID, or an index with `CUDA_DEVICE_ORDER=PCI_BUS_ID`, could be checked here",
             ],
         );
     }

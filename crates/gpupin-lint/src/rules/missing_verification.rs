@@ -31,7 +31,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
     }
     let mut finding = rule
         .finding(program.entry, by.via, "this program never checks which GPU it got")
-        .with_help("compare name, UUID or capability of `cuda:0` and raise, or run it under `gpupin verify`");
+        .with_help("compare name, UUID or capability of `cuda:0` with what is meant, and raise");
     finding.programs.push(program.entry);
     found.push(finding);
 }

@@ -42,7 +42,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let mut finding = rule
             .finding(*unit, late.span, message)
             .with_related(by.unit, freezing, "CUDA reads its environment here, once")
-            .with_help("set it before the first GPU library is imported, or start the program through `gpupin run`");
+            .with_help(
+                "set it before the first GPU library is imported, or in what starts the program",
+            );
         finding.programs.push(program.entry);
         found.push(finding);
     }

@@ -83,7 +83,9 @@ fn library(project: &Project<'_>, unit: UnitId, event: usize) -> &'static str {
 fn help(project: &Project<'_>) -> String {
     match &project.policy.gpu {
         Some(gpu) => {
-            format!("the policy wants {gpu}; set the mask first, or start it through `gpupin run`")
+            format!(
+                "the policy wants {gpu}; set the mask first, here or in what starts the program"
+            )
         }
         None => {
             "declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first".to_owned()
