@@ -38,7 +38,6 @@ pub struct Surveyor {
 
 /// What a look at a file's bytes tells.
 #[derive(Debug, Clone, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Survey {
     /// A needle was found: the file is read in any case.
     pub interesting: bool,

@@ -57,7 +57,7 @@ impl Cli {
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),
-            Command::Debug(args) => debug::run(args),
+            Command::Debug(args) => debug::run(args, terminal),
         }
     }
 }

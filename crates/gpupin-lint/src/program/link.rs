@@ -200,7 +200,9 @@ fn runs_in(code: &Code, found: &mut dyn FnMut(UnitId)) {
             Op::Branch(_, arms) => arms.iter().for_each(|it| runs_in(it, found)),
             Op::Try { body, handlers } => {
                 runs_in(body, found);
-                handlers.iter().for_each(|it| runs_in(it, found));
+                for it in handlers {
+                    runs_in(it, found);
+                }
             }
             Op::Loop(body) | Op::Main(body) | Op::Scope(body) => runs_in(body, found),
             Op::Event(_) | Op::Call(..) | Op::Leave(_) => {}

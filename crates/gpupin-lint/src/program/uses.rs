@@ -94,7 +94,9 @@ impl Search<'_, '_> {
                     Step::Branch(_, arms) => arms.iter().for_each(|it| calls(it, names)),
                     Step::Try { body, handlers } => {
                         calls(body, names);
-                        handlers.iter().for_each(|it| calls(it, names));
+                        for it in handlers {
+                            calls(it, names);
+                        }
                     }
                     Step::Loop(body) | Step::Main(body) | Step::Scope(body) => calls(body, names),
                     Step::Event(_) | Step::Import(_) | Step::Leave(_) => {}
