@@ -92,6 +92,22 @@ class Trainer:
     }
 
     #[test]
+    fn evaluation_that_lightning_calls_has_no_graph() {
+        check(
+            r#"
+class Model(LightningModule):
+    def training_step(self, batch):
+        for part in batch:
+            self.losses.append(loss)  # error: GP403
+        self.manual_backward(loss)
+    def validation_step(self, batch):
+        for part in batch:
+            self.losses.append(loss)
+"#,
+        );
+    }
+
+    #[test]
     fn outside_of_a_loop_nothing_grows() {
         check("loss.backward()\ntotal += loss\n");
     }

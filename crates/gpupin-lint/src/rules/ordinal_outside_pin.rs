@@ -209,6 +209,18 @@ torch.cuda.set_device(-1)
     }
 
     #[test]
+    fn gpus_asked_of_slurm_are_counted() {
+        check(
+            r#"
+//- train.sh
+srun --gres=gpu:8 python train.py
+srun --gres gpu:${N:-8} python train.py --device gpu:1  # error: GP201
+sbatch --gpus-per-node=gpu:4 job.sh
+"#,
+        );
+    }
+
+    #[test]
     fn text_that_is_no_choice_is_not_read() {
         check(
             r#"

@@ -117,6 +117,13 @@ for batch in loader:
     }
 
     #[test]
+    fn libraries_that_say_gpu_fall_back_as_well() {
+        check(
+            "import torch\nname = 'gpu' if torch.cuda.is_available() else 'cpu'  # error: GP204\n",
+        );
+    }
+
+    #[test]
     fn a_fallback_that_tells_or_fails_is_fine() {
         check(
             r#"

@@ -27,6 +27,10 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
         else {
             continue;
         };
+        // A file can be started in several ways (`python -m app`, a console script); one pin cures them all.
+        if found.iter().any(|it| (it.unit, it.span) == (program.entry, by.via)) {
+            continue;
+        }
         let library = library(project, by.unit, by.event.0 as usize);
         let message =
             format!("this program uses `{library}`, and nothing pins its GPU before CUDA starts");
@@ -95,7 +99,7 @@ fn help(project: &Project<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::check;
+    use crate::tests::{check, check_message};
 
     #[test]
     fn a_pin_that_takes_effect_is_enough_even_when_it_is_the_wrong_one() {
@@ -108,6 +112,27 @@ import torch
 if __name__ == "__main__":
     torch.zeros(1, device="cuda")
 "#,
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_started_in_two_ways_is_told_once() {
+        check_message(
+            r#"
+//- gpupin.toml
+//- pyproject.toml
+[project.scripts]
+app = "app:main"
+//- app.py
+import torch
+def main():
+    torch.zeros(1).cuda()
+if __name__ == "__main__":
+    main()
+"#,
+            &[
+                "this program uses `torch`, and nothing pins its GPU before CUDA starts | declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first",
+            ],
         );
     }
 

@@ -158,6 +158,39 @@ if __name__ == "__main__":
     }
 
     #[test]
+    fn a_test_that_is_skipped_without_a_gpu_is_no_check() {
+        check(
+            r#"
+//- test_a.py
+import pytest
+import torch
+def test_cuda():
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    torch.zeros(1, device="cuda")
+class TestB(unittest.TestCase):
+    def test_cuda(self):
+        if torch.cuda.device_count() < 1:
+            self.skipTest("no GPU")
+        torch.zeros(1, device="cuda")
+//- test_all.py
+import pytest
+import torch
+if not torch.cuda.is_available():  # error: GP302
+    pytest.skip("no GPU", allow_module_level=True)
+def test_cuda():
+    torch.zeros(1, device="cuda")
+//- test_device_option.py
+import torch
+def test_it():
+    if not torch.cuda.is_available():  # error: GP302
+        raise RuntimeError("no GPU")
+    torch.zeros(1, device="cuda")
+"#,
+        );
+    }
+
+    #[test]
     fn a_name_on_another_ordinal_proves_nothing() {
         check(
             r#"

@@ -21,7 +21,7 @@ pub(super) fn choices(words: &[Spanned], out: &UnitBuilder) -> Vec<(Span, Choice
                 None => continue,
             },
         };
-        if replaces_mask(flag) {
+        if replaces_mask(flag) || counts(flag) {
             continue;
         }
         let by_default = matches!(value_word.value, Value::ByDefault(_));
@@ -36,6 +36,12 @@ pub(super) fn choices(words: &[Spanned], out: &UnitBuilder) -> Vec<(Span, Choice
 fn replaces_mask(flag: &str) -> bool {
     let flag = flag.trim_start_matches('-').replace('_', "-");
     matches!(&*flag, "gpu-ids" | "cuda-device" | "default-device" | "include" | "gpus")
+}
+
+/// Slurm's flags, whose `gpu:8` is eight GPUs of any kind.
+fn counts(flag: &str) -> bool {
+    let flag = flag.trim_start_matches('-');
+    flag == "gres" || flag.starts_with("gpus-per-") || flag == "tres-per-task"
 }
 
 /// A setting with a name and a text that says which GPU, whether by its name or by its text.

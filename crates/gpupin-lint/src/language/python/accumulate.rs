@@ -63,8 +63,10 @@ impl<'a> Reader<'a, '_> {
         });
         let is_detached = !trains && self.comes_detached(function, value);
         let is_result = !trains && function.contains(&format!("return {target}"));
-        let has_no_graph =
-            !trains && (function.contains("no_grad") || function.contains("inference_mode"));
+        let has_no_graph = !trains
+            && (self.is_evaluation_hook()
+                || function.contains("no_grad")
+                || function.contains("inference_mode"));
         if (trains || steps_through)
             && !is_differentiated
             && !is_number
@@ -75,6 +77,11 @@ impl<'a> Reader<'a, '_> {
             let value = value.to_owned();
             self.emit(steps, range, Does::AccumulateGraph { target, value });
         }
+    }
+
+    fn is_evaluation_hook(&self) -> bool {
+        let path = &self.scopes.get(self.scope).path;
+        path.rsplit('.').next().is_some_and(|it| EVALUATION_HOOKS.contains(&it))
     }
 
     /// Whether a loss is what a function of the file hands back, and that function detaches all it hands back:
@@ -103,6 +110,9 @@ fn body_of<'t>(text: &'t str, name: &str) -> Option<impl Iterator<Item = &'t str
         it.trim().is_empty() || indent(it) > depth || it.trim_start().starts_with(')')
     }))
 }
+
+/// Methods that Lightning calls under `torch.no_grad()`.
+const EVALUATION_HOOKS: &[&str] = &["validation_step", "test_step", "predict_step"];
 
 /// What makes a number, or a tensor without a graph, of a loss.
 const NUMBERS: &[&str] = &[".item()", ".detach()", "float(", ".numpy()", ".tolist()", ".data"];

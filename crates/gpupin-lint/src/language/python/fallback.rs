@@ -179,7 +179,9 @@ impl<'a> Reader<'a, '_> {
         match expression {
             Expr::StringLiteral(it) => match it.value.to_str() {
                 "cpu" | "CPU" => Some(Goes::Cpu),
-                text if text == "cuda" || text.starts_with("cuda:") => Some(Goes::Cuda),
+                // DALI and Lightning say `gpu`.
+                "gpu" | "cuda" => Some(Goes::Cuda),
+                text if text.starts_with("cuda:") => Some(Goes::Cuda),
                 _ => None,
             },
             // transformers' pipelines: `device = 0 if torch.cuda.is_available() else -1`.

@@ -252,6 +252,19 @@ light.cuda(2)
 }
 
 #[test]
+fn a_plan_of_what_goes_where_only_asks() {
+    check(
+        "from accelerate import infer_auto_device_map\n\
+         plan = infer_auto_device_map(model, max_memory={0: 10, 1: 10})\n",
+        r#"
+        library accelerate
+        module accelerate (infer_auto_device_map)
+        query accelerate.infer_auto_device_map 0 1
+        "#,
+    );
+}
+
+#[test]
 fn code_for_more_gpus_says_so() {
     check(
         r#"
