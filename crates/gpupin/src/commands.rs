@@ -13,7 +13,7 @@ mod rules;
 mod scan;
 mod which;
 
-/// Pin a project to the GPU it was meant to run on, and prove that it ran there
+/// Find every line that decides which GPU a project runs on
 ///
 /// A project declares its GPU in `gpupin.toml`, by what it is and never by an index. gpupin finds the
 /// places in its files that could pick another one.

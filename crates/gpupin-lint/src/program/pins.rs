@@ -13,7 +13,7 @@ use crate::{
     program::{Earlier, Happening, Kind, MASK, Moment, ORDER, Program, Setting, Use, Write},
     project::{Known, Literal, Project},
     source::Language,
-    unit::{ContainerGpus, Does, EventId, GpuRequest, RemoveHow, SetHow, UnitId},
+    unit::{ContainerGpus, Does, EventId, GpuRequest, RemoveHow, Runs, SetHow, UnitId},
 };
 
 /// Something wrong with a pin.
@@ -133,7 +133,11 @@ fn is_lasting(how: SetHow) -> bool {
 
 /// A later child reads the environment anew, so a setting may be meant for it.
 fn meant_for_a_child(project: &Project<'_>, later: &[Happening]) -> bool {
-    later.iter().any(|it| matches!(project.event(it.unit, it.event).does, Does::Start(_)))
+    later.iter().any(|it| match &project.event(it.unit, it.event).does {
+        // `pip install` or `nvidia-smi` in a notebook do not care for a mask.
+        Does::Start(start) => !matches!(start.runs, Runs::Other(_) | Runs::Gpupin(_)),
+        _ => false,
+    })
 }
 
 /// The variable certainly has this value already, or would keep the one it has. A default is not certain.

@@ -161,6 +161,20 @@ subprocess.run(["python", "worker.py"])
     }
 
     #[test]
+    fn a_later_command_that_uses_no_gpu_is_no_reason() {
+        check(
+            r#"
+import os
+import subprocess
+import torch
+torch.cuda.is_available()
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"  # error: GP105
+subprocess.run(["nvidia-smi"])
+"#,
+        );
+    }
+
+    #[test]
     fn an_uncertain_freeze_is_not_claimed() {
         check(
             r#"

@@ -223,6 +223,9 @@ impl Answer<'_> {
         }
 
         let (certainty, why) = match self.visibility.certainty {
+            Certainty::Exact if self.visibility.visible.is_empty() => {
+                ("exact", "no GPU is visible, so there is no ordinal")
+            }
             Certainty::Exact => ("exact", "every ordinal is one GPU"),
             Certainty::Likely => ("likely", "it rests on what NVIDIA does not document"),
             Certainty::Ambiguous => ("ambiguous", "some ordinal may be one of several GPUs"),

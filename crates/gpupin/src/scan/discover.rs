@@ -77,8 +77,12 @@ pub(super) fn discover(
             if metadata.is_dir() { terminal.warning(&text) } else { terminal.verbose(|| text) }
         } else if metadata.is_dir() {
             walk(project, request, path, &key, &excluded, &mut found);
-        } else {
+        } else if metadata.is_file() {
             found.files.push(File { key: slashed(&key), path: path.clone() });
+        } else {
+            // Reading a pipe or a device may never end.
+            let message = "neither a file nor a directory".to_owned();
+            found.problems.push(Problem { path: shown.clone(), message });
         }
     }
     found.files.sort();

@@ -388,3 +388,14 @@ fn what_cannot_be_read_is_told_and_the_rest_is_scanned() {
         "#]],
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_named_pipe_is_an_error_and_not_waited_for() {
+    let sandbox = Sandbox::new();
+    let made = std::process::Command::new("mkfifo").arg(sandbox.path().join("pipe.py")).status();
+    assert!(made.unwrap().success());
+    let outcome = sandbox.gpupin(&["scan", "pipe.py"]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.err.contains("`pipe.py`: neither a file nor a directory"), "{}", outcome.err);
+}
