@@ -5,7 +5,7 @@
 //! (it may hold the constant that is used there), or when it imports one (it may be the entry point).
 //!
 //! **Invariant:** whatever a reader reports to a rule stands in a file with one of the rule's needles.
-//! CI compares a filtered with an unfiltered scan.
+//! Tests compare a filtered with an unfiltered scan of the example, `cargo xtask prefilter` of the corpus.
 
 /// A literal, and what must stand right behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,12 +5,13 @@
 //! modules does it import, does it look like a program? [`Reading`] then asks for the files that can
 //! matter, in rounds, because what was read decides what else must be:
 //!
-//! 1. files with a needle, and programs that lead to a GPU library or to a file with a needle;
+//! 1. files with a needle, and programs that use a GPU library;
 //! 2. for each of these programs, the modules on the way to its first GPU library;
 //! 3. where a pin is set or removed, everything that runs in the same program;
 //! 4. modules that define a constant or function which a file refers to.
 //!
-//! **Invariant:** the findings are those of a scan that parses everything. CI compares the two.
+//! **Invariant:** the findings are those of a scan that parses everything. Tests compare the two on the
+//! example, `cargo xtask prefilter` on the benchmark's corpus.
 
 use globset::GlobSet;
 use gpupin_policy::{Policy, RequirePinIn};
