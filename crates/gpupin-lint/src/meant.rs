@@ -36,7 +36,7 @@ impl<'a> Meant<'a> {
         Self { selectors }
     }
 
-    /// Whether a policy says so. Without one, one GPU is assumed.
+    /// Whether a policy says so. Without one, one GPU is assumed where a number is needed.
     pub(crate) fn is_declared(&self) -> bool {
         !self.selectors.is_empty()
     }

@@ -59,7 +59,8 @@ impl Places {
 fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Finding {
     let Use { unit, event, choice, meant, .. } = used;
     let mut finding = rule.finding(*unit, place(used), message(project, used));
-    if choice.purpose != Purpose::Choose {
+    // Without a policy nobody has said that one of several GPUs is the wrong one.
+    if choice.purpose != Purpose::Choose || !meant.is_declared() {
         finding = finding.as_warning();
     }
     if let Some(help) = help(choice, meant) {
@@ -98,43 +99,50 @@ fn message(project: &Project<'_>, used: &Use<'_>) -> String {
     numbers.sort_unstable();
     numbers.dedup();
     let by = choice.by.trim_matches(['"', '\'']);
-    let (subject, verb) = match &*numbers {
-        _ if device_text(by).is_some() => (format!("`{by}`"), "does"),
-        [one] => (format!("ordinal {one} of `{by}`"), "does"),
-        several => (format!("ordinals {} of `{by}`", listed(several)), "do"),
+    let (subject, is_one) = match &*numbers {
+        _ if device_text(by).is_some() => (format!("`{by}`"), true),
+        [one] => (format!("ordinal {one} of `{by}`"), true),
+        several => (format!("ordinals {} of `{by}`", listed(several)), false),
     };
     let by_default = if outside.iter().all(|it| it.by_default) { "by default, " } else { "" };
+    if !meant.is_declared() {
+        let (picks, is) =
+            if is_one { ("picks a GPU", "GPU is") } else { ("pick GPUs", "GPUs are") };
+        return format!(
+            "{by_default}{subject} {picks} by number, and no policy says which {is} meant"
+        );
+    }
+    let verb = if is_one { "does" } else { "do" };
     let count = meant.count();
     let visible = match count {
         1 => "one GPU is visible".to_owned(),
         _ => format!("{count} GPUs are visible"),
     };
-    let pin = if meant.is_declared() { "this pin" } else { "a pin to one GPU" };
     let which = match meant.name(project) {
         Some(name) if count == 1 => format!(", `cuda:0` is the {name}"),
         _ => format!(", `cuda:0`{}", if count == 1 { "" } else { " and up" }),
     };
-    format!("{by_default}{subject} {verb} not exist under {pin}: {visible}{which}")
+    format!("{by_default}{subject} {verb} not exist under this pin: {visible}{which}")
 }
 
 fn help(choice: &Choice, meant: &Meant<'_>) -> Option<String> {
+    if !meant.is_declared() {
+        return Some("`gpupin init` declares the GPU; `count` is for more than one".to_owned());
+    }
     if choice.by.to_ascii_lowercase().contains("xgboost") || choice.by.starts_with("XGB") {
         return Some(
             "XGBoost takes such an ordinal modulo the number of GPUs, without a word".to_owned(),
         );
     }
-    if choice.purpose == Purpose::Setting {
-        return Some("this is a setting: what becomes of the value is not seen".to_owned());
-    }
-    let assumed =
-        "no policy was found, so one GPU is assumed: declare `[gpu]`, and `count` for more";
-    (!meant.is_declared()).then(|| assumed.to_owned())
+    (choice.purpose == Purpose::Setting)
+        .then(|| "this is a setting: what becomes of the value is not seen".to_owned())
 }
 
 /// Replaces the ordinal by 0, if it stands in this file as it is and is the only one.
 fn edit(project: &Project<'_>, used: &Use<'_>) -> Option<Edit> {
     let [Outside { ordinal, place: (at, span), .. }] = &*used.outside else { return None };
-    if *at != used.unit || used.all != 1 || used.meant.count() != 1 {
+    // Without a policy 0 is just another number.
+    if !used.meant.is_declared() || *at != used.unit || used.all != 1 || used.meant.count() != 1 {
         return None;
     }
     let source = &project.unit(*at).source;
@@ -164,7 +172,11 @@ fn listed(numbers: &[i64]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_fix, check_message};
+    use crate::{
+        finding::Severity,
+        selection::Selection,
+        tests::{Case, check, check_fix, check_message},
+    };
 
     #[test]
     fn ordinals_of_choosing_calls_are_reported() {
@@ -420,17 +432,24 @@ torch.cuda.set_device(1)  # error: GP201
     }
 
     #[test]
-    fn without_a_policy_one_gpu_is_assumed() {
-        check_message(
-            r#"
+    fn without_a_policy_a_number_is_a_warning_and_nothing_is_claimed() {
+        const HELP: &str = " | `gpupin init` declares the GPU; `count` is for more than one";
+        let fixture = r#"
 //- gpupin.toml
 //- main.py
+import torch
 x.to("cuda:1")
-"#,
-            &[
-                "`cuda:1` does not exist under a pin to one GPU: one GPU is visible, `cuda:0` | no policy was found, so one GPU is assumed: declare `[gpu]`, and `count` for more",
-            ],
-        );
+torch.nn.DataParallel(model, device_ids=[0, 1, 2])
+"#;
+        let messages = [
+            "`cuda:1` picks a GPU by number, and no policy says which GPU is meant",
+            "ordinals 1 and 2 of `torch.nn.DataParallel` pick GPUs by number, and no policy says which GPUs are meant",
+        ]
+        .map(|it| format!("{it}{HELP}"));
+        check_message(fixture, &messages.each_ref().map(String::as_str));
+        let found = Case::parse(fixture, "main.py").analyze(&Selection::only([&super::RULE]));
+        assert!(found.findings.iter().all(|it| it.severity == Severity::Warning));
+        assert!(found.findings.iter().all(|it| it.fix.is_none()), "0 is just another number");
     }
 
     #[test]
