@@ -34,6 +34,9 @@ pub enum ProblemKind {
     /// Values that are fine by themselves do not fit together.
     #[error("`{key}` {reason}")]
     Conflict { key: String, reason: String },
+    /// An entry of `forbid` leaves no GPU that the project may run on.
+    #[error("`{key}` forbids every GPU that `{wanted}` wants")]
+    ForbidsWanted { key: String, wanted: String },
 }
 
 impl Problem {

@@ -92,6 +92,30 @@ impl Selector {
         selection
     }
 
+    /// Whether every GPU that matches matches `other` too, as far as the conditions alone tell.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        fn implied<T>(wanted: Option<T>, by: Option<T>, holds: fn(&T, &T) -> bool) -> bool {
+            wanted.is_none_or(|wanted| by.is_some_and(|it| holds(&it, &wanted)))
+        }
+        implied(other.name.as_ref(), self.name.as_ref(), |it, other| it.is_same(other))
+            && implied(other.uuid.as_ref(), self.uuid.as_ref(), |it, other| {
+                other.matches(it.as_str())
+            })
+            && implied(other.pci, self.pci, PciAddress::eq)
+            && implied(other.min_vram, self.min_vram, Bytes::ge)
+            && implied(other.max_vram, self.max_vram, Bytes::le)
+            && implied(
+                other.min_compute_capability,
+                self.min_compute_capability,
+                ComputeCapability::ge,
+            )
+            && implied(
+                other.max_compute_capability,
+                self.max_compute_capability,
+                ComputeCapability::le,
+            )
+    }
+
     /// Whether there is no condition, so that every GPU matches.
     pub fn is_unconditional(&self) -> bool {
         *self == Self { count: self.count, ..Self::default() }
@@ -193,9 +217,18 @@ impl NamePattern {
         &self.0
     }
 
+    /// Whether both are spellings of one pattern.
+    fn is_same(&self, other: &Self) -> bool {
+        self.normal() == other.normal()
+    }
+
+    fn normal(&self) -> String {
+        short_name(&self.0).to_lowercase()
+    }
+
     /// Whether the NVML name `name` is meant.
     pub fn matches(&self, name: &str) -> bool {
-        let pattern = short_name(&self.0).to_lowercase();
+        let pattern = self.normal();
         let full = name.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
         // `NVIDIA*` is a glob whose vendor word cannot be dropped.
         glob(&pattern, &short_name(name).to_lowercase()) || glob(&pattern, &full)

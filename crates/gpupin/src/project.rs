@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_policy::{LockFile, LockFileError, Policy, PolicyError, PolicyFile};
+use gpupin_policy::{LockFile, LockFileError, Policy, PolicyError, PolicyFile, ProblemKind};
 
 use crate::{
     failure::{Exit, Failure},
@@ -192,7 +192,13 @@ fn read_lock(path: &Path, shown: &str) -> Result<LockFile, Failure> {
 
 fn invalid(what: &str, shown: &str, problems: &[gpupin_policy::Problem]) -> Failure {
     let lines: Vec<_> = problems.iter().map(|it| format!("\n  {shown}:{it}")).collect();
-    Failure::usage(format!("invalid {what} `{shown}`{}", lines.concat()))
+    let failure = Failure::usage(format!("invalid {what} `{shown}`{}", lines.concat()));
+    if problems.iter().any(|it| matches!(it.kind, ProblemKind::ForbidsWanted { .. })) {
+        return failure.hint(
+            "`forbid` is for the other GPUs of the machine: remove the entry, or give it more conditions",
+        );
+    }
+    failure
 }
 
 fn read_text(path: &Path, shown: &str) -> Result<String, Failure> {

@@ -106,12 +106,17 @@ fn check_together(policy: &Node, path: &str, found: &mut Vec<Found>) {
     if let Some(gpu) = policy.get("gpu") {
         check_selector(gpu, &join(path, "gpu"), found);
     }
+    // Roles are exempt from `forbid`.
+    let wanted = policy.get("gpu").map(|it| selector(it.table()));
     for (index, node) in policy.get("forbid").map_or(&[][..], Node::list).iter().enumerate() {
         let key = format!("{}[{index}]", join(path, "forbid"));
         check_selector(node, &key, found);
         if selector(node.table()).is_unconditional() {
             let reason = "has no condition, so it forbids every GPU".to_owned();
             found.push((node.span.clone(), ProblemKind::Conflict { key, reason }));
+        } else if wanted.as_ref().is_some_and(|it| it.is_within(&selector(node.table()))) {
+            let wanted = join(path, "gpu");
+            found.push((node.span.clone(), ProblemKind::ForbidsWanted { key, wanted }));
         }
     }
     for (name, node) in policy.get("roles").into_iter().flat_map(Node::table) {

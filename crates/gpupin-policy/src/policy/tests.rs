@@ -175,6 +175,40 @@ entry-points = ["tts.py"]
 }
 
 #[test]
+fn what_is_wanted_cannot_be_forbidden() {
+    check_problems(
+        r#"
+gpu = { name = "GeForce RTX 3090", min-vram = "20 GiB", count = 2 }
+[[forbid]]
+name = "RTX 5060 Ti"
+[[forbid]]
+name = "nvidia rtx  3090"
+[[forbid]]
+min-vram = "20480 MiB"
+[roles.tts]
+name = "RTX 5060 Ti"
+"#,
+        "
+5:1: `forbid[1]` forbids every GPU that `gpu` wants
+7:1: `forbid[2]` forbids every GPU that `gpu` wants
+",
+    );
+    check_problems(
+        "gpu.uuid = \"GPU-8932F937\"\nforbid = [{ uuid = \"GPU-8932f9\" }]\n",
+        "2:11: `forbid[0]` forbids every GPU that `gpu` wants",
+    );
+    check_problems(
+        "gpu.name = \"RTX 3090\"\nforbid = [{ name = \"T4\" }]\nprofiles.ci.gpu.name = \"Tesla T4\"\n",
+        "2:11: `profiles.ci.forbid[0]` forbids every GPU that `profiles.ci.gpu` wants",
+    );
+    // Some of what is wanted is left.
+    read(
+        "gpu.name = \"RTX *\"\nforbid = [{ name = \"RTX 5060 Ti\" }, { max-vram = \"16 GiB\" }]\n",
+    );
+    read("gpu.name = \"RTX 3090\"\nforbid = [{ name = \"RTX 3090\", max-vram = \"16 GiB\" }]\n");
+}
+
+#[test]
 fn profile_is_judged_together_with_what_it_overrides() {
     read("roles.tts.name = \"RTX 5060 Ti\"\nprofiles.ci.roles.tts.entry-points = [\"tts.py\"]\n");
     check_problems(

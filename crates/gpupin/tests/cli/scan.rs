@@ -154,6 +154,23 @@ fn a_wrong_policy_is_an_error_with_its_place() {
 }
 
 #[test]
+fn a_policy_that_forbids_what_it_wants_is_an_error_with_a_hint() {
+    let policy = "gpu.name = \"RTX 3090\"\n\n[[forbid]]\nname = \"rtx 3090\"\n";
+    check(
+        &project().file("gpupin.toml", policy),
+        &[],
+        &expect![[r#"
+            exit code: 2
+            ----- stderr
+            error: invalid policy `gpupin.toml`
+              gpupin.toml:3:1: `forbid[0]` forbids every GPU that `gpu` wants
+
+            hint: `forbid` is for the other GPUs of the machine: remove the entry, or give it more conditions
+        "#]],
+    );
+}
+
+#[test]
 fn an_unknown_profile_is_an_error_with_the_known_ones() {
     let policy = "[profiles.ci]\nlint.select = [\"strict\"]\n";
     check(
