@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::{
     source::{Encoding, Language, Source},
     span::{Positions, Span},
-    unit::{Block, Does, Event, EventId, Function, Step, Suppression, Unit},
+    unit::{Block, Does, Event, EventId, Function, Step, Suppression, Unit, Unread},
     value::{Name, Spanned},
 };
 
@@ -60,7 +60,7 @@ pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
     let size_matters = !matches!(language, Language::Python | Language::Notebook);
     if size_matters && text.len() > LARGEST {
         let what = format!("too large: files of this kind are read up to {} MiB", LARGEST >> 20);
-        out.unit().syntax_errors.push((Span::new(0, 0), what));
+        out.unread(Unread::Everything, Span::new(0, 0), what);
         return Some(out.finish(Block::default()));
     }
     let at = Positions::identity();
@@ -153,6 +153,7 @@ impl UnitBuilder {
                 console_scripts: Vec::new(),
                 possible: Vec::new(),
                 syntax_errors: Vec::new(),
+                unread: None,
             },
             function: None,
             service: None,
@@ -210,6 +211,12 @@ impl UnitBuilder {
             path = format!("{name}#{number}");
         }
         path
+    }
+
+    /// A file of data does not parse; only what the first such error says counts.
+    pub(crate) fn unread(&mut self, how_much: Unread, span: Span, why: String) {
+        self.unit.unread.get_or_insert(how_much);
+        self.unit.syntax_errors.push((span, why));
     }
 
     /// Everything else a reader fills in directly.

@@ -48,6 +48,16 @@ pub struct Unit {
     pub possible: Vec<Span>,
     /// Syntax errors: where and what, for `--verbose`.
     pub syntax_errors: Vec<(Span, String)>,
+    /// Whether a file of data could not be parsed, so that findings are missing. Why is the first of the syntax errors.
+    pub unread: Option<Unread>,
+}
+
+/// How much of a file no reader could make sense of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    Everything,
+    /// What stands before the error, or around it, was read.
+    Part,
 }
 
 /// What makes a file a program, as far as the file itself tells.

@@ -130,9 +130,13 @@ impl Terminal {
         drop(write!(self.err, "{text}").and_then(|()| self.err.flush()));
     }
 
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.volume == Volume::Verbose
+    }
+
     /// Details for who wants to know what happened.
     pub(crate) fn verbose(&mut self, text: impl FnOnce() -> String) {
-        if self.volume == Volume::Verbose {
+        if self.is_verbose() {
             let text = text();
             self.say(DIM, "verbose", &text);
         }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     span::{Positions, Span},
-    unit::{Block, ChildEnvironment, Does, Step},
+    unit::{Block, ChildEnvironment, Does, Step, Unread},
     value::{Spanned, Value},
 };
 
@@ -50,7 +50,7 @@ pub(super) fn parse<'t>(
             let (start, end) =
                 (whole_character(text, range.start), whole_character(text, range.end));
             let place = at.span(start..end.max(start));
-            out.unit().syntax_errors.push((place, error.kind().to_string()));
+            out.unread(Unread::Everything, place, error.kind().to_string());
             None
         }
     }

@@ -74,6 +74,9 @@ fn dump(unit: &Unit) -> String {
     for (_, what) in &unit.syntax_errors {
         let _ = writeln!(to, "syntax: {what}");
     }
+    if let Some(how_much) = unit.unread {
+        let _ = writeln!(to, "unread: {how_much:?}");
+    }
     to
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     span::{Positions, Span},
-    unit::{Block, ConsoleScript, Step},
+    unit::{Block, ConsoleScript, Step, Unread},
     value::{Spanned, Value},
 };
 
@@ -25,7 +25,7 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
         let range = error.span().unwrap_or_default();
         let place =
             if text.get(range.clone()).is_some() { at.span(range) } else { Span::default() };
-        out.unit().syntax_errors.push((place, error.message().to_owned()));
+        out.unread(Unread::Part, place, error.message().to_owned());
     }
     let mut strings = Vec::new();
     let root = converted(table.get_ref(), text, at, &mut strings);

@@ -10,7 +10,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use super::{UnitBuilder, settings, suppress};
 use crate::{
     span::{Positions, Span},
-    unit::{Block, Step},
+    unit::{Block, Step, Unread},
     value::{Spanned, Value},
 };
 
@@ -73,7 +73,7 @@ impl<'a> Tree<'a> {
                 Err(error) => {
                     let place = bytes.at(error.marker().index());
                     let what = error.info().to_owned();
-                    out.unit().syntax_errors.push((at.span(place..place), what));
+                    out.unread(Unread::Part, at.span(place..place), what);
                     break;
                 }
             };
@@ -107,7 +107,7 @@ impl<'a> Tree<'a> {
             if opens {
                 if open.len() >= DEEPEST {
                     let what = "nested too deeply".to_owned();
-                    out.unit().syntax_errors.push((at.span(start..start), what));
+                    out.unread(Unread::Part, at.span(start..start), what);
                     break;
                 }
                 open.push((id, None));

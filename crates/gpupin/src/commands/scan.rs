@@ -12,6 +12,8 @@ use gpupin_lint::{
     baseline::Baseline,
     finding::Severity,
     selection::{Overrides, Selection},
+    source::Place,
+    unit::Unread,
 };
 
 use crate::{
@@ -156,6 +158,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let project = project::open(&args.project, start.map(PathBuf::as_path), terminal)?;
     let baseline = read_baseline(&args.baseline)?;
     let mut scan = scan::scan(&project, &request(args, &project)?, terminal)?;
+    let only = args.order.as_deref().map(|it| project.key(it));
+    tell_unread(&project, &scan, only.as_deref(), terminal);
     tell_syntax_errors(&project, &scan, terminal);
     for problem in &scan.problems {
         terminal.error(&format!("failed to read `{}`: {}", problem.path, problem.message));
@@ -261,11 +265,41 @@ fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
     })
 }
 
+/// Tells which files of data do not parse: findings in them are missing, and no rule says so.
+///
+/// An order is about one file, and reads all others whether they can matter or not: then `only` that one is told.
+fn tell_unread(project: &Project, scan: &Scan, only: Option<&str>, terminal: &mut Terminal) {
+    const TOLD: usize = 5;
+    let unread = scan.units.iter().filter_map(|unit| Some((unit, unit.unread?)));
+    let unread: Vec<_> =
+        unread.filter(|it| only.is_none_or(|only| it.0.source.path == only)).collect();
+    let told = if terminal.is_verbose() { unread.len() } else { unread.len().min(TOLD) };
+    for (unit, how_much) in &unread[..told] {
+        let Some((span, why)) = unit.syntax_errors.first() else { continue };
+        let Place { line, column } = unit.source.place(span.start);
+        let path = project.shown(&unit.source.path);
+        let why = normalize_untrusted_str(why);
+        let missing = match how_much {
+            Unread::Everything => "nothing in it was checked",
+            Unread::Part => "not all of it was checked",
+        };
+        terminal.warning(&format!("could not read `{path}`: {line}:{column}: {why}; {missing}"));
+    }
+    match unread.len() - told {
+        0 => {}
+        1 => terminal.warning("could not read 1 more file, `--verbose` names it"),
+        more => {
+            terminal.warning(&format!("could not read {more} more files, `--verbose` names them"));
+        }
+    }
+}
+
 fn tell_syntax_errors(project: &Project, scan: &Scan, terminal: &mut Terminal) {
     // A file that is no source at all has an error at every other byte.
     const TOLD: usize = 3;
     for unit in &scan.units {
-        let errors = &unit.syntax_errors;
+        // Why a file is unread was told.
+        let errors = &unit.syntax_errors[usize::from(unit.unread.is_some())..];
         for (span, message) in errors.iter().take(TOLD) {
             terminal.verbose(|| {
                 let place = unit.source.place(span.start);

@@ -379,6 +379,49 @@ fn files_of_every_kind_are_read() {
     assert_eq!(outcome.out, sandbox.gpupin(&args).out, "the survey misses none of them");
 }
 
+#[test]
+fn files_of_data_that_do_not_parse_are_warned_of() {
+    let sandbox = Sandbox::new()
+        .file("broken.ipynb", "{\"cells\": [{\"source\": [\"torch.cuda.set_device(1)\"")
+        .file("compose.yaml", "services:\n  a:\n    runtime: nvidia\n\tb: {count: all\n")
+        .file("settings.toml", "main_gpu = 1\nbroken\n")
+        .file("broken.py", "import torch\ndef broken(\n")
+        .file("of_no_interest.json", "{\"a\": \n");
+    check(
+        &sandbox,
+        &["--select", "GP103,GP201,GP501", "--output-format", "concise"],
+        &expect![[r#"
+            exit code: 1
+            ----- stdout
+            settings.toml:1:12: GP201 ordinal 1 of `main_gpu` picks a GPU by number, and no policy says which GPU is meant
+            ----- stderr
+            warning: could not read `broken.ipynb`: 1:23: Unterminated array; nothing in it was checked
+            warning: could not read `compose.yaml`: 3:14: while scanning a plain scalar, found a tab; not all of it was checked
+            warning: could not read `settings.toml`: 2:7: key with no value, expected `=`; not all of it was checked
+            found 1 warning in 1 file (5 files scanned, 0 programs ordered)
+        "#]],
+    );
+    assert_eq!(sandbox.gpupin(&["scan", "--quiet", "--select", "GP103"]).err, "");
+}
+
+#[test]
+fn of_many_files_that_do_not_parse_a_few_are_told() {
+    let mut sandbox = Sandbox::new();
+    for number in 1..=7 {
+        sandbox = sandbox.file(&format!("{number}.json"), "{\"main_gpu\": 1");
+    }
+    let warnings = |args: &[&str]| {
+        let outcome = sandbox.gpupin(&[&["scan"], args].concat());
+        assert_eq!(outcome.code, 0, "{}", outcome.whole());
+        let lines = outcome.err.lines().filter(|it| it.starts_with("warning: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = warnings(&[]);
+    assert_eq!(told.len(), 6);
+    assert_eq!(told[5], "warning: could not read 2 more files, `--verbose` names them");
+    assert_eq!(warnings(&["--verbose"]).len(), 7);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn what_cannot_be_read_is_told_and_the_rest_is_scanned() {

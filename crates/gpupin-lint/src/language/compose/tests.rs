@@ -169,6 +169,7 @@ fn a_broken_file_gives_what_stands_before_the_error() {
           gpus All (a)
           start Unknown (a)
         syntax: while parsing a node, did not find expected node content
+        unread: Part
         "#,
     );
 }

@@ -67,5 +67,5 @@ fn package_scripts_and_development_containers_are_read() {
 
 #[test]
 fn broken_json_is_told() {
-    check("a.json", "{\"gpu_id\": 1", "syntax: Unterminated object");
+    check("a.json", "{\"gpu_id\": 1", "syntax: Unterminated object\nunread: Everything");
 }

@@ -71,6 +71,7 @@ fn broken_lines_do_not_hide_the_rest() {
         choose gpu_index 3 Ordinal Setting
         syntax: extra `=`, expected nothing
         syntax: unexpected key or value, expected newline, `#`
+        unread: Part
         "#,
     );
 }
