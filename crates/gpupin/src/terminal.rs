@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use annotate_snippets::renderer::{AnsiColor, DEFAULT_TERM_WIDTH, Effects, Style};
+use annotate_snippets::{
+    normalize_untrusted_str,
+    renderer::{AnsiColor, DEFAULT_TERM_WIDTH, Effects, Style},
+};
 
 use crate::failure::{Exit, Failure, Part};
 
@@ -206,6 +209,21 @@ impl Terminal {
     }
 }
 
+/// A text that others wrote, such as a file name, so that it neither breaks its line nor controls the terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        // Some readers of lines take these two for line ends as well.
+        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    // What changes the direction of the text behind it.
+    normalize_untrusted_str(&line)
+}
+
 /// <https://no-color.org> and <https://bixense.com/clicolors>, in this order.
 fn automatic_colour(is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
     let is_set = |name| variable(name).is_some_and(|it| !it.is_empty());
@@ -261,7 +279,19 @@ impl<W: Write> Write for Pipe<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::automatic_colour;
+    use super::{automatic_colour, one_line};
+
+    #[test]
+    fn no_text_breaks_its_line() {
+        for (text, expected) in [
+            ("plain ü.py", "plain ü.py"),
+            ("a\nb\r\t.py", r"a\nb\r\t.py"),
+            ("\u{1b}[31m\u{85}\u{2028}", r"\u{1b}[31m\u{85}\u{2028}"),
+            ("a\u{202e}b", "a\u{fffd}b"),
+        ] {
+            assert_eq!(one_line(text), expected);
+        }
+    }
 
     #[test]
     fn colour_follows_terminal_and_environment() {

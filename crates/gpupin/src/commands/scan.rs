@@ -5,7 +5,6 @@ use std::{
     thread,
 };
 
-use annotate_snippets::normalize_untrusted_str;
 use anyhow::Context as _;
 use gpupin_lint::{
     Options,
@@ -22,7 +21,7 @@ use crate::{
     project::{self, Project, ProjectArgs},
     report::{Format, Report, Style, write_json},
     scan::{self, Request, Scan},
-    terminal::Terminal,
+    terminal::{Terminal, one_line},
 };
 
 /// The baseline that is written when no name is given.
@@ -162,7 +161,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     tell_unread(&project, &scan, only.as_deref(), terminal);
     tell_syntax_errors(&project, &scan, terminal);
     for problem in &scan.problems {
-        terminal.error(&format!("failed to read `{}`: {}", problem.path, problem.message));
+        let path = one_line(&problem.path);
+        terminal.error(&format!("failed to read `{path}`: {}", problem.message));
     }
     let clean = if scan.problems.is_empty() { Exit::Clean } else { Exit::Failed };
 
@@ -277,8 +277,8 @@ fn tell_unread(project: &Project, scan: &Scan, only: Option<&str>, terminal: &mu
     for (unit, how_much) in &unread[..told] {
         let Some((span, why)) = unit.syntax_errors.first() else { continue };
         let Place { line, column } = unit.source.place(span.start);
-        let path = project.shown(&unit.source.path);
-        let why = normalize_untrusted_str(why);
+        let path = one_line(&project.shown(&unit.source.path));
+        let why = one_line(why);
         let missing = match how_much {
             Unread::Everything => "nothing in it was checked",
             Unread::Part => "not all of it was checked",
@@ -303,14 +303,14 @@ fn tell_syntax_errors(project: &Project, scan: &Scan, terminal: &mut Terminal) {
         for (span, message) in errors.iter().take(TOLD) {
             terminal.verbose(|| {
                 let place = unit.source.place(span.start);
-                let path = project.shown(&unit.source.path);
-                let message = normalize_untrusted_str(message);
+                let path = one_line(&project.shown(&unit.source.path));
+                let message = one_line(message);
                 format!("{path}:{}:{}: {message}", place.line, place.column)
             });
         }
         if errors.len() > TOLD {
             terminal.verbose(|| {
-                let path = project.shown(&unit.source.path);
+                let path = one_line(&project.shown(&unit.source.path));
                 format!("{path}: {} more syntax errors", errors.len() - TOLD)
             });
         }

@@ -1,13 +1,10 @@
 use std::io;
 
-use annotate_snippets::{
-    normalize_untrusted_str,
-    renderer::{AnsiColor, Style},
-};
+use annotate_snippets::renderer::{AnsiColor, Style};
 
 use crate::{
     order::{Location, Order, ProgramOrder, Step},
-    terminal::{BOLD, DIM, ERROR, WARNING},
+    terminal::{BOLD, DIM, ERROR, WARNING, one_line},
 };
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -26,7 +23,7 @@ pub(crate) fn write(order: &Order, colour: bool, out: &mut dyn io::Write) -> io:
 fn write_program(program: &ProgramOrder, colour: bool, out: &mut dyn io::Write) -> io::Result<()> {
     let style = |it| if colour { it } else { Style::new() };
     let (bold, dim) = (style(BOLD), style(DIM));
-    let entry = normalize_untrusted_str(&program.entry);
+    let entry = one_line(&program.entry);
     writeln!(out, "{bold}{entry}{bold:#}, {}", program.kind)?;
     if !program.started_by.is_empty() {
         let places: Vec<_> = program.started_by.iter().map(place).collect();
@@ -45,13 +42,13 @@ fn write_program(program: &ProgramOrder, colour: bool, out: &mut dyn io::Write) 
             out,
             "{:digits$}. {bold}{}{bold:#} {dim}({}{through}{sometimes}){dim:#}",
             step.number,
-            normalize_untrusted_str(&step.does),
+            one_line(&step.does),
             place(&step.at),
         )?;
         if let Some(effect) = &step.effect {
             let (mark, sign) = mark(step);
             let mark = style(mark);
-            let why = normalize_untrusted_str(&effect.why);
+            let why = one_line(&effect.why);
             writeln!(out, "{indent}{mark}{sign}{mark:#} {why}")?;
         }
     }
@@ -82,5 +79,5 @@ fn mark(step: &Step) -> (Style, &'static str) {
 fn place(location: &Location) -> String {
     let Location { path, line, column, cell } = location;
     let cell = cell.map_or_else(String::new, |it| format!("cell {it}:"));
-    format!("{}:{cell}{line}:{column}", normalize_untrusted_str(path))
+    format!("{}:{cell}{line}:{column}", one_line(path))
 }

@@ -2,9 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use annotate_snippets::{
-    Annotation, AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str,
-};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use gpupin_lint::{
     finding::{Finding, Safety, Severity},
     source::Source,
@@ -12,7 +10,10 @@ use gpupin_lint::{
     unit::UnitId,
 };
 
-use crate::report::{Report, Style, notebook};
+use crate::{
+    report::{Report, Style, notebook},
+    terminal::one_line,
+};
 
 /// A span over more lines is marked on its first line only: what is wrong with a whole class is told
 /// by its name.
@@ -53,7 +54,7 @@ fn group<'a>(report: &'a Report<'_>, finding: &'a Finding) -> Group<'a> {
     }
     let mut group = Group::with_title(title).elements(excerpts.into_iter().map(Excerpt::snippet));
     let note = programs(report, finding).map(|it| Level::NOTE.message(it));
-    let help = finding.help.as_ref().map(|it| Level::HELP.message(normalize_untrusted_str(it)));
+    let help = finding.help.as_ref().map(|it| Level::HELP.message(one_line(it)));
     for message in note.into_iter().chain(help) {
         group = group.element(message);
     }
@@ -62,7 +63,7 @@ fn group<'a>(report: &'a Report<'_>, finding: &'a Finding) -> Group<'a> {
             Safety::Safe => ("safe fix", String::new()),
             Safety::Unsafe(why) => ("unsafe fix", format!(" ({why})")),
         };
-        let text = normalize_untrusted_str(&format!("{}{why}", fix.title));
+        let text = one_line(&format!("{}{why}", fix.title));
         group = group.element(Level::HELP.with_name(name).message(text));
     }
     group
@@ -73,8 +74,7 @@ fn programs(report: &Report<'_>, finding: &Finding) -> Option<String> {
     if finding.programs.is_empty() || finding.programs == [finding.unit] {
         return None;
     }
-    let paths: Vec<_> =
-        finding.programs.iter().map(|it| normalize_untrusted_str(report.path(*it))).collect();
+    let paths: Vec<_> = finding.programs.iter().map(|it| one_line(report.path(*it))).collect();
     let named = paths[..paths.len().min(NAMED_PROGRAMS)].join("`, `");
     let more = match paths.len().saturating_sub(NAMED_PROGRAMS) {
         0 => String::new(),
@@ -109,7 +109,7 @@ struct Mark<'a> {
 impl<'a> Excerpt<'a> {
     fn new(report: &'a Report<'_>, unit: UnitId, mark: Mark<'a>) -> Self {
         let source = &report.unit(unit).source;
-        let path = normalize_untrusted_str(report.path(unit));
+        let path = one_line(report.path(unit));
         let cell = notebook::cell(source, mark.span.start);
         let (path, text) = match cell {
             Some(cell) => {

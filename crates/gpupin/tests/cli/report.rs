@@ -139,6 +139,21 @@ fn github_escapes_paths() {
 }
 
 /// Checks that elements and attributes are those the XSD declares, nested as it says.
+#[cfg(unix)]
+#[test]
+fn a_name_with_a_line_end_stays_on_its_line() {
+    let text = "import torch\ntorch.zeros(1).to(\"cuda:1\")\n";
+    let sandbox = Sandbox::new().file("a\nerror: b\u{1b}[31m.py", text);
+    let concise = scan(&sandbox, "concise").out;
+    assert!(concise.starts_with(r"a\nerror: b\u{1b}[31m.py:2:19: GP201 "), "{concise}");
+    assert_eq!(concise.lines().count(), 1, "{concise}");
+    let github = scan(&sandbox, "github").out;
+    assert!(github.contains("file=a%0Aerror%3A b"), "{github}");
+    assert_eq!(github.lines().count(), 1, "{github}");
+    let full = scan(&sandbox, "full").out;
+    assert!(full.contains(r"--> a\nerror: b\u{1b}[31m.py:2:19"), "{full}");
+}
+
 #[test]
 fn junit_follows_its_schema() {
     let xsd = include_str!("../schemas/junit-10.xsd");
