@@ -46,6 +46,8 @@ pub struct Program {
     pub trace: Vec<Happening>,
     /// The environments that somebody reads: CUDA at each freeze, or whoever comes after the end.
     pub moments: Vec<Moment>,
+    /// What each program that it starts gets, where it is known; only in a whole order.
+    pub children: Vec<Moment>,
     /// GPU libraries imported, in order: see [`uses`].
     pub uses: Vec<Use>,
     /// Modules that the entry point imports itself, sorted.

@@ -5,16 +5,17 @@
 //! the program does.
 
 use gpupin_lint::{
-    program::{Happening, Kind, Moment, Program, Setting, Write},
+    program::{Happening, Kind, Moment, Program, Write},
     project::Project as Linted,
     source::Place,
     span::Span,
-    unit::{ChildEnvironment, Does, EventId, Reach, RemoveHow, SetHow, UnitId},
+    unit::{Does, EventId, UnitId},
 };
 use serde::Serialize;
 
 use crate::{project::Project, report::notebook};
 
+mod effect;
 mod text;
 mod words;
 
@@ -174,116 +175,6 @@ impl Derived<'_> {
         }
     }
 
-    fn effect(&self, happening: &Happening, number: usize, does: &Does) -> Option<Effect> {
-        let effect = |takes_effect, why: &str| Some(Effect { takes_effect, why: why.to_owned() });
-        match does {
-            Does::SetVariable(it) => match it.how {
-                SetHow::Persistent => effect(Some(false), "only programs started later see it"),
-                SetHow::Temporary => effect(Some(true), "for one test or block"),
-                _ if it.reach == Reach::ShellOnly => {
-                    effect(Some(false), "the variable is not exported, so no program sees it")
-                }
-                how => Some(self.effect_of_setting(happening, number, &it.name, how)),
-            },
-            Does::RemoveVariable(it) if it.how == RemoveHow::Temporary => {
-                effect(Some(true), "for one test")
-            }
-            Does::RemoveVariable(_) | Does::ReplaceEnvironment { .. } => {
-                Some(self.too_late(happening).unwrap_or_else(|| Effect {
-                    takes_effect: Some(true),
-                    why: "CUDA has not started yet".to_owned(),
-                }))
-            }
-            _ => self.effect_of_reading(happening, number),
-        }
-    }
-
-    /// Why a change of the environment may come too late.
-    fn too_late(&self, happening: &Happening) -> Option<Effect> {
-        let earlier = happening.frozen?;
-        let step = self.named_step(earlier.unit, earlier.event);
-        Some(if earlier.certain {
-            let why = format!("CUDA has read its environment {step}");
-            Effect { takes_effect: Some(false), why }
-        } else {
-            let why = format!("CUDA may have read its environment {step}");
-            Effect { takes_effect: None, why }
-        })
-    }
-
-    fn effect_of_setting(
-        &self,
-        happening: &Happening,
-        number: usize,
-        name: &str,
-        how: SetHow,
-    ) -> Effect {
-        if let Some(effect) = self.too_late(happening) {
-            return effect;
-        }
-        let only_if_unset = how == SetHow::IfUnset && is_set(&happening.before);
-        let write = |it: &Write| (it.unit, it.event) == (happening.unit, happening.event);
-        let holds = |it: &&Moment| {
-            it.variables.get(name).is_some_and(|setting| setting.writes.iter().any(write))
-        };
-        let moment = self.program.moments.iter().find(holds);
-        let why = match moment.map(|it| (it.by, self.reader(it))) {
-            None if only_if_unset => {
-                let why = "the variable is set already".to_owned();
-                return Effect { takes_effect: Some(false), why };
-            }
-            None => {
-                let Some(number) = self.child_that_gets(number, name) else {
-                    let why = "it is replaced before anybody reads it".to_owned();
-                    return Effect { takes_effect: Some(false), why };
-                };
-                format!("the program started in step {number} gets it")
-            }
-            Some((Some((unit, event)), "cuda")) => {
-                format!("CUDA reads it {}", self.named_step(unit, event))
-            }
-            Some((Some((unit, event)), _)) => {
-                format!("the program started {} gets it", self.named_step(unit, event))
-            }
-            Some((None, _)) => {
-                "it holds at the end; nothing was seen that starts CUDA before".to_owned()
-            }
-        };
-        if name.ends_with("_ALLOC_CONF")
-            && let Some(earlier) = happening.imported
-        {
-            let step = self.named_step(earlier.unit, earlier.event);
-            let why = format!("the library imported {step} may have read it then");
-            return Effect { takes_effect: None, why };
-        }
-        if how == SetHow::IfUnset && happening.before.inherited {
-            return Effect {
-                takes_effect: None,
-                why: format!("unless it was set from outside, {why}"),
-            };
-        }
-        Effect { takes_effect: Some(true), why }
-    }
-
-    /// The step behind step `number` in which a child is started that inherits the variable.
-    fn child_that_gets(&self, number: usize, name: &str) -> Option<usize> {
-        for (happening, later) in self.program.trace.iter().zip(1..).skip(number) {
-            match &self.linted.event(happening.unit, happening.event).does {
-                Does::Start(start)
-                    if matches!(start.environment, ChildEnvironment::Inherited(_)) =>
-                {
-                    return Some(later);
-                }
-                Does::SetVariable(it) if it.name == name && !happening.conditional => return None,
-                Does::RemoveVariable(it) if it.name == name && !happening.conditional => {
-                    return None;
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
     /// What somebody who reads the environment finds there.
     fn effect_of_reading(&self, happening: &Happening, number: usize) -> Option<Effect> {
         let by = Some((happening.unit, happening.event));
@@ -366,11 +257,6 @@ impl Derived<'_> {
         let Place { line, column } = place;
         Location { path: self.project.shown(&source.path), line, column, cell }
     }
-}
-
-/// Whether the program itself has set a variable on every way.
-fn is_set(setting: &Setting) -> bool {
-    !setting.inherited && !setting.writes.is_empty()
 }
 
 impl Variable {

@@ -70,12 +70,16 @@ pub(crate) fn programs(project: &Project<'_>, whole: bool) -> Vec<Program> {
     for (entry, walked) in entries.iter().zip(done) {
         let walked =
             walked.unwrap_or_else(|| walk(project, &linked, entry, handed.get(&entry.unit)));
-        found.push(program(project, entry, walked, handed.get(&entry.unit), &delegated));
+        let children = if whole { children(&walked) } else { Vec::new() };
+        let program = program(project, entry, walked, handed.get(&entry.unit), &delegated);
+        found.push(Program { children, ..program });
     }
     let reached: BTreeSet<UnitId> = found.iter().flat_map(|it| it.units.iter().copied()).collect();
     for entry in unreached(project, &reached) {
         let walked = walk(project, &linked, &entry, None);
-        found.push(program(project, &entry, walked, None, &delegated));
+        let children = if whole { children(&walked) } else { Vec::new() };
+        let program = program(project, &entry, walked, None, &delegated);
+        found.push(Program { children, ..program });
     }
     found.sort_by_key(|it| it.entry);
     found
@@ -187,6 +191,17 @@ fn containers(handed: &[Handed]) -> Vec<StartedIn> {
     handed.iter().filter_map(started_in).collect()
 }
 
+/// What every program gets that is started.
+fn children(walked: &Walked) -> Vec<Moment> {
+    let child = |(unit, event, inherited): &(UnitId, EventId, Inherited)| Moment {
+        by: Some((*unit, *event)),
+        variables: inherited.variables.clone(),
+        pinned_by_gpupin: inherited.pinned_by_gpupin,
+        container: inherited.container,
+    };
+    walked.starts.iter().map(child).collect()
+}
+
 fn program(
     project: &Project<'_>,
     entry: &Entry,
@@ -238,6 +253,7 @@ fn program(
         containers: handed.map_or_else(Vec::new, |it| containers(it)),
         trace: walked.trace,
         moments,
+        children: Vec::new(),
         uses,
         direct: walked.direct.into_iter().collect(),
         units,

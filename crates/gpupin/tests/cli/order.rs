@@ -74,6 +74,99 @@ fn a_script_hands_its_variables_on() {
     );
 }
 
+/// The sentences about what is set and removed, one a line.
+#[track_caller]
+fn check_effects(name: &str, text: &str, expected: &Expect) {
+    let json = Sandbox::new()
+        .file("gpupin.toml", "")
+        .file("train.py", "import torch\n")
+        .file(name, text)
+        .gpupin(&["scan", "--order", name, "--output-format", "json"])
+        .json();
+    let steps = json["programs"][0]["steps"].as_array().unwrap();
+    let changes = |it: &&serde_json::Value| {
+        let does = it["does"].as_str().unwrap();
+        does.starts_with("sets") || does.starts_with("removes")
+    };
+    let line = |it: &serde_json::Value| {
+        let sign = match it["effect"]["takes_effect"].as_bool() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "perhaps",
+        };
+        format!("{}. {sign}: {}\n", it["number"], it["effect"]["why"].as_str().unwrap())
+    };
+    expected.assert_eq(&steps.iter().filter(changes).map(line).collect::<String>());
+}
+
+#[test]
+fn a_variable_that_is_not_exported_may_still_come_exported() {
+    check_effects(
+        "run.sh",
+        "CUDA_VISIBLE_DEVICES=1\npython train.py\n",
+        &expect![[r#"
+        1. perhaps: it is not exported here, so programs get it only if it came exported from outside
+    "#]],
+    );
+}
+
+#[test]
+fn what_nobody_reads_says_why() {
+    check_effects(
+        "run.sh",
+        "export CUDA_VISIBLE_DEVICES=0\nexport CUDA_VISIBLE_DEVICES=1\n(export CUDA_VISIBLE_DEVICES=2)\n\
+         python train.py\nexport CUDA_VISIBLE_DEVICES=3\nunset CUDA_VISIBLE_DEVICES\nexport CUDA_DEVICE_ORDER=PCI_BUS_ID\n",
+        &expect![[r#"
+            1. no: it is replaced in step 2 before anybody reads it
+            2. yes: the program started in step 4 gets it
+            3. perhaps: nothing was seen that reads it
+            5. no: it is removed in step 6 before anybody reads it
+            6. yes: CUDA has not started yet
+            7. perhaps: nothing was seen that reads it
+        "#]],
+    );
+}
+
+#[test]
+fn a_child_sees_what_comes_too_late_for_its_parent() {
+    check_effects(
+        "tune.py",
+        r#"import os, subprocess, torch
+torch.zeros(1).cuda()
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+subprocess.run(["tuner"])
+os.environ["CUDA_VISIBLE_DEVICES"] = "2"
+subprocess.run(["python", "train.py"])
+del os.environ["CUDA_VISIBLE_DEVICES"]
+"#,
+        &expect![[r#"
+            3. perhaps: the program started in step 4 sees it; here CUDA has read its environment in step 2
+            5. yes: the program started in step 6 sees it; here CUDA has read its environment in step 2
+            7. no: CUDA has read its environment in step 2
+        "#]],
+    );
+}
+
+#[test]
+fn a_child_with_an_unknown_environment_may_get_it() {
+    check_effects(
+        "tune.py",
+        r#"import os, subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+subprocess.run(["tuner"], env=make())
+os.environ["CUDA_VISIBLE_DEVICES"] = "2"
+subprocess.run(["python", "train.py"], env={"A": "b"})
+os.environ["CUDA_VISIBLE_DEVICES"] = "3"
+subprocess.run(["python", "train.py"])
+"#,
+        &expect![[r#"
+            1. perhaps: the environment of the program started in step 2 is only known at run time
+            3. no: it is replaced in step 5 before anybody reads it
+            5. yes: the program started in step 6 gets it
+        "#]],
+    );
+}
+
 #[test]
 fn the_root_is_read_wherever_one_stands() {
     let sandbox = project();
