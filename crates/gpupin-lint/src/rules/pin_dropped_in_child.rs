@@ -4,6 +4,8 @@ use crate::{
     program::{Happening, MASK, Program},
     project::Project,
     rules::{Check, Rule},
+    source::{Language, Source},
+    span::Span,
     unit::{ChildEnvironment, Does, Runs, Start},
 };
 
@@ -40,11 +42,25 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
             continue;
         }
         let message = format!("the child's environment leaves out `{MASK}`: it sees every GPU");
-        let mut finding = rule
-            .finding(it.unit, event.span, message)
-            .with_help("start from the parent's environment: `env={**os.environ, …}`");
+        let help = help(&project.unit(it.unit).source, event.span);
+        let mut finding = rule.finding(it.unit, event.span, message).with_help(help);
         finding.programs.push(program.entry);
         found.push(finding);
+    }
+}
+
+/// How the child keeps the mask, in the words of what starts it.
+fn help(source: &Source, place: Span) -> String {
+    let text = source.slice(place);
+    match source.language {
+        Language::Python | Language::Notebook if !text.contains("sudo") => {
+            "start from the parent's environment: `env={**os.environ, …}`".to_owned()
+        }
+        _ if text.contains("sudo") || text.contains("doas") => {
+            format!("`sudo --preserve-env={MASK}` hands it on")
+        }
+        Language::Batch | Language::PowerShell => format!("give the child `{MASK}` too"),
+        _ => format!("hand it on: `env … {MASK}=\"${MASK}\"`"),
     }
 }
 
@@ -84,7 +100,43 @@ fn pinned_before(project: &Project<'_>, program: &Program, at: usize, start: &Ha
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::check;
+    use crate::tests::{check, check_message};
+
+    #[test]
+    fn the_help_is_in_the_language_of_the_place() {
+        const MESSAGE: &str =
+            "the child's environment leaves out `CUDA_VISIBLE_DEVICES`: it sees every GPU";
+        let pin = "os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"GPU-8932f937\"";
+        for (path, start, help) in [
+            (
+                "main.py",
+                "subprocess.run([\"python\", \"x.py\"], env={\"A\": \"b\"})",
+                "start from the parent's environment: `env={**os.environ, …}`",
+            ),
+            (
+                "main.py",
+                "subprocess.run([\"sudo\", \"python\", \"x.py\"])",
+                "`sudo --preserve-env=CUDA_VISIBLE_DEVICES` hands it on",
+            ),
+            (
+                "run.sh",
+                "sudo python x.py",
+                "`sudo --preserve-env=CUDA_VISIBLE_DEVICES` hands it on",
+            ),
+            (
+                "run.sh",
+                "env -i python x.py",
+                "hand it on: `env … CUDA_VISIBLE_DEVICES=\"$CUDA_VISIBLE_DEVICES\"`",
+            ),
+        ] {
+            let before = match path {
+                "main.py" => format!("import os, subprocess\n{pin}"),
+                _ => "export CUDA_VISIBLE_DEVICES=GPU-8932f937".to_owned(),
+            };
+            let fixture = format!("//- {path}\n{before}\n{start}\n");
+            check_message(&fixture, &[&format!("{MESSAGE} | {help}")]);
+        }
+    }
 
     #[test]
     fn a_fresh_environment_loses_the_pin() {
