@@ -101,6 +101,8 @@ pub(crate) struct Argument {
 pub(crate) enum Shape {
     /// An ordinal, a device text, or a list of them.
     Device,
+    /// A device text without a number, `cuda`: the library refuses `cuda:1`, whichever GPU there is.
+    Kind,
     /// The *values* of a dictionary: `device_map={"": 1}`; the texts `auto`, `balanced` … spread.
     DeviceMap,
     /// The *keys* of a dictionary: `max_memory={0: "10GiB"}`.
@@ -240,6 +242,14 @@ impl Api {
 
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Argument> {
         self.arguments.iter().flatten()
+    }
+
+    /// What an argument given by position, or by name, says.
+    pub(crate) fn argument(&self, position: Option<usize>, name: &str) -> Option<&Argument> {
+        self.arguments().find(|it| match position {
+            Some(_) => it.position == position,
+            None => it.keyword == name,
+        })
     }
 
     /// The name that a call of it ends in.

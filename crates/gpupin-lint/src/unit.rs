@@ -284,6 +284,8 @@ pub struct Choice {
     pub purpose: Purpose,
     /// Inside code that only runs when more than this many GPUs are visible.
     pub only_with_more_than: Option<i64>,
+    /// Who gets the number refuses any: it takes `cuda`, and not even `cuda:0`.
+    pub refuses_number: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,34 +1,36 @@
 use super::{
     Answer, Api,
-    Shape::{Count, Device, DeviceMap, Uses},
+    Shape::{Count, Device, DeviceMap, Kind, Uses},
     choose, query,
 };
 use crate::unit::Sureness::Sure;
 
 /// Speech to text and text to speech: whisper and its kin, `CTranslate2`, Coqui, Piper, and others. Ordered by path.
 pub(super) const APIS: &[Api] = &[
+    // CTranslate2, and what is built on it, throws for `cuda:1`:
+    // https://github.com/OpenNMT/CTranslate2/blob/master/src/devices.cc
     // Coqui's `gpu=True` is the current device; only `.to("cuda:1")` says which.
     choose("ctranslate2.Generator")
-        .at(1, "device", Device)
+        .at(1, "device", Kind)
         .key("device_index", Device)
         .freezes_on_cuda(),
     query("ctranslate2.get_cuda_device_count").freezes(Sure).answers(Answer::Count),
     query("ctranslate2.get_supported_compute_types").key("device_index", Device),
     choose("ctranslate2.models.**.Wav2Vec2")
-        .at(1, "device", Device)
+        .at(1, "device", Kind)
         .key("device_index", Device)
         .freezes_on_cuda(),
     choose("ctranslate2.models.**.Whisper")
-        .at(1, "device", Device)
+        .at(1, "device", Kind)
         .key("device_index", Device)
         .freezes_on_cuda(),
     choose("ctranslate2.Translator")
-        .at(1, "device", Device)
+        .at(1, "device", Kind)
         .key("device_index", Device)
         .freezes_on_cuda(),
     choose("easyocr.Reader").at(1, "gpu", Uses).freezes_on_cuda(),
     choose("faster_whisper.**.WhisperModel")
-        .at(1, "device", Device)
+        .at(1, "device", Kind)
         .at(2, "device_index", Device)
         .freezes_on_cuda(),
     choose("funasr.AutoModel").key("device", Device).key("ngpu", Count).freezes_on_cuda(),
@@ -46,7 +48,7 @@ pub(super) const APIS: &[Api] = &[
     choose("whisperx.**.DiarizationPipeline").key("device", Device).freezes_on_cuda(),
     choose("whisperx.**.load_align_model").at(1, "device", Device).freezes_on_cuda(),
     choose("whisperx.**.load_model")
-        .at(1, "device", Device)
+        .at(1, "device", Kind)
         .at(2, "device_index", Device)
         .freezes_on_cuda(),
 ];

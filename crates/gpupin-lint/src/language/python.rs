@@ -152,6 +152,8 @@ struct Context {
     purpose: Purpose,
     /// Only reached when more GPUs than this are visible.
     more_than: Option<i64>,
+    /// An argument that takes `cuda` and refuses `cuda:1`.
+    refuses_number: bool,
     /// What stands here is a default: the user may say otherwise.
     is_default: bool,
     /// The innermost loop around, by its bytes.
@@ -166,6 +168,7 @@ impl Default for Context {
             only_tells: false,
             purpose: Purpose::Choose,
             more_than: None,
+            refuses_number: false,
             is_default: false,
             in_loop: None,
             function: None,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use gpupin_policy::visibility::Environment;
 
 use crate::{
-    finding::{Edit, Finding, Safety, Severity},
+    finding::{Finding, Safety, Severity},
     language::settings::device_text,
     meant::Meant,
     project::Project,
@@ -12,9 +12,11 @@ use crate::{
     unit::{Choice, Purpose, UnitId},
 };
 
+mod edit;
 mod needles;
 mod uses;
 
+use edit::edit;
 use needles::NEEDLES;
 use uses::{Outside, Use, uses};
 
@@ -30,6 +32,8 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
     let uses = uses(project);
+    let refused = uses.iter().filter(|it| it.choice.refuses_number).flat_map(|it| &it.outside);
+    let refused = Places(refused.map(|it| it.place).collect());
     let mut reported = Places::default();
     // Work that goes astray first: a constant is reported where it does most harm, and once.
     for purpose in [Purpose::Choose, Purpose::Query, Purpose::Setting] {
@@ -38,7 +42,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
                 used.outside.iter().map(|it| it.place).filter(|it| !reported.has(it)).collect();
             if !new.is_empty() {
                 reported.0.extend(new);
-                found.push(finding(rule, project, used));
+                found.push(finding(rule, project, used, &refused));
             }
         }
     }
@@ -56,14 +60,21 @@ impl Places {
     }
 }
 
-fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Finding {
+/// `refused` are numbers that somebody gets who refuses any.
+fn finding(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    used: &Use<'_>,
+    refused: &Places,
+) -> Finding {
     let Use { unit, event, choice, meant, .. } = used;
     let mut finding = rule.finding(*unit, place(used), message(project, used));
     // Without a policy nobody has said that one of several GPUs is the wrong one.
     if choice.purpose != Purpose::Choose || !meant.is_declared() {
         finding = finding.as_warning();
     }
-    if let Some(help) = help(choice, meant) {
+    let is_refused = used.outside.iter().any(|it| refused.has(&it.place));
+    if let Some(help) = help(choice, meant, is_refused) {
         finding = finding.with_help(help);
     }
     let elsewhere =
@@ -71,7 +82,7 @@ fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Findin
     if let Some(Outside { place: (at, span), .. }) = elsewhere {
         finding = finding.with_related(*at, *span, "the number comes from here");
     }
-    match edit(project, used) {
+    match edit(project, used, is_refused) {
         Some(edit) => {
             // With one GPU in the machine there is nothing else `cuda:0` could be.
             let safety = if meant.is_hit(project, &Environment::default()) {
@@ -80,7 +91,8 @@ fn finding(rule: &'static Rule, project: &Project<'_>, used: &Use<'_>) -> Findin
                 let why = "where no pin is in effect, ordinal 0 can be another GPU";
                 Safety::Unsafe(why.to_owned())
             };
-            finding.with_fix("Use ordinal 0, the pinned GPU", safety, vec![edit])
+            let title = if is_refused { "Say `cuda`" } else { "Use ordinal 0" };
+            finding.with_fix(format!("{title}, the pinned GPU"), safety, vec![edit])
         }
         None => finding,
     }
@@ -125,7 +137,13 @@ fn message(project: &Project<'_>, used: &Use<'_>) -> String {
     format!("{by_default}{subject} {verb} not exist under this pin: {visible}{which}")
 }
 
-fn help(choice: &Choice, meant: &Meant<'_>) -> Option<String> {
+fn help(choice: &Choice, meant: &Meant<'_>, is_refused: bool) -> Option<String> {
+    if is_refused {
+        return Some(
+            "this library takes `cuda` and fails for `cuda:N`: its numbers go to `device_index`"
+                .to_owned(),
+        );
+    }
     if !meant.is_declared() {
         return Some("`gpupin init` declares the GPU; `count` is for more than one".to_owned());
     }
@@ -136,29 +154,6 @@ fn help(choice: &Choice, meant: &Meant<'_>) -> Option<String> {
     }
     (choice.purpose == Purpose::Setting)
         .then(|| "this is a setting: what becomes of the value is not seen".to_owned())
-}
-
-/// Replaces the ordinal by 0, if it stands in this file as it is and is the only one.
-fn edit(project: &Project<'_>, used: &Use<'_>) -> Option<Edit> {
-    let [Outside { ordinal, place: (at, span), .. }] = &*used.outside else { return None };
-    // Without a policy 0 is just another number.
-    if !used.meant.is_declared() || *at != used.unit || used.all != 1 || used.meant.count() != 1 {
-        return None;
-    }
-    let source = &project.unit(*at).source;
-    let number = ordinal.to_string();
-    let digits = match source.slice(*span).trim_matches(['"', '\'']) {
-        text if text == number => source.find_in(*span, &number)?,
-        // The digits of `cuda:1`, not the 1 of `/job:1/device:GPU:1`.
-        text if device_text(text).is_some() => {
-            let text_span = source.find_in(*span, text)?;
-            let digits = device_text(text)?.digits;
-            let start = text_span.start as usize;
-            Span::new(start + digits.start, start + digits.end)
-        }
-        _ => return None,
-    };
-    Some(Edit { span: digits, replacement: "0".to_owned() })
 }
 
 /// `1`, `1 and 2`, `1, 2 and 3`.
@@ -513,6 +508,63 @@ torch.cuda.set_device(args.gpu)
         check_fix(
             "import torch\nx.to(\"cuda:1\")\ntorch.cuda.set_device(1)\n",
             "import torch\nx.to(\"cuda:0\")\ntorch.cuda.set_device(0)\n",
+        );
+    }
+
+    #[test]
+    fn libraries_that_refuse_numbers_get_none() {
+        check_fix(
+            r#"
+from faster_whisper import WhisperModel
+WhisperModel("small", device="cuda:1")
+WhisperModel("small", "cuda:2")
+WhisperModel("small", device="cuda", device_index=1)
+"#,
+            r#"
+from faster_whisper import WhisperModel
+WhisperModel("small", device="cuda")
+WhisperModel("small", "cuda")
+WhisperModel("small", device="cuda", device_index=0)
+"#,
+        );
+        // Wherever the text stands: others take `cuda` as well.
+        check_fix(
+            r#"
+import ctranslate2, torch
+DEVICE = "cuda:1"
+def load(device="cuda:1"):
+    return ctranslate2.Translator("m", device=device)
+ctranslate2.Generator("m", DEVICE)
+torch.zeros(1, device=DEVICE)
+torch.zeros(1, device="cuda:1")
+"#,
+            r#"
+import ctranslate2, torch
+DEVICE = "cuda"
+def load(device="cuda"):
+    return ctranslate2.Translator("m", device=device)
+ctranslate2.Generator("m", DEVICE)
+torch.zeros(1, device=DEVICE)
+torch.zeros(1, device="cuda:0")
+"#,
+        );
+    }
+
+    #[test]
+    fn a_number_put_into_a_refused_text_has_no_fix() {
+        let fixture = r#"
+from faster_whisper import WhisperModel
+GPU = 1
+WhisperModel("small", device=f"cuda:{GPU}")
+"#;
+        let found = Case::parse(fixture, "main.py").analyze(&Selection::only([&super::RULE]));
+        let [finding] = &*found.findings else { panic!("{:?}", found.findings) };
+        assert!(finding.fix.is_none());
+        check_message(
+            "from faster_whisper import WhisperModel\nWhisperModel(\"small\", device=\"cuda:1\")\n",
+            &[
+                "`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090 | this library takes `cuda` and fails for `cuda:N`: its numbers go to `device_index`",
+            ],
         );
     }
 

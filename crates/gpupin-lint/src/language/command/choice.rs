@@ -78,7 +78,14 @@ pub(crate) fn choice(
         (ordinals.collect(), numbering, Purpose::Setting)
     };
     let by = name.to_owned();
-    Some(Choice { by, ordinals, numbering, purpose, only_with_more_than: None })
+    Some(Choice {
+        by,
+        ordinals,
+        numbering,
+        purpose,
+        only_with_more_than: None,
+        refuses_number: false,
+    })
 }
 
 /// `1` or `0,1`.

@@ -20,6 +20,8 @@ struct Said {
     cuda: Option<Sureness>,
     /// Some argument names every GPU that may be used: work spreads over these and no others.
     names_gpus: bool,
+    /// Values that would have to be a device without a number.
+    kinds: Vec<Spanned>,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -59,6 +61,18 @@ impl<'a> Reader<'a, '_> {
                 numbering: api.numbering,
                 purpose: api.purpose,
                 only_with_more_than: self.context.more_than,
+                refuses_number: false,
+            };
+            self.emit(steps, range.clone(), Does::Choose(choice));
+        }
+        if !said.kinds.is_empty() {
+            let choice = Choice {
+                by: api.title(),
+                ordinals: said.kinds,
+                numbering: api.numbering,
+                purpose: api.purpose,
+                only_with_more_than: self.context.more_than,
+                refuses_number: true,
             };
             self.emit(steps, range.clone(), Does::Choose(choice));
         }
@@ -184,6 +198,7 @@ impl<'a> Reader<'a, '_> {
                 numbering: catalogue::Numbering::Ordinal,
                 purpose,
                 only_with_more_than: self.context.more_than,
+                refuses_number: false,
             };
             self.emit(steps, range.clone(), Does::Choose(choice));
         }
@@ -201,10 +216,18 @@ impl<'a> Reader<'a, '_> {
         said: &mut Said,
     ) {
         // `device_index=1` counts for whatever `device` says.
-        if argument.shape == Shape::Device && argument.keyword != "device_index" {
+        if matches!(argument.shape, Shape::Device | Shape::Kind)
+            && argument.keyword != "device_index"
+        {
             said.cuda = said.cuda.or_else(|| self.names_cuda(expression, self.scope, 0));
         }
         let value = self.value(expression);
+        // A text that stands here, or is put together here, speaks for itself.
+        if argument.shape == Shape::Kind && matches!(expression, Expr::Name(_) | Expr::Attribute(_))
+        {
+            said.kinds.extend(names_device(&value.value).then_some(value));
+            return;
+        }
         if argument.shape == Shape::Strategy {
             if let Value::Str(name) = &value.value
                 && takes_every_gpu(name)
@@ -440,6 +463,17 @@ fn counts(value: &Value) -> bool {
         Value::ByDefault(inner) => counts(&inner.value),
         Value::OneOf(values) => values.iter().any(|it| counts(&it.value)),
         Value::Str(text) => text.bytes().all(|it| it.is_ascii_digit()) && !text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether a value can be a device text with a number.
+fn names_device(value: &Value) -> bool {
+    match value {
+        Value::Name(_) => true,
+        Value::Str(text) => crate::language::settings::device_text(text).is_some(),
+        Value::ByDefault(inner) => names_device(&inner.value),
+        Value::OneOf(values) => values.iter().any(|it| names_device(&it.value)),
         _ => false,
     }
 }

@@ -7,7 +7,7 @@ use super::{
     syntax::{Expr, ast, range_of},
 };
 use crate::{
-    catalogue::{self, Api, Form},
+    catalogue::{self, Api, Form, Shape},
     unit::{Does, Leave, Purpose, Step},
     value::Root,
 };
@@ -124,11 +124,16 @@ impl<'a> Reader<'a, '_> {
             purpose: api.map_or(self.context.purpose, |it| it.purpose),
             ..self.context
         };
-        self.within(context, |reader| {
-            for argument in &it.arguments.args {
-                reader.expression(argument, steps);
-            }
-        });
+        let refuses_number = |position: Option<usize>, name: &str| {
+            api.is_some_and(|it| {
+                it.argument(position, name).is_some_and(|it| it.shape == Shape::Kind)
+            })
+        };
+        for (position, argument) in it.arguments.args.iter().enumerate() {
+            let refuses_number = refuses_number(Some(position), "");
+            let context = Context { refuses_number, ..context };
+            self.within(context, |reader| reader.expression(argument, steps));
+        }
         for keyword in &it.arguments.keywords {
             let name = keyword.arg.as_ref().map_or("", |it| it.as_str());
             let explains =
@@ -137,6 +142,7 @@ impl<'a> Reader<'a, '_> {
                 only_tells: context.only_tells || explains,
                 is_default: context.is_default
                     || declares_option && matches!(name, "default" | "value"),
+                refuses_number: refuses_number(None, name),
                 ..context
             };
             let taken = api.is_some_and(|api| api.arguments().any(|it| it.keyword == name));

@@ -70,6 +70,7 @@ impl<'a> Reader<'a, '_> {
             numbering: Numbering::Ordinal,
             purpose: self.context.purpose,
             only_with_more_than: self.context.more_than,
+            refuses_number: self.context.refuses_number,
         };
         self.emit(steps, range, Does::Choose(choice));
     }

@@ -77,6 +77,7 @@ impl<'a> Reader<'a, '_> {
             numbering,
             purpose: Purpose::Setting,
             only_with_more_than: self.context.more_than,
+            refuses_number: false,
         };
         let function = self.out.enter(None);
         self.out.enter(function.clone());

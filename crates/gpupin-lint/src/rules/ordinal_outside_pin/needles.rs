@@ -161,6 +161,7 @@ mod tests {
             let value = match argument.shape {
                 Shape::Device if argument.keyword.ends_with('s') => "[1]",
                 Shape::Device => "1",
+                Shape::Kind => "\"cuda:1\"",
                 Shape::DeviceMap | Shape::Keys => "{1: 1}",
                 Shape::Devices => "[1]",
                 Shape::Mask => "\"1\"",
