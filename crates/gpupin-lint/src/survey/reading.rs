@@ -9,7 +9,10 @@ use gpupin_policy::Policy;
 
 use crate::{
     program::pins::is_frozen_by_cuda,
-    project::{FileId, Modules, imported_files, modules::started},
+    project::{
+        FileId, Modules, imported_files,
+        modules::{join, parent, started},
+    },
     source::Language,
     survey::Survey,
     unit::{Block, Does, Import, Step, Unit},
@@ -126,7 +129,7 @@ impl Reading {
                 self.learn(id, at, unit);
             }
         }
-        self.seen = units.len();
+        let new = &units[std::mem::replace(&mut self.seen, units.len())..];
         self.rounds += 1;
         if self.rounds > ROUNDS {
             return Vec::new();
@@ -146,6 +149,7 @@ impl Reading {
         self.programs_with_pins(&matters, &mut wanted);
         self.checks(&mut wanted);
         self.definitions(units, &mut wanted);
+        self.conftests(new, &mut wanted);
 
         let mut asked = Vec::new();
         for id in wanted {
@@ -288,6 +292,17 @@ impl Reading {
                 wanted.extend(
                     file.imports.all().filter(|it| self.files[it.0 as usize].survey.checks),
                 );
+            }
+        }
+    }
+
+    /// What stands above test files and runs before them: what it mocks is no use of a GPU.
+    fn conftests(&self, new: &[Unit], wanted: &mut BTreeSet<FileId>) {
+        for unit in new.iter().filter(|it| it.entry.tests) {
+            let mut directory = unit.source.path.as_str();
+            while !directory.is_empty() {
+                directory = parent(directory);
+                wanted.extend(self.modules.file(&join(directory, "conftest.py")));
             }
         }
     }

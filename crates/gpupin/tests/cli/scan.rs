@@ -306,6 +306,20 @@ fn the_survey_hides_nothing_that_spans_files() {
 }
 
 #[test]
+fn the_survey_hides_no_mock_of_a_conftest() {
+    let sandbox = Sandbox::new()
+        .file("conftest.py", "import sys\nsys.modules['torch'] = object()\n")
+        .file("tests/unit/test_a.py", "import torch\ndef test_a():\n    torch.zeros(1).cuda()\n")
+        .file("main.py", "import torch\nif __name__ == '__main__':\n    torch.zeros(1).cuda()\n");
+    let args = ["scan", "--select", "GP101", "--output-format", "concise"];
+    let filtered = sandbox.gpupin(&args);
+    let unfiltered = sandbox.gpupin(&[&args[..], &["--no-prefilter"]].concat());
+    assert_eq!(filtered.out, unfiltered.out);
+    assert!(filtered.out.starts_with("main.py:1:1: GP101"), "{}", filtered.out);
+    assert_eq!(filtered.out.lines().count(), 1, "{}", filtered.out);
+}
+
+#[test]
 fn a_baseline_leaves_only_what_is_new() {
     let sandbox = project();
     let accepted = sandbox.gpupin(&["scan", "--select", "GP103", "--write-baseline"]);
