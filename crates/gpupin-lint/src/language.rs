@@ -201,6 +201,12 @@ impl UnitBuilder {
         self.depth -= 1;
     }
 
+    /// A builder for a text in this file whose names and marks are its own.
+    pub(crate) fn embedded(&self) -> Self {
+        let Source { path, language, text, encoding, .. } = self.source();
+        Self { depth: self.depth, ..Self::new(path, *language, *encoding, text.clone()) }
+    }
+
     /// A path no other function of the file has: two `run:` blocks may both define `setup`.
     pub(crate) fn free_function_path(&self, name: &str) -> String {
         let mut path = name.to_owned();

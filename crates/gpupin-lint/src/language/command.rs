@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod choice;
+mod inline;
 mod split;
 mod target;
 mod wrapper;
@@ -63,9 +64,11 @@ fn start(command: Command, out: &mut UnitBuilder) -> Vec<Step> {
         return Vec::new();
     }
     let choices = choices(&words, out);
+    let inline = inline::choices(&words, out);
     let service = out.service().map(str::to_owned);
     let mut steps = vec![out.event(span, Does::Start(Start { runs, words, environment, service }))];
-    steps.extend(choices.into_iter().map(|(span, it)| out.event(span, Does::Choose(it))));
+    let chosen = choices.into_iter().chain(inline);
+    steps.extend(chosen.map(|(span, it)| out.event(span, Does::Choose(it))));
     steps
 }
 

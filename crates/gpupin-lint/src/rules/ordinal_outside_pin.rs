@@ -228,6 +228,23 @@ sbatch --gpus-per-node=gpu:4 job.sh
     }
 
     #[test]
+    fn python_in_a_command_line_chooses_too() {
+        check(
+            r#"
+//- run.sh
+python -c 'import torch; torch.cuda.set_device(1)'  # error: GP201
+python -c 'import torch; print(torch.__version__)'
+//- Dockerfile
+FROM x
+RUN python3 -c "import torch; torch.zeros(1, device='cuda:1')"  # error: GP201
+//- main.py
+import subprocess
+subprocess.run(["python", "-c", "import torch; torch.cuda.set_device(1)"])  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
     fn text_that_is_no_choice_is_not_read() {
         check(
             r#"

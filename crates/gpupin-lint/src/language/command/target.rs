@@ -97,6 +97,23 @@ fn python(words: &[Spanned]) -> Runs {
     Runs::Other("python".to_owned())
 }
 
+/// The code of `python -c code`.
+pub(super) fn inline_code(words: &[Spanned]) -> Option<&Spanned> {
+    let name = program_name(text(words.first()?)?);
+    if !is_python(&name) {
+        return None;
+    }
+    let mut at = 1;
+    loop {
+        match text(words.get(at)?)? {
+            "-c" => return words.get(at + 1),
+            "-X" | "-W" | "--check-hash-based-pycs" => at += 2,
+            option if option.starts_with('-') && !matches!(option, "-m" | "-") => at += 1,
+            _ => return None,
+        }
+    }
+}
+
 /// `python -m module`: some modules run another program.
 fn module_target(module: &str, rest: &[Spanned]) -> Runs {
     match module {

@@ -318,3 +318,19 @@ fn comments_suppress() {
         "#,
     );
 }
+
+#[test]
+fn code_of_python_c_chooses_where_it_stands() {
+    check(
+        "a.sh",
+        "python -u -c 'import torch; torch.cuda.set_device(1)'\npython3 -c \"\nimport torch\nGPU = 2\nx.to(f'cuda:{GPU}')\n\" arg\npython -c \"print($X)\"\npython x.py -c 'x.to(\"cuda:1\")'\n",
+        r#"
+        start Other("python -c")
+        choose torch.cuda.set_device 1 Ordinal Choose
+        start Other("python -c")
+        choose f'cuda:{GPU}' 2 Ordinal Choose
+        start Other("python -c")
+        start PythonFile("x.py")
+        "#,
+    );
+}
