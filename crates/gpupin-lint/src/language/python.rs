@@ -9,7 +9,7 @@
 //!    [`crate::catalogue`].
 //! 4. [`names`] and [`constant`] answer, only when asked, what an expression refers to and what its value is.
 //!
-//! Out of scope: types, what functions return, and values that change over time. A name that is assigned
+//! Out of scope: types, what functions compute, and values that change over time. A name that is assigned
 //! twice has no value.
 
 use std::ops::Range;
@@ -46,6 +46,7 @@ mod options;
 mod paths;
 mod possible;
 mod provenance;
+mod returned;
 mod scope;
 mod setting;
 mod suppression;

@@ -155,6 +155,21 @@ torch.cuda.set_device(gpu)  # error: GP202
     }
 
     #[test]
+    fn the_best_of_nvmls_indices_is_one() {
+        check(
+            r#"
+import pynvml
+import torch
+count = pynvml.nvmlDeviceGetCount()
+gpu = max(range(count), key=free_memory)
+torch.cuda.set_device(gpu)  # error: GP202
+torch.cuda.set_device(min(range(pynvml.nvmlDeviceGetCount()), key=used))  # error: GP202
+torch.cuda.set_device(max(range(2), key=used))
+"#,
+        );
+    }
+
+    #[test]
     fn an_index_found_by_nvml_needs_an_order_in_a_mask() {
         check(
             r#"

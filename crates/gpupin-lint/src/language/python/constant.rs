@@ -336,6 +336,10 @@ impl<'a> Reader<'a, '_> {
                         let inner = self.value_in(first, scope, depth);
                         return Spanned::new(as_integer(inner.value), inner.span);
                     }
+                    // The index with the most free memory.
+                    "max" | "min" if self.counts_nvml(first, None, scope, depth) => {
+                        return here(Value::NvmlIndex);
+                    }
                     "list" | "tuple" | "sorted" | "set" => {
                         return match self.value_in(first, scope, depth) {
                             it @ Spanned { value: Value::List(_), .. } => it,
@@ -381,6 +385,9 @@ impl<'a> Reader<'a, '_> {
                 let value = self.value_in(default, scope, depth);
                 return here(Value::ByDefault(Box::new(value)));
             }
+        }
+        if let Some(value) = self.returned(it, scope, depth) {
+            return value;
         }
         if self.picks_by_nvml(it, scope, depth) {
             return here(Value::NvmlIndex);

@@ -89,7 +89,7 @@ impl Reader<'_, '_> {
         SOURCES.iter().any(|it| body.contains(it)) && body.contains("return ")
     }
 
-    fn function_by_path(&self, path: &str) -> Option<&ast::StmtFunctionDef> {
+    pub(super) fn function_by_path(&self, path: &str) -> Option<&ast::StmtFunctionDef> {
         let (owner, name) = match path.rsplit_once('.') {
             Some((class, name)) => (self.class_by_path(class)?, name),
             None => (super::scope::Scopes::MODULE, path),

@@ -46,6 +46,23 @@ fn texts_are_put_together() {
 }
 
 #[test]
+fn what_a_function_only_returns_is_known() {
+    check("def pick():\n    return 1\nos.environ['X'] = str(pick())", r#""1""#);
+    check("def pick():\n    'The second.'\n    return '1'\nos.environ['X'] = pick()", r#""1""#);
+    check("GPU = 1\ndef pick():\n    return GPU\nos.environ['X'] = str(pick())", r#""1""#);
+    for unknown in [
+        "def pick(gpu=1):\n    return gpu",
+        "def pick():\n    if busy():\n        return 0\n    return 1",
+        "def pick():\n    return pick()",
+        "def pick():\n    return 1\npick = other",
+        "@cached\ndef pick():\n    return 1",
+        "async def pick():\n    return 1",
+    ] {
+        check(&format!("{unknown}\nos.environ['X'] = str(pick())"), "?");
+    }
+}
+
+#[test]
 fn attributes_dictionaries_and_enums_are_known() {
     check("class C:\n    gpu = 1\nos.environ['X'] = str(C.gpu)", r#""1""#);
     check("CFG = {'gpu': {'id': 1}}\nos.environ['X'] = str(CFG['gpu']['id'])", r#""1""#);
