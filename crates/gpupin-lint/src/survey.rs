@@ -93,7 +93,8 @@ impl Surveyor {
                 let imports = imports::scan(bytes, false);
                 let every = self.every_gpu_file && imports.name_a_gpu_library();
                 Survey {
-                    interesting: interesting || every,
+                    // A wrong guess here would have every program read that imports the file.
+                    interesting: interesting || every || imports.only_in_examples,
                     program: imports::looks_like_a_program(path, bytes)
                         || self.programs.is_match(path),
                     checks,

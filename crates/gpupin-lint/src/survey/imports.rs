@@ -13,7 +13,11 @@ use crate::{catalogue, project::modules::parent};
 /// the outermost function or class for an import in a function, a tab, the level of a relative import as a
 /// digit of base 36, the dotted path (`from a import b` is `a.b`), a line feed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Imports(String);
+pub(crate) struct Imports {
+    records: String,
+    /// A GPU library is imported only where the text seems to be an example in a docstring.
+    pub(crate) only_in_examples: bool,
+}
 
 /// An import that was found.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +31,12 @@ pub(crate) struct Found<'i> {
 
 impl Imports {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Found<'_>> {
-        self.0.lines().filter_map(|it| {
+        self.behind(0)
+    }
+
+    /// Those that were found after the records were `known` bytes long.
+    fn behind(&self, known: usize) -> impl Iterator<Item = Found<'_>> {
+        self.records[known..].lines().filter_map(|it| {
             let owned = it.strip_prefix('\t').and_then(|rest| rest.split_once('\t'));
             let (owner, rest) = owned.map_or((None, it), |(owner, rest)| (Some(owner), rest));
             let mut characters = rest.chars();
@@ -43,17 +52,17 @@ impl Imports {
 
     fn push(&mut self, owner: Option<&str>, level: u32, module: &str, name: &str) {
         if let Some(owner) = owner {
-            self.0.push('\t');
-            self.0.push_str(owner);
-            self.0.push('\t');
+            self.records.push('\t');
+            self.records.push_str(owner);
+            self.records.push('\t');
         }
-        self.0.push(char::from_digit(level.min(35), 36).unwrap_or('0'));
-        self.0.push_str(module);
+        self.records.push(char::from_digit(level.min(35), 36).unwrap_or('0'));
+        self.records.push_str(module);
         if !module.is_empty() && !name.is_empty() {
-            self.0.push('.');
+            self.records.push('.');
         }
-        self.0.push_str(name);
-        self.0.push('\n');
+        self.records.push_str(name);
+        self.records.push('\n');
     }
 }
 
@@ -67,6 +76,7 @@ impl Found<'_> {
 /// `in_json`: lines stand in the strings of a notebook.
 pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
     let mut imports = Imports::default();
+    let mut runs_one = false;
     for at in memmem::find_iter(bytes, b"import") {
         let behind = &bytes[at + "import".len()..];
         if !behind.first().is_some_and(|it| b" \t(*\\".contains(it)) {
@@ -81,8 +91,9 @@ pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
             .rposition(|it| starts.contains(it))
             .map_or(before, |it| &before[it + 1..]);
         let statement = statement.trim_ascii();
+        let known = imports.records.len();
         if statement.is_empty() {
-            let owner = owner(bytes, line_start);
+            let Some(owner) = owner(bytes, line_start) else { continue };
             for name in names(behind, false) {
                 imports.push(owner, 0, name, "");
             }
@@ -94,7 +105,7 @@ pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
                 continue;
             }
             let level = u32::try_from(level).unwrap_or(u32::MAX);
-            let owner = owner(bytes, line_start);
+            let Some(owner) = owner(bytes, line_start) else { continue };
             let mut any = false;
             for name in names(behind, true) {
                 imports.push(owner, level, module, name);
@@ -104,14 +115,41 @@ pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
                 imports.push(owner, level, module, "");
             }
         }
+        if !runs_one && imports.behind(known).any(|it| it.is_gpu_library()) {
+            let in_text = !in_json && is_in_long_text(bytes, at);
+            runs_one |= !in_text;
+            imports.only_in_examples = !runs_one;
+        }
     }
     imports
 }
 
-/// The outermost function or class around the line at `start`, if the line is in a function.
+/// Whether `at` seems to be inside a text in triple quotes. Comments with such quotes in them deceive it.
+fn is_in_long_text(bytes: &[u8], at: usize) -> bool {
+    let mut from = 0;
+    loop {
+        let before = &bytes[from..at];
+        let opens = |quotes: &[u8]| memmem::find(before, quotes);
+        let (open, quotes) = match (opens(b"\"\"\""), opens(b"'''")) {
+            (None, None) => return false,
+            (Some(double), single) if single.is_none_or(|single| double < single) => {
+                (double, b"\"\"\"")
+            }
+            (_, Some(single)) => (single, b"'''"),
+            (Some(double), None) => (double, b"\"\"\""),
+        };
+        match memmem::find(&before[open + 3..], quotes) {
+            Some(close) => from += open + 3 + close + 3,
+            None => return true,
+        }
+    }
+}
+
+/// The outermost function or class around the line at `start`, if the line is in a function. `None` if the line
+/// never runs, because it is only for type checkers.
 ///
 /// Told by the indentation of the lines above it. Bodies of `if`, `try` and classes run with the file.
-fn owner(bytes: &[u8], start: usize) -> Option<&str> {
+fn owner(bytes: &[u8], start: usize) -> Option<Option<&str>> {
     let indentation = |line: &[u8]| line.iter().take_while(|it| b" \t".contains(it)).count();
     let mut least = indentation(&bytes[start..]);
     let mut end = start;
@@ -126,6 +164,9 @@ fn owner(bytes: &[u8], start: usize) -> Option<&str> {
             continue;
         }
         least = indented;
+        if is_for_type_checkers(text) {
+            return None;
+        }
         let function = text.strip_prefix(b"async ").unwrap_or(text).strip_prefix(b"def ");
         in_function |= function.is_some();
         if let Some(rest) = function.or_else(|| text.strip_prefix(b"class ")) {
@@ -135,7 +176,19 @@ fn owner(bytes: &[u8], start: usize) -> Option<&str> {
             outermost = std::str::from_utf8(&rest[..length.unwrap_or(rest.len())]).unwrap_or("");
         }
     }
-    in_function.then_some(outermost)
+    Some(in_function.then_some(outermost))
+}
+
+/// `if TYPE_CHECKING:`, `if typing.TYPE_CHECKING:`.
+fn is_for_type_checkers(line: &[u8]) -> bool {
+    let Some(test) = line.strip_prefix(b"if ") else { return false };
+    let Some(colon) = memchr::memchr(b':', test) else { return false };
+    let test = test[..colon].trim_ascii();
+    let test = test.iter().rposition(|it| *it == b'.').map_or(test, |dot| {
+        let is_name = test[..dot].iter().all(|it| it.is_ascii_alphanumeric() || *it == b'_');
+        if is_name { &test[dot + 1..] } else { b"" }
+    });
+    test == b"TYPE_CHECKING"
 }
 
 /// The names behind `import`, up to the end of the statement; a list in parentheses runs over lines.
@@ -248,6 +301,24 @@ mod tests {
     #[test]
     fn words_that_only_contain_it_are_none() {
         check("important = 1\nx = reimport (y)\n# we import torch\n", &[]);
+    }
+
+    #[test]
+    fn what_only_type_checkers_run_is_left_out() {
+        check("if TYPE_CHECKING:\n    import a\nelse:\n    import b\n", &[(0, "b")]);
+        check("if t.TYPE_CHECKING:  # x\n    if y:\n        from a import b\n", &[]);
+        check("if not TYPE_CHECKING:\n    import a\n", &[(0, "a")]);
+        check("if TYPE_CHECKING or x:\n    import a\n", &[(0, "a")]);
+    }
+
+    #[test]
+    fn an_import_in_an_example_is_doubted() {
+        let only = |text: &str| scan(text.as_bytes(), false).only_in_examples;
+        assert!(only("def f():\n    \"\"\"\n    import torch\n    \"\"\"\n"));
+        assert!(only("x = '''\"\"\"\nimport torch\n'''\n"));
+        assert!(!only("\"\"\"Text.\"\"\"\nimport torch\n"));
+        assert!(!only("\"\"\"\nimport torch\n\"\"\"\nimport torch\n"));
+        assert!(!only("import os\n"));
     }
 
     #[test]

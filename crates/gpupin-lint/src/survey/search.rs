@@ -1,8 +1,9 @@
 //! Many needles, found at the speed of a few.
 //!
-//! SIMD search is fast for a few dozen literals that are rare in text. So not the needles are searched
-//! for but their stems: `cuda` stands for all needles that contain it. Where a stem is found, the needles
-//! around it are compared byte by byte.
+//! SIMD search is fast for a dozen literals that are rare in text, and ten times slower for fifty. So not the
+//! needles are searched for but their stems: `cuda` stands for all needles that contain it. And stems are
+//! searched for a few at a time, because several passes over a file that is in the processor's cache cost
+//! less than one pass for all. Where a stem is found, the needles around it are compared byte by byte.
 
 use aho_corasick::{AhoCorasick, Input, MatchKind, Span, packed};
 
@@ -11,9 +12,18 @@ use crate::needle::Needle;
 /// Parts that many needles share, in order of preference.
 const SHARED: &[&str] = &["cuda", "CUDA", "gpu", "GPU", "evice"];
 
+/// How many stems are searched for in one pass. Measured on 177 MB of Python: 16 cost 0.035 s, 30 cost 0.13 s,
+/// 55 cost 0.33 s.
+const AT_ONCE: usize = 16;
+
 /// A set of needles, each with what finding it means.
 #[derive(Debug)]
 pub(super) struct Search<T> {
+    passes: Vec<Pass<T>>,
+}
+
+#[derive(Debug)]
+struct Pass<T> {
     stems: Stems,
     /// For each stem the needles that contain it, and where in them it stands.
     around: Vec<Vec<(usize, Sought<T>)>>,
@@ -51,11 +61,30 @@ impl<T: Copy> Search<T> {
                 around.push(vec![(0, sought)]);
             }
         }
-        Self { stems: Stems::new(&stems), around }
+        let mut around = around.into_iter();
+        let passes = stems
+            .chunks(AT_ONCE)
+            .map(|it| Pass {
+                stems: Stems::new(it),
+                around: around.by_ref().take(it.len()).collect(),
+            })
+            .collect();
+        Self { passes }
     }
 
     /// Calls `found` for every needle in `bytes` until it returns `false`.
     pub(super) fn each(&self, bytes: &[u8], mut found: impl FnMut(T) -> bool) {
+        for pass in &self.passes {
+            if !pass.each(bytes, &mut found) {
+                return;
+            }
+        }
+    }
+}
+
+impl<T: Copy> Pass<T> {
+    /// Whether `found` wants more.
+    fn each(&self, bytes: &[u8], found: &mut impl FnMut(T) -> bool) -> bool {
         let mut from = 0;
         while let Some((stem, at)) = self.stems.find(bytes, from) {
             for (offset, sought) in &self.around[stem] {
@@ -67,11 +96,12 @@ impl<T: Copy> Search<T> {
                 }
                 let is_here = bytes.get(start..end) == Some(sought.text.as_bytes());
                 if is_here && sought.needle.counts_at(bytes, end) && !found(sought.means) {
-                    return;
+                    return false;
                 }
             }
             from = at + 1;
         }
+        true
     }
 }
 
