@@ -2,14 +2,15 @@ use std::{
     num::NonZero,
     sync::atomic::{AtomicUsize, Ordering},
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::STACK;
 
 /// Applies `work` to every item on `threads` threads, and returns the results in the order of the items.
 ///
-/// Meanwhile `tell` is called on this thread now and then with the number of items begun.
+/// Meanwhile `tell` is called on this thread now and then with the number of items begun. One thread is this one:
+/// another would have to fill its own part of the heap first.
 pub(super) fn map<T: Sync, R: Send>(
     items: &[T],
     threads: NonZero<usize>,
@@ -17,6 +18,17 @@ pub(super) fn map<T: Sync, R: Send>(
     work: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
     const PACE: Duration = Duration::from_millis(50);
+    if threads.get().min(items.len()) <= 1 {
+        let mut told = Instant::now();
+        let each = |(begun, item)| {
+            if told.elapsed() >= PACE {
+                tell(begun);
+                told = Instant::now();
+            }
+            work(item)
+        };
+        return items.iter().enumerate().map(each).collect();
+    }
     let (next, running) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let teller = thread::current();
     let run = || {
