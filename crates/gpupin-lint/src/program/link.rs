@@ -32,12 +32,14 @@ pub(super) enum Op {
     Leave(Leave),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FunctionId(pub(super) u32);
 
 #[derive(Debug)]
 pub(super) struct LinkedFunction {
     pub(super) unit: UnitId,
+    /// Dotted path in its file.
+    pub(super) name: Box<str>,
     pub(super) span: Span,
     pub(super) code: Code,
     pub(super) called_from_outside: bool,
@@ -79,6 +81,12 @@ impl Linked {
 
     pub(super) fn function(&self, id: FunctionId) -> &LinkedFunction {
         &self.functions[id.0 as usize]
+    }
+
+    /// Every function of a file, by name.
+    pub(super) fn functions_of(&self, unit: UnitId) -> impl Iterator<Item = &LinkedFunction> {
+        let ids = self.by_name.get(&unit).into_iter().flat_map(BTreeMap::values);
+        ids.map(|it| self.function(*it))
     }
 
     /// Functions of a file that somebody else calls: tests, handlers.
@@ -136,6 +144,7 @@ impl Linked {
                 names.insert(name.clone(), number);
                 self.functions.push(LinkedFunction {
                     unit: id,
+                    name: name.as_str().into(),
                     span: function.span,
                     code: Vec::new(),
                     called_from_outside: function.called_from_outside,

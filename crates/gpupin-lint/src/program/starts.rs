@@ -71,14 +71,14 @@ pub(crate) fn programs(project: &Project<'_>, whole: bool) -> Vec<Program> {
         let walked =
             walked.unwrap_or_else(|| walk(project, &linked, entry, handed.get(&entry.unit)));
         let children = if whole { children(&walked) } else { Vec::new() };
-        let program = program(project, entry, walked, handed.get(&entry.unit), &delegated);
+        let program = program(project, &linked, entry, walked, handed.get(&entry.unit), &delegated);
         found.push(Program { children, ..program });
     }
     let reached: BTreeSet<UnitId> = found.iter().flat_map(|it| it.units.iter().copied()).collect();
     for entry in unreached(project, &reached) {
         let walked = walk(project, &linked, &entry, None);
         let children = if whole { children(&walked) } else { Vec::new() };
-        let program = program(project, &entry, walked, None, &delegated);
+        let program = program(project, &linked, &entry, walked, None, &delegated);
         found.push(Program { children, ..program });
     }
     found.sort_by_key(|it| it.entry);
@@ -204,6 +204,7 @@ fn children(walked: &Walked) -> Vec<Moment> {
 
 fn program(
     project: &Project<'_>,
+    linked: &Linked,
     entry: &Entry,
     walked: Walked,
     handed: Option<&Vec<Handed>>,
@@ -244,7 +245,7 @@ fn program(
             container: inherited.container,
         });
     }
-    let uses = uses::uses(project, entry.unit, &entry.kind);
+    let uses = uses::uses(project, linked, entry.unit, &entry.kind);
     let starters = handed.into_iter().flatten().map(|it| it.by).collect();
     let mut program = Program {
         entry: entry.unit,

@@ -12,17 +12,25 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    program::{Kind, Use, entries},
-    project::{Project, modules_of},
+    program::{
+        Kind, Use, entries,
+        link::{Code, FunctionId, Linked, Op},
+    },
+    project::Project,
     span::Span,
-    unit::{Block, Does, Mock, Step, UnitId},
-    value::Name,
+    unit::{Does, Mock, UnitId},
 };
 
 /// The libraries in the order they are imported.
-pub(super) fn uses(project: &Project<'_>, entry: UnitId, kind: &Kind) -> Vec<Use> {
-    let mut search =
-        Search { project, entry, found: Vec::new(), seen: BTreeSet::new(), direct: Vec::new() };
+pub(super) fn uses(project: &Project<'_>, linked: &Linked, entry: UnitId, kind: &Kind) -> Vec<Use> {
+    let mut search = Search {
+        project,
+        linked,
+        entry,
+        found: Vec::new(),
+        seen: BTreeSet::new(),
+        direct: Vec::new(),
+    };
     let mut mocks: Vec<&Mock> = Vec::new();
     if *kind == Kind::Tests {
         // What `conftest.py` imports is not held against every test below it; what it mocks counts.
@@ -36,10 +44,11 @@ pub(super) fn uses(project: &Project<'_>, entry: UnitId, kind: &Kind) -> Vec<Use
     let called = search.called();
     for (module, via) in search.direct.clone() {
         let is_called = |path: &str| {
-            called.iter().any(|(unit, name)| {
-                *unit == module
+            called.iter().any(|called| {
+                let called = linked.function(*called);
+                called.unit == module
                     && path
-                        .strip_prefix(name)
+                        .strip_prefix(&*called.name)
                         .is_some_and(|it| it.is_empty() || it.starts_with('.'))
             })
         };
@@ -59,6 +68,7 @@ fn replaces(project: &Project<'_>, entry: UnitId, mock: &Mock, it: Use) -> bool 
 
 struct Search<'p, 'a> {
     project: &'p Project<'a>,
+    linked: &'p Linked,
     entry: UnitId,
     found: Vec<Use>,
     seen: BTreeSet<UnitId>,
@@ -69,57 +79,57 @@ struct Search<'p, 'a> {
 impl Search<'_, '_> {
     fn module(&mut self, unit: UnitId, via: Span) {
         if self.seen.insert(unit) {
-            let project = self.project;
-            self.block(unit, &project.unit(unit).body, (unit != self.entry).then_some(via));
+            let body = &self.linked.bodies[unit.0 as usize];
+            self.code(unit, body, (unit != self.entry).then_some(via));
         }
     }
 
     /// What functions of a unit import when they are called.
     fn functions(&mut self, unit: UnitId, via: Option<Span>, counts: impl Fn(&str) -> bool) {
-        let project = self.project;
+        let linked = self.linked;
         let mut functions: Vec<_> =
-            project.unit(unit).functions.iter().filter(|it| counts(it.0)).map(|it| it.1).collect();
+            linked.functions_of(unit).filter(|it| counts(&it.name)).collect();
         functions.sort_by_key(|it| it.span);
         for function in functions {
-            self.block(unit, &function.body, via);
+            self.code(unit, &function.code, via);
         }
     }
 
     /// Functions and classes of other modules that the entry point calls by name.
-    fn called(&self) -> BTreeSet<(UnitId, String)> {
-        fn calls<'b>(block: &'b Block, names: &mut Vec<&'b Name>) {
-            for step in &block.0 {
-                match step {
-                    Step::Call(name, _) => names.push(name),
-                    Step::Branch(_, arms) => arms.iter().for_each(|it| calls(it, names)),
-                    Step::Try { body, handlers } => {
-                        calls(body, names);
+    fn called(&self) -> BTreeSet<FunctionId> {
+        fn calls(code: &Code, found: &mut BTreeSet<FunctionId>) {
+            for op in code {
+                match op {
+                    Op::Call(function, _) => {
+                        found.insert(*function);
+                    }
+                    Op::Branch(_, arms) => arms.iter().for_each(|it| calls(it, found)),
+                    Op::Try { body, handlers } => {
+                        calls(body, found);
                         for it in handlers {
-                            calls(it, names);
+                            calls(it, found);
                         }
                     }
-                    Step::Loop(body) | Step::Main(body) | Step::Scope(body) => calls(body, names),
-                    Step::Event(_) | Step::Import(_) | Step::Leave(_) => {}
+                    Op::Loop(body) | Op::Main(body) | Op::Scope(body) => calls(body, found),
+                    Op::Event(_) | Op::Run(..) | Op::Leave(_) => {}
                 }
             }
         }
-        let unit = self.project.unit(self.entry);
-        let mut names = Vec::new();
-        calls(&unit.body, &mut names);
-        unit.functions.values().for_each(|it| calls(&it.body, &mut names));
-        let found = names.into_iter().filter_map(|it| self.project.function(self.entry, it));
+        let mut found = BTreeSet::new();
+        calls(&self.linked.bodies[self.entry.0 as usize], &mut found);
+        for function in self.linked.functions_of(self.entry) {
+            calls(&function.code, &mut found);
+        }
+        found.retain(|it| self.linked.function(*it).unit != self.entry);
         found
-            .map(|(unit, path, _)| (unit, path.to_owned()))
-            .filter(|it| it.0 != self.entry)
-            .collect()
     }
 
     /// `via` is the entry point's statement that led here; `None` inside of the entry point.
-    fn block(&mut self, unit: UnitId, block: &Block, via: Option<Span>) {
+    fn code(&mut self, unit: UnitId, code: &Code, via: Option<Span>) {
         let project = self.project;
-        for step in &block.0 {
-            match step {
-                Step::Event(event) => {
+        for op in code {
+            match op {
+                Op::Event(event) => {
                     let it = project.event(unit, *event);
                     if let Does::ImportLibrary(library) = it.does
                         && library.computes
@@ -128,29 +138,29 @@ impl Search<'_, '_> {
                         self.found.push(Use { unit, event: *event, via: via.unwrap_or(it.span) });
                     }
                 }
-                Step::Import(import) => {
-                    let via = via.unwrap_or(import.span);
-                    for module in modules_of(project, unit, import) {
-                        if unit == self.entry && self.direct.iter().all(|it| it.0 != module) {
-                            self.direct.push((module, via));
+                Op::Run(modules, span) => {
+                    let via = via.unwrap_or(*span);
+                    for module in modules {
+                        if unit == self.entry && self.direct.iter().all(|it| it.0 != *module) {
+                            self.direct.push((*module, via));
                         }
-                        self.module(module, via);
+                        self.module(*module, via);
                     }
                 }
-                Step::Branch(_, arms) => arms.iter().for_each(|it| self.block(unit, it, via)),
-                Step::Try { body, handlers } => {
-                    self.block(unit, body, via);
+                Op::Branch(_, arms) => arms.iter().for_each(|it| self.code(unit, it, via)),
+                Op::Try { body, handlers } => {
+                    self.code(unit, body, via);
                     for handler in handlers {
-                        self.block(unit, handler, via);
+                        self.code(unit, handler, via);
                     }
                 }
-                Step::Main(body) => {
+                Op::Main(body) => {
                     if unit == self.entry {
-                        self.block(unit, body, via);
+                        self.code(unit, body, via);
                     }
                 }
-                Step::Loop(body) | Step::Scope(body) => self.block(unit, body, via),
-                Step::Call(..) | Step::Leave(_) => {}
+                Op::Loop(body) | Op::Scope(body) => self.code(unit, body, via),
+                Op::Call(..) | Op::Leave(_) => {}
             }
         }
     }
