@@ -15,7 +15,7 @@ use crate::{
     },
     source::Language,
     survey::Survey,
-    unit::{Block, Does, Import, Step, Unit},
+    unit::{Block, Does, EventId, Import, Step, Unit},
     value::{Name, Root, Spanned, Value},
 };
 
@@ -53,6 +53,12 @@ struct File {
     loads: bool,
 }
 
+/// What the interpreter would come to next.
+enum Next {
+    File(FileId),
+    GpuLibrary,
+}
+
 /// What a file imports: by the survey, and by its steps once it was read.
 #[derive(Debug, Default)]
 struct Imported {
@@ -64,6 +70,8 @@ struct Imported {
     names: Vec<(FileId, String)>,
     /// A GPU library is imported when it runs.
     uses_gpu: bool,
+    /// How many of `files` are imported before that.
+    before_gpu: usize,
     /// Outermost functions and classes in which a GPU library is imported.
     may_use_gpu: Vec<String>,
 }
@@ -84,9 +92,25 @@ impl Imported {
         }
     }
 
+    /// Adds what an import of the file `id` runs.
+    fn add_import(&mut self, modules: &Modules, id: FileId, import: &Import, owner: Option<&str>) {
+        for file in imported_files(modules, id, import).into_iter().filter(|it| *it != id) {
+            self.add(owner, file);
+        }
+        let Some(file) = modules.locate(id, &import.module).and_then(|it| it.file) else { return };
+        if import.names.is_empty() {
+            self.names.push((file, String::new()));
+        }
+        self.names.extend(import.names.iter().map(|it| (file, it.clone())));
+    }
+
     fn add_gpu_library(&mut self, owner: Option<&str>) {
         match owner {
-            None => self.uses_gpu = true,
+            None if !self.uses_gpu => {
+                self.uses_gpu = true;
+                self.before_gpu = self.files.len();
+            }
+            None => {}
             Some(owner) => self.may_use_gpu.push(owner.to_owned()),
         }
     }
@@ -307,7 +331,7 @@ impl Reading {
         }
     }
 
-    /// Follows imports the way the interpreter would, to the first file with a GPU library. Whether there is one.
+    /// Follows imports the way the interpreter would, to the first GPU library. Whether there is one.
     fn way(
         &self,
         from: FileId,
@@ -315,17 +339,20 @@ impl Reading {
         seen: &mut BTreeSet<FileId>,
         wanted: &mut BTreeSet<FileId>,
     ) -> bool {
-        let mut stack = vec![from];
-        while let Some(id) = stack.pop() {
+        let mut stack = vec![Next::File(from)];
+        while let Some(next) = stack.pop() {
+            let Next::File(id) = next else { return true };
             if !uses[id.0 as usize] || !seen.insert(id) {
                 continue;
             }
             wanted.insert(id);
-            let file = &self.files[id.0 as usize];
-            if file.imports.uses_gpu {
-                return true;
+            let imports = &self.files[id.0 as usize].imports;
+            let (before, after) = imports.files.split_at(imports.before_gpu);
+            stack.extend(after.iter().rev().map(|it| Next::File(*it)));
+            if imports.uses_gpu {
+                stack.push(Next::GpuLibrary);
             }
-            stack.extend(file.imports.files.iter().rev());
+            stack.extend(before.iter().rev().map(|it| Next::File(*it)));
         }
         false
     }
@@ -455,54 +482,84 @@ fn surveyed(modules: &Modules, id: FileId, survey: &Survey) -> Imported {
 
 fn read(modules: &Modules, id: FileId, unit: &Unit) -> Imported {
     let mut imports = Imported::default();
-    let mut of_block = |block: &Block, owner: Option<&str>| {
-        let mut found = Vec::new();
-        imports_in(block, &mut found);
-        for import in found {
-            for file in imported_files(modules, id, import).into_iter().filter(|it| *it != id) {
-                imports.add(owner, file);
-            }
-            let Some(located) = modules.locate(id, &import.module) else { continue };
-            let Some(file) = located.file else { continue };
-            if import.names.is_empty() {
-                imports.names.push((file, String::new()));
-            }
-            imports.names.extend(import.names.iter().map(|it| (file, it.clone())));
+    let mut of_body = Steps::default();
+    of_body.add(&unit.body, false);
+    let libraries = unit.events.iter().zip((0..).map(EventId)).filter_map(|(event, at)| {
+        let Does::ImportLibrary(library) = event.does else { return None };
+        let is_gpu_library =
+            library.computes && modules.locate_absolute(id, library.module).is_none();
+        // Whoever imports the module does not run its main block.
+        let in_main = of_body.events_in_main.contains(&at).then_some(MAIN);
+        let owner = event.function.as_deref().map(outermost).or(in_main);
+        is_gpu_library.then_some((event.span.start, owner))
+    });
+    let (at_top_level, owned): (Vec<_>, Vec<_>) = libraries.partition(|it| it.1.is_none());
+    let mut first_library = at_top_level.iter().map(|it| it.0).min();
+    for (_, owner) in owned {
+        imports.add_gpu_library(owner);
+    }
+
+    for import in of_body.imports {
+        if first_library.is_some_and(|it| it < import.span.start) {
+            first_library = None;
+            imports.add_gpu_library(None);
         }
-    };
-    of_block(&unit.body, None);
+        imports.add_import(modules, id, import, None);
+    }
+    if first_library.is_some() {
+        imports.add_gpu_library(None);
+    }
+    for import in of_body.imports_in_main {
+        imports.add_import(modules, id, import, Some(MAIN));
+    }
     let mut functions: Vec<_> = unit.functions.iter().collect();
     functions.sort_by_key(|it| it.1.span);
     for (path, function) in functions {
-        of_block(&function.body, Some(outermost(path)));
-    }
-    for event in &unit.events {
-        let Does::ImportLibrary(library) = event.does else { continue };
-        if library.computes && modules.locate_absolute(id, library.module).is_none() {
-            imports.add_gpu_library(event.function.as_deref().map(outermost));
+        let mut of_function = Steps::default();
+        of_function.add(&function.body, false);
+        for import in of_function.imports {
+            imports.add_import(modules, id, import, Some(outermost(path)));
         }
     }
     imports
 }
+
+/// The owner of what stands behind `if __name__ == "__main__":`. No function has this name.
+const MAIN: &str = "if __name__";
 
 /// `Engine` of `Engine.load`.
 fn outermost(path: &str) -> &str {
     path.split('.').next().unwrap_or(path)
 }
 
-fn imports_in<'b>(block: &'b Block, found: &mut Vec<&'b Import>) {
-    for step in &block.0 {
-        match step {
-            Step::Import(import) => found.push(import),
-            Step::Branch(_, arms) => arms.iter().for_each(|it| imports_in(it, found)),
-            Step::Try { body, handlers } => {
-                imports_in(body, found);
-                for handler in handlers {
-                    imports_in(handler, found);
+/// What a block imports.
+#[derive(Default)]
+struct Steps<'b> {
+    imports: Vec<&'b Import>,
+    imports_in_main: Vec<&'b Import>,
+    events_in_main: BTreeSet<EventId>,
+}
+
+impl<'b> Steps<'b> {
+    fn add(&mut self, block: &'b Block, in_main: bool) {
+        for step in &block.0 {
+            match step {
+                Step::Import(import) if in_main => self.imports_in_main.push(import),
+                Step::Import(import) => self.imports.push(import),
+                Step::Event(event) if in_main => {
+                    self.events_in_main.insert(*event);
                 }
+                Step::Branch(_, arms) => arms.iter().for_each(|it| self.add(it, in_main)),
+                Step::Try { body, handlers } => {
+                    self.add(body, in_main);
+                    for handler in handlers {
+                        self.add(handler, in_main);
+                    }
+                }
+                Step::Main(body) => self.add(body, true),
+                Step::Loop(body) | Step::Scope(body) => self.add(body, in_main),
+                Step::Event(_) | Step::Call(..) | Step::Leave(_) => {}
             }
-            Step::Loop(body) | Step::Main(body) | Step::Scope(body) => imports_in(body, found),
-            Step::Event(_) | Step::Call(..) | Step::Leave(_) => {}
         }
     }
 }
