@@ -93,7 +93,7 @@ pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
         let statement = statement.trim_ascii();
         let known = imports.records.len();
         if statement.is_empty() {
-            let Some(owner) = owner(bytes, line_start) else { continue };
+            let Around::Runs(owner) = around(bytes, line_start) else { continue };
             for name in names(behind, false) {
                 imports.push(owner, 0, name, "");
             }
@@ -105,7 +105,7 @@ pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
                 continue;
             }
             let level = u32::try_from(level).unwrap_or(u32::MAX);
-            let Some(owner) = owner(bytes, line_start) else { continue };
+            let Around::Runs(owner) = around(bytes, line_start) else { continue };
             let mut any = false;
             for name in names(behind, true) {
                 imports.push(owner, level, module, name);
@@ -145,11 +145,18 @@ fn is_in_long_text(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// The outermost function or class around the line at `start`, if the line is in a function. `None` if the line
-/// never runs, because it is only for type checkers.
+/// What stands around a line.
+enum Around<'b> {
+    /// The outermost function or class, if the line is in a function.
+    Runs(Option<&'b str>),
+    /// `if TYPE_CHECKING:`.
+    NeverRuns,
+}
+
+/// What stands around the line at `start`.
 ///
 /// Told by the indentation of the lines above it. Bodies of `if`, `try` and classes run with the file.
-fn owner(bytes: &[u8], start: usize) -> Option<Option<&str>> {
+fn around(bytes: &[u8], start: usize) -> Around<'_> {
     let indentation = |line: &[u8]| line.iter().take_while(|it| b" \t".contains(it)).count();
     let mut least = indentation(&bytes[start..]);
     let mut end = start;
@@ -165,7 +172,7 @@ fn owner(bytes: &[u8], start: usize) -> Option<Option<&str>> {
         }
         least = indented;
         if is_for_type_checkers(text) {
-            return None;
+            return Around::NeverRuns;
         }
         let function = text.strip_prefix(b"async ").unwrap_or(text).strip_prefix(b"def ");
         in_function |= function.is_some();
@@ -176,7 +183,7 @@ fn owner(bytes: &[u8], start: usize) -> Option<Option<&str>> {
             outermost = std::str::from_utf8(&rest[..length.unwrap_or(rest.len())]).unwrap_or("");
         }
     }
-    Some(in_function.then_some(outermost))
+    Around::Runs(in_function.then_some(outermost))
 }
 
 /// `if TYPE_CHECKING:`, `if typing.TYPE_CHECKING:`.
