@@ -10,8 +10,6 @@ pub(super) const APIS: &[Api] = &[
     query("accelerate.**.Accelerator").freezes(Uncertain),
     choose("accelerate.**.cpu_offload").key("execution_device", Device),
     choose("accelerate.**.dispatch_model").at(1, "device_map", DeviceMap).freezes(Sure),
-    // Only computes where modules would go.
-    query("accelerate.**.infer_auto_device_map").at(1, "max_memory", Keys),
     choose("accelerate.**.load_checkpoint_and_dispatch")
         .at(2, "device_map", DeviceMap)
         .at(3, "max_memory", Keys)

@@ -125,7 +125,7 @@ import pytest
 import torch
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),  # error: GP302
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
 ]
 def test_a():
     torch.zeros(1).cuda()
@@ -141,6 +141,41 @@ def test_a():
     torch.zeros(1).cuda()
 def test_b():
     pass
+"#,
+        );
+    }
+
+    #[test]
+    fn a_fixture_that_skips_is_no_check() {
+        check(
+            r#"
+//- test_app.py
+import unittest
+import pytest
+import torch
+@pytest.fixture(autouse=True)
+def cuda():
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+class TestA(unittest.TestCase):
+    def setUp(self):
+        if not torch.cuda.is_available():
+            raise unittest.SkipTest("no GPU")
+    def test_a(self):
+        torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
+    fn an_option_that_cannot_be_had_is_no_check() {
+        check(
+            r#"
+import torch
+if __name__ == "__main__":
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no CUDA")
+    assert torch.cuda.is_available() == expected
 "#,
         );
     }
@@ -176,7 +211,7 @@ class TestB(unittest.TestCase):
 //- test_all.py
 import pytest
 import torch
-if not torch.cuda.is_available():  # error: GP302
+if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
 def test_cuda():
     torch.zeros(1, device="cuda")
