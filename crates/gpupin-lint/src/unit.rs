@@ -282,7 +282,8 @@ pub struct Choice {
     pub ordinals: Vec<Spanned>,
     pub numbering: Numbering,
     pub purpose: Purpose,
-    /// Inside code that only runs when more than this many GPUs are visible.
+    /// Inside code that only runs when more than this many GPUs are visible; [`i64::MAX`] where a test replaces CUDA,
+    /// so that no number of them is enough.
     pub only_with_more_than: Option<i64>,
     /// Who gets the number refuses any: it takes `cuda`, and not even `cuda:0`.
     pub refuses_number: bool,

@@ -100,6 +100,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         used: Vec::new(),
         changed: FxHashSet::default(),
         outside: FxHashSet::default(),
+        mocks_cuda: false,
         is_test: entry::is_test_file(&path),
         is_conftest: path == "conftest.py" || path.ends_with("/conftest.py"),
     };
@@ -140,6 +141,8 @@ struct Reader<'a, 'o> {
     changed: FxHashSet<String>,
     /// Functions that something outside calls.
     outside: FxHashSet<String>,
+    /// The function being read replaces functions of `torch.cuda`.
+    mocks_cuda: bool,
     /// Named as pytest's test files are.
     is_test: bool,
     is_conftest: bool,

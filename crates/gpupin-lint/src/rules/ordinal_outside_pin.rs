@@ -407,6 +407,33 @@ def test_c():
     }
 
     #[test]
+    fn a_test_that_replaces_cuda_touches_no_gpu() {
+        check(
+            r#"
+//- test_devices.py
+import torch
+from unittest import mock
+from unittest.mock import patch
+def test_a(monkeypatch):
+    monkeypatch.setattr(helpers.torch.cuda, "device_count", lambda: 2)
+    torch.cuda.set_device(1)
+@patch("torch.cuda.set_device")
+def test_b(set_device):
+    torch.cuda.set_device(1)
+@mock.patch.object(torch.cuda, "set_device")
+def test_c(set_device):
+    torch.cuda.set_device(1)
+def test_d():
+    with patch("torch.cuda.device_count", return_value=2):
+        torch.zeros(1, device="cuda:1")
+def test_e(monkeypatch):
+    monkeypatch.setattr(helpers, "count", lambda: 2)
+    torch.cuda.set_device(1)  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
     fn more_than_one_gpu_can_be_declared() {
         check(
             r#"

@@ -32,6 +32,7 @@ impl<'a> Reader<'a, '_> {
         self.arguments(it, segment, api, steps);
         self.composed_device(whole, steps);
 
+        self.mocks_cuda |= last_segment(&it.func).is_some_and(|name| self.replaces_cuda(it, name));
         if let Some(segment) = segment
             && segment.starts_with("assert")
         {

@@ -20,9 +20,11 @@ impl<'a> Reader<'a, '_> {
         it: &'a ast::StmtFunctionDef,
         steps: &mut Vec<Step>,
     ) {
+        let outer_mocks = std::mem::take(&mut self.mocks_cuda);
         let guard = self.decorators(&it.decorator_list, steps);
         self.parameter_defaults(&it.parameters, steps);
         let Some(scope) = self.scopes.of(it) else { return };
+        let first_event = self.out.unit().events.len();
         let path = self.scopes.get(scope).path.clone();
         let outside = self.is_called_from_outside(it, scope);
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
@@ -37,6 +39,9 @@ impl<'a> Reader<'a, '_> {
         let mut body = self.within(context, |reader| reader.block(&it.body));
         self.out.enter(function);
         self.scope = before;
+        if std::mem::replace(&mut self.mocks_cuda, outer_mocks) {
+            self.touches_no_gpu(first_event);
+        }
         prune(&mut body);
         let span = self.span(range_of(it));
         self.add_function(path, Function { span, body, called_from_outside: outside });

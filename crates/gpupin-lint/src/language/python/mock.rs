@@ -1,11 +1,14 @@
-//! Modules that tests replace, so that nothing of a library runs.
+//! What tests replace, so that nothing of a library runs.
 
 use super::{
     Reader,
     scope::Scopes,
-    syntax::{Expr, ast},
+    syntax::{Expr, ast, range_of},
 };
-use crate::{unit::Mock, value::Root};
+use crate::{
+    unit::{Does, Mock},
+    value::Root,
+};
 
 impl Reader<'_, '_> {
     pub(super) fn is_loaded_modules(&self, expression: &Expr) -> bool {
@@ -60,6 +63,35 @@ impl Reader<'_, '_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// `monkeypatch.setattr(torch.cuda, "device_count", …)`, `patch("torch.cuda.device_count")`,
+    /// `patch.object(torch.cuda, "device_count")`, as a call, a decorator or in a `with`.
+    pub(super) fn replaces_cuda(&self, it: &ast::ExprCall, segment: &str) -> bool {
+        let patches = match segment {
+            "setattr" | "patch" => true,
+            "object" | "multiple" => matches!(&*it.func, Expr::Attribute(method)
+                if super::call::last_segment(&method.value) == Some("patch")),
+            _ => false,
+        };
+        patches
+            && it.arguments.args.first().is_some_and(|target| match target {
+                Expr::StringLiteral(it) => {
+                    let text = it.value.to_str();
+                    text.contains("torch.cuda.") || text.ends_with("torch.cuda")
+                }
+                Expr::Attribute(_) => self.slice(range_of(target)).ends_with("torch.cuda"),
+                _ => false,
+            })
+    }
+
+    /// Under such mocks a number reaches no GPU, however many there are.
+    pub(super) fn touches_no_gpu(&mut self, first_event: usize) {
+        for event in self.out.unit().events.iter_mut().skip(first_event) {
+            if let Does::Choose(choice) = &mut event.does {
+                choice.only_with_more_than = Some(i64::MAX);
+            }
         }
     }
 
