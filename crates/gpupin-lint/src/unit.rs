@@ -306,6 +306,9 @@ pub struct Spread {
     pub by: String,
     /// How many GPUs it asks for, where it says.
     pub count: Option<i64>,
+    /// In a test that is skipped unless more than this many GPUs are visible. A `device_count() > 1` elsewhere is how
+    /// work spreads over all there are, so that it does not count.
+    pub tested_with_more_than: Option<i64>,
 }
 
 /// A child process.

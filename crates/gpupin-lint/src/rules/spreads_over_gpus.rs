@@ -56,6 +56,9 @@ fn check(
         if spread.count.is_some_and(|it| it <= meant.count()) {
             continue;
         }
+        if spread.tested_with_more_than.is_some_and(|it| it >= meant.count()) {
+            continue;
+        }
         let Some(programs) = unpinned_programs(project, id, unit) else { continue };
         let over = match spread.count {
             Some(count) => format!("over {count} GPUs"),
@@ -113,7 +116,13 @@ model = AutoModel.from_pretrained("a", device_map="auto")  # error: GP203
 import torch
 from transformers import AutoModel
 one = torch.nn.DataParallel(net, device_ids=[0])
-some = torch.nn.DataParallel(net, device_ids=gpus)  # error: GP203
+some = torch.nn.DataParallel(net, device_ids=gpus)
+given = torch.nn.parallel.data_parallel(net, (), range(args.ngpu))
+device = torch.nn.DataParallel(net, device_ids=[accelerator.device.index])
+default = torch.nn.DataParallel(net, device_ids=None)  # error: GP203
+count = torch.cuda.device_count()
+every = torch.nn.DataParallel(net, device_ids=list(range(count)))  # error: GP203
+each = torch.nn.DataParallel(net, device_ids=[i for i in range(count)])  # error: GP203
 a = AutoModel.from_pretrained("a", device_map="auto", max_memory={0: "10GiB", "cpu": "30GiB"})
 limits = {0: small, "cpu": small}
 b = AutoModel.from_pretrained("a", device_map="auto", max_memory=limits)
@@ -122,6 +131,27 @@ c = AutoModel.from_pretrained("a", device_map="auto", max_memory=limits)
 free = {i: "10GiB" for i in range(torch.cuda.device_count())}
 d = AutoModel.from_pretrained("a", device_map="auto", max_memory=free)  # error: GP203
 e = AutoModel.from_pretrained("a", device_map="auto", max_memory=None)  # error: GP203
+"#,
+        );
+    }
+
+    #[test]
+    fn a_test_that_asks_for_several_gpus_may_use_them() {
+        check(
+            r#"
+//- test_app.py
+import pytest
+import torch
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="two GPUs")
+def test_a():
+    torch.nn.DataParallel(net)
+@require_multi_gpu
+class TestB:
+    def test_b(self):
+        torch.nn.DataParallel(net)
+def test_c():
+    if torch.cuda.device_count() > 1:
+        torch.nn.DataParallel(net)  # error: GP203
 "#,
         );
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Reader,
+    provenance::is_named,
     scope::ScopeId,
     syntax::{Expr, ast, range_of},
 };
@@ -80,7 +81,7 @@ impl<'a> Reader<'a, '_> {
             self.emit(steps, range.clone(), Does::Spread(spread));
         }
         if api.spreads && !said.names_gpus {
-            let spread = Spread { by: api.title(), count: None };
+            let spread = Spread { by: api.title(), count: None, tested_with_more_than: None };
             self.emit(steps, range.clone(), Does::Spread(spread));
         }
         let sure = match api.freezes {
@@ -234,16 +235,44 @@ impl<'a> Reader<'a, '_> {
                 && !self.limits_devices(call)
             {
                 let by = format!("{}=\"{name}\"", argument.keyword);
-                said.spreads.push(Spread { by, count: None });
+                said.spreads.push(Spread { by, count: None, tested_with_more_than: None });
             }
             return;
         }
         said.names_gpus |= match argument.shape {
             Shape::Keys => self.has_literal_keys(expression),
-            Shape::Device => argument.keyword == "device_ids" && is_list_of_ordinals(&value.value),
+            Shape::Device => {
+                argument.keyword == "device_ids"
+                    && value.value != Value::None
+                    && !self.names_every_gpu(expression, 0)
+            }
             _ => false,
         };
         read_value(argument.shape, argument.keyword, value, said);
+    }
+
+    /// `range(torch.cuda.device_count())`, or a list of it: names all there are.
+    fn names_every_gpu(&self, expression: &Expr, depth: u32) -> bool {
+        if depth > 4 {
+            return false;
+        }
+        match expression {
+            Expr::Call(call) if is_named(&call.func, "list") || is_named(&call.func, "range") => {
+                call.arguments.args.last().is_some_and(|it| self.names_every_gpu(it, depth + 1))
+            }
+            Expr::ListComp(it) => {
+                it.generators.first().is_some_and(|it| self.names_every_gpu(&it.iter, depth + 1))
+            }
+            Expr::Name(name) => {
+                match self.scopes.lookup(&name.id, self.scope).map(|it| &it.bound) {
+                    Some(super::scope::Bound::Value(value)) => {
+                        self.names_every_gpu(value, depth + 1)
+                    }
+                    _ => false,
+                }
+            }
+            other => self.counts_gpus(other),
+        }
     }
 
     /// Whether a dictionary says in the text which keys it has, also behind a name whose later values are other amounts.
@@ -272,7 +301,7 @@ impl<'a> Reader<'a, '_> {
             && matches!(text.as_str(), "gpu" | "cuda")
         {
             let by = format!("accelerator=\"{text}\"");
-            said.spreads.push(Spread { by, count: None });
+            said.spreads.push(Spread { by, count: None, tested_with_more_than: None });
         }
     }
 
@@ -362,7 +391,7 @@ impl<'a> Reader<'a, '_> {
 }
 
 fn read_value(shape: Shape, keyword: &str, value: Spanned, said: &mut Said) {
-    let spread = |by: String, count| Spread { by, count };
+    let spread = |by: String, count| Spread { by, count, tested_with_more_than: None };
     match (shape, &value.value) {
         (Shape::Device, Value::List(items)) => {
             for item in items {
@@ -476,10 +505,6 @@ fn names_device(value: &Value) -> bool {
         Value::OneOf(values) => values.iter().any(|it| names_device(&it.value)),
         _ => false,
     }
-}
-
-fn is_list_of_ordinals(value: &Value) -> bool {
-    matches!(value, Value::List(items) if !items.is_empty() && items.iter().all(|it| matches!(it.value, Value::Int(0..))))
 }
 
 /// `"1"` and `"0,1"` as numbers.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     span::Span,
-    unit::{Block, Condition, Function, Leave, Step},
+    unit::{Block, Condition, Does, Function, Leave, Step},
     value::{Name, Root},
 };
 
@@ -39,6 +39,7 @@ impl<'a> Reader<'a, '_> {
         let mut body = self.within(context, |reader| reader.block(&it.body));
         self.out.enter(function);
         self.scope = before;
+        self.tested_with(guard, first_event);
         if std::mem::replace(&mut self.mocks_cuda, outer_mocks) {
             self.touches_no_gpu(first_event);
         }
@@ -89,9 +90,11 @@ impl<'a> Reader<'a, '_> {
         }
         let Some(scope) = self.scopes.of(it) else { return };
         let context = Context { more_than: guard.or(self.context.more_than), ..Context::default() };
+        let first_event = self.out.unit().events.len();
         let before = std::mem::replace(&mut self.scope, scope);
         let body = self.within(context, |reader| reader.block(&it.body));
         self.scope = before;
+        self.tested_with(guard, first_event);
         steps.extend(body.0);
         self.construction(scope, self.span(range_of(it)));
     }
@@ -137,6 +140,16 @@ impl<'a> Reader<'a, '_> {
             }
         }
         guard
+    }
+
+    /// Notes what a decorator asks for in the events it is about.
+    fn tested_with(&mut self, more_than: Option<i64>, first_event: usize) {
+        let Some(more_than) = more_than else { return };
+        for event in self.out.unit().events.iter_mut().skip(first_event) {
+            if let Does::Spread(spread) = &mut event.does {
+                spread.tested_with_more_than.get_or_insert(more_than);
+            }
+        }
     }
 
     /// `@pytest.mark.skipif(torch.cuda.device_count() < 2)`, `@require_multi_gpu`, `@skip_if_lt_x_gpu(2)`.
