@@ -102,6 +102,24 @@ mod tests {
     use crate::tests::{check, check_message};
 
     #[test]
+    fn a_main_guard_may_ask_for_more() {
+        check(
+            r#"
+import torch  # error: GP101
+if __name__ == "__main__" and not is_in_ci():
+    torch.zeros(1).cuda()
+"#,
+        );
+        check(
+            r#"
+import torch
+if __name__ == "__main__" or is_in_ci():
+    print(torch.__version__)
+"#,
+        );
+    }
+
+    #[test]
     fn a_pin_that_takes_effect_is_enough_even_when_it_is_the_wrong_one() {
         check(
             r#"

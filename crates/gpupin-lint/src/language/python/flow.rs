@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     Reader,
-    syntax::{ExceptHandler, Expr, Stmt, ast, range_of},
+    syntax::{BoolOp, ExceptHandler, Expr, Stmt, ast, range_of},
 };
 use crate::unit::{Block, Condition, Leave, Step};
 
@@ -140,8 +140,7 @@ impl<'a> Reader<'a, '_> {
 
     fn branch(&mut self, it: &'a ast::StmtIf, steps: &mut Vec<Step>) {
         if is_main_test(&it.test) {
-            let body = self.block(&it.body);
-            steps.push(Step::Main(body));
+            steps.push(Step::Main(self.guarded_main(it)));
             let other = self.clauses(&it.elif_else_clauses, 0);
             if !other.0.is_empty() {
                 steps.push(Step::Branch(Condition::Unknown, vec![Block::default(), other]));
@@ -172,6 +171,18 @@ impl<'a> Reader<'a, '_> {
         };
         let others = self.within(context, |reader| reader.arms(&it.elif_else_clauses));
         push_branch(steps, condition, swapped, first, others);
+    }
+
+    /// What runs behind `__name__ == "__main__"`, which may depend on more than that.
+    fn guarded_main(&mut self, it: &'a ast::StmtIf) -> Block {
+        let Expr::BoolOp(tests) = &*it.test else { return self.block(&it.body) };
+        let mut steps = Vec::new();
+        for test in tests.values.iter().filter(|it| !is_main_test(it)) {
+            self.condition_expression(test, &mut steps);
+        }
+        let body = self.block(&it.body);
+        push_branch(&mut steps, Condition::Unknown, false, body, Vec::new());
+        Block(steps)
     }
 
     fn guarded_block(&mut self, body: &'a [Stmt], more_than: Option<i64>) -> Block {
@@ -347,8 +358,11 @@ fn is_system_exit(expression: &Expr) -> bool {
     matches!(name, Expr::Name(it) if it.id == "SystemExit")
 }
 
-/// `__name__ == "__main__"`, either way around.
+/// `__name__ == "__main__"`, either way around, perhaps with `and` something else.
 pub(super) fn is_main_test(test: &Expr) -> bool {
+    if let Expr::BoolOp(it) = test {
+        return it.op == BoolOp::And && it.values.iter().any(is_main_test);
+    }
     let Expr::Compare(it) = test else { return false };
     let ([op], [right]) = (&*it.ops, &*it.comparators) else { return false };
     let is_name = |it: &Expr| matches!(it, Expr::Name(it) if it.id == "__name__");
