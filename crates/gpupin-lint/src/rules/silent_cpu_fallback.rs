@@ -143,6 +143,21 @@ else:
     }
 
     #[test]
+    fn a_cpu_that_the_caller_may_ask_for_is_no_fallback() {
+        check(
+            r#"
+import torch
+def pick(force_cpu=True):
+    return "cuda" if torch.cuda.is_available() and not force_cpu else "cpu"
+def other(force_cpu):
+    return "cpu" if force_cpu or not torch.cuda.is_available() else "cuda"
+def wanted(use_gpu):
+    return "cuda" if use_gpu and torch.cuda.is_available() else "cpu"  # error: GP204
+"#,
+        );
+    }
+
+    #[test]
     fn the_users_choice_is_no_fallback() {
         check(
             r#"

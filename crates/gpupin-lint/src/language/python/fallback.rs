@@ -5,7 +5,8 @@
 
 use super::{
     Reader, argument,
-    syntax::{ExceptHandler, Expr, Stmt, ast, range_of},
+    scope::Bound,
+    syntax::{BoolOp, ExceptHandler, Expr, Stmt, UnaryOp, ast, range_of},
 };
 use crate::{
     unit::{CpuFallback, Does, Step},
@@ -30,7 +31,7 @@ impl<'a> Reader<'a, '_> {
             (self.goes(&it.body), self.goes(last)),
             (Some(Goes::Cuda), Some(Goes::Cpu)) | (Some(Goes::Cpu), Some(Goes::Cuda))
         );
-        if falls && !self.context.only_tells && self.asks_available(&it.test) {
+        if falls && !self.context.only_tells && self.falls_for_want(&it.test) {
             self.fallback("conditional expression", range_of(it), steps);
         }
     }
@@ -40,7 +41,7 @@ impl<'a> Reader<'a, '_> {
         let Some(other) = it.elif_else_clauses.last() else {
             // A test does more where there is a GPU, and nothing falls back.
             let asks = !self.is_test
-                && self.asks_available(&it.test)
+                && self.falls_for_want(&it.test)
                 && self.more_gpus_in(&it.test).is_none_or(|count| count == 0);
             if asks && it.body.iter().any(|it| self.moves_to_cuda(it)) {
                 self.fallback(CpuFallback::ONLY_IF_THERE, range_of(&*it.test), steps);
@@ -53,11 +54,28 @@ impl<'a> Reader<'a, '_> {
         let elifs =
             it.elif_else_clauses.iter().filter_map(|it| Some((it.test.as_ref()?, &it.body)));
         let asking = std::iter::once((&*it.test, &it.body)).chain(elifs).find(|(test, body)| {
-            self.falls_quietly(body, &other.body) && self.asks_available(test)
+            self.falls_quietly(body, &other.body) && self.falls_for_want(test)
         });
         if let Some((test, _)) = asking {
             self.fallback("if/else", range_of(test), steps);
         }
+    }
+
+    /// Whether the CPU is taken because there is no GPU, and not because the caller asked for it as well:
+    /// `torch.cuda.is_available() and not force_cpu`.
+    fn falls_for_want(&self, test: &Expr) -> bool {
+        let is_argument = |it: &Expr| {
+            matches!(it, Expr::Name(name)
+            if self.scopes.lookup(&name.id, self.scope).is_some_and(|it| matches!(it.bound, Bound::Parameter(_))))
+        };
+        let asks_for_cpu = |it: &Expr, op: BoolOp| match (op, it) {
+            (BoolOp::And, Expr::UnaryOp(it)) => it.op == UnaryOp::Not && is_argument(&it.operand),
+            (BoolOp::And, _) => false,
+            (BoolOp::Or, it) => is_argument(it),
+        };
+        let is_choice = matches!(test, Expr::BoolOp(it)
+            if it.values.iter().any(|value| asks_for_cpu(value, it.op)));
+        !is_choice && self.asks_available(test)
     }
 
     fn falls_quietly(&self, body: &'a [Stmt], other: &'a [Stmt]) -> bool {
@@ -95,7 +113,7 @@ impl<'a> Reader<'a, '_> {
             (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) => a == b && !warns(&test.body),
             _ => false,
         };
-        if falls && self.asks_available(&test.test) {
+        if falls && self.falls_for_want(&test.test) {
             self.fallback("if/else", range_of(&*test.test), steps);
         }
     }
