@@ -96,6 +96,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         depth: 0,
         context: Context::default(),
         copies: FxHashMap::default(),
+        nvml_names: FxHashSet::default(),
         candidates: Vec::new(),
         used: Vec::new(),
         changed: FxHashSet::default(),
@@ -133,6 +134,8 @@ struct Reader<'a, 'o> {
     context: Context,
     /// Copies of the environment by the name they are bound to: `env = os.environ.copy()`.
     copies: FxHashMap<(ScopeId, &'a str), ChildEnvironment>,
+    /// Names to which a loop over NVML's GPUs assigns one of their indices: `best = i`.
+    nvml_names: FxHashSet<(ScopeId, &'a str)>,
     /// Settings that count unless their value turns out to be another choice's.
     candidates: Vec<setting::Candidate>,
     /// Places of literals that an event already names.

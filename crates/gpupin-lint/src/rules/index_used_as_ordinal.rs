@@ -170,6 +170,68 @@ torch.cuda.set_device(max(range(2), key=used))
     }
 
     #[test]
+    fn an_index_chosen_in_a_loop_is_one() {
+        check(
+            r#"
+import pynvml
+import torch
+best = -1
+most = 0
+for i in range(pynvml.nvmlDeviceGetCount()):
+    free = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(i)).free
+    if free > most:
+        most = free
+        best = i
+torch.cuda.set_device(best)  # error: GP202
+"#,
+        );
+        check(
+            r#"
+import pynvml
+import torch
+chosen = None
+for i in range(pynvml.nvmlDeviceGetCount()):
+    if is_idle(i):
+        chosen, seen = i, True
+        break
+x.to(f"cuda:{chosen}")  # error: GP202
+torch.cuda.set_device(chosen)  # error: GP202
+other = -1
+for j in range(4):
+    other = j
+torch.cuda.set_device(other)
+"#,
+        );
+        check(
+            r#"
+import pynvml
+import torch
+for i in range(pynvml.nvmlDeviceGetCount()):
+    print(i)
+last = -1
+for i in range(4):
+    last = i
+torch.cuda.set_device(last)
+"#,
+        );
+    }
+
+    #[test]
+    fn what_nvidia_smi_writes_is_an_index() {
+        check(
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = subprocess.check_output("nvidia-smi --query-gpu=memory.free,index --format=csv,nounits,noheader | sort -nr | head -1 | awk '{ print $NF }'", shell=True).decode().strip()  # error: GP202
+rows = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True).stdout
+os.environ["CUDA_VISIBLE_DEVICES"] = rows.split("\n")[0]  # error: GP202
+os.environ["CUDA_VISIBLE_DEVICES"] = os.popen("nvidia-smi --query-gpu=index --format=csv,noheader").read().splitlines()[0]  # error: GP202
+os.environ["CUDA_VISIBLE_DEVICES"] = subprocess.getoutput("nvidia-smi --query-gpu=uuid --format=csv,noheader | head -1")
+"#,
+        );
+    }
+
+    #[test]
     fn an_index_found_by_nvml_needs_an_order_in_a_mask() {
         check(
             r#"

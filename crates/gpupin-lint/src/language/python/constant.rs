@@ -74,7 +74,13 @@ impl<'a> Reader<'a, '_> {
             Expr::Name(it) => match self.scopes.lookup(&it.id, scope) {
                 Some(binding) => {
                     let binding = binding.clone();
-                    return self.bound_value(&binding, expression, next);
+                    let value = self.bound_value(&binding, expression, next);
+                    if value.value == Value::Unknown
+                        && self.nvml_names.contains(&(binding.scope, it.id.as_str()))
+                    {
+                        return here(Value::NvmlIndex);
+                    }
+                    return value;
                 }
                 None if !self.scopes.star_imports.is_empty() => {
                     Value::Name(Name::here(it.id.as_str()))
@@ -233,6 +239,13 @@ impl<'a> Reader<'a, '_> {
         if matches!(name, "id" | "index") && self.is_nvml_object(&it.value, scope, depth) {
             return here(Value::NvmlIndex);
         }
+        // What a run of `nvidia-smi` wrote.
+        if name == "stdout"
+            && let Expr::Call(call) = &*it.value
+            && self.reads_nvidia_smi(call, scope, depth)
+        {
+            return here(Value::NvmlIndex);
+        }
         // A member of an enum: `Gpu.MAIN.value`.
         if name == "value" && it.value.is_attribute_expr() {
             let member = self.value_in(&it.value, scope, depth);
@@ -308,6 +321,8 @@ impl<'a> Reader<'a, '_> {
                 Ok(at) if at < items.len() => items.swap_remove(at),
                 _ => here(Value::Unknown),
             },
+            // A line of what `nvidia-smi` wrote.
+            (Value::NvmlIndex, _) => here(Value::NvmlIndex),
             (Value::Name(name), Value::Str(key)) if is_word(&key) => {
                 here(project_name(super::names::join(&name, &key)))
             }
@@ -389,7 +404,7 @@ impl<'a> Reader<'a, '_> {
         if let Some(value) = self.returned(it, scope, depth) {
             return value;
         }
-        if self.picks_by_nvml(it, scope, depth) {
+        if self.reads_nvidia_smi(it, scope, depth) || self.picks_by_nvml(it, scope, depth) {
             return here(Value::NvmlIndex);
         }
         here(Value::Unknown)
@@ -439,6 +454,10 @@ impl<'a> Reader<'a, '_> {
                     _ => return None,
                 };
                 Some(Spanned::new(value, inner.span))
+            }
+            "decode" | "read" | "rstrip" | "split" | "splitlines" => {
+                let inner = self.value_in(&method.value, scope, depth);
+                (inner.value == Value::NvmlIndex).then_some(inner)
             }
             "get" if !self.is_environ_in(&method.value, scope) => {
                 let owner = self.value_in(&method.value, scope, depth).value;

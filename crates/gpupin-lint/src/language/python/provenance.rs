@@ -5,13 +5,16 @@ use super::{
     scope::{Bound, ScopeId},
     syntax::{Expr, ast, range_of},
 };
-use crate::{catalogue::Answer, value::Root};
+use crate::{
+    catalogue::Answer,
+    value::{Root, Value},
+};
 
 /// What a function that picks a GPU by NVML's numbers mentions.
 const SOURCES: &[&str] =
     &["nvidia-smi", "nvmlDeviceGetHandleByIndex", "GPUtil.", "gpustat", "nvitop"];
 
-impl Reader<'_, '_> {
+impl<'a> Reader<'a, '_> {
     /// Whether a loop variable counts NVML's GPUs: `for i in range(nvmlDeviceGetCount())`.
     pub(super) fn counts_nvml(
         &self,
@@ -35,6 +38,54 @@ impl Reader<'_, '_> {
                 position.is_none()
                     && self.answer_in(iterated, scope, depth) == Some(Answer::NvmlIndices)
             }
+        }
+    }
+
+    /// `best = i` in `for i in range(nvmlDeviceGetCount())`. A name that is assigned several times has no value, but
+    /// that some GPU of the loop is chosen is plain.
+    pub(super) fn note_nvml_index(&mut self, name: &'a ast::ExprName, value: &'a Expr) {
+        // A counter of several loops may come from another one.
+        let counts_one_loop = matches!(value, Expr::Name(it)
+            if self.scopes.lookup(&it.id, self.scope).is_some_and(|it| !it.again));
+        if self.context.in_loop.is_some()
+            && counts_one_loop
+            && self.value(value).value == Value::NvmlIndex
+            && let Some(binding) = self.scopes.lookup(&name.id, self.scope)
+        {
+            let scope = binding.scope;
+            self.nvml_names.insert((scope, name.id.as_str()));
+        }
+    }
+
+    /// `subprocess.check_output("nvidia-smi --query-gpu=index …")`: what it writes is an index, or lines of them.
+    pub(super) fn reads_nvidia_smi(&self, it: &ast::ExprCall, scope: ScopeId, depth: u32) -> bool {
+        if !matches!(
+            super::call::last_segment(&it.func),
+            Some("check_output" | "getoutput" | "popen" | "run")
+        ) {
+            return false;
+        }
+        let is_process = self.resolve_in(&it.func, scope, depth).is_some_and(|it| {
+            it.name.root == Root::Absolute
+                && matches!(
+                    it.name.path.as_str(),
+                    "subprocess.check_output"
+                        | "subprocess.getoutput"
+                        | "subprocess.run"
+                        | "os.popen"
+                )
+        });
+        let Some(command) = it.arguments.args.first().filter(|_| is_process) else { return false };
+        match self.value_in(command, scope, depth).value {
+            Value::Str(text) => writes_indices(&text),
+            Value::List(words) => {
+                let words = words.iter().filter_map(|it| match &it.value {
+                    Value::Str(word) => Some(word.as_str()),
+                    _ => None,
+                });
+                writes_indices(&words.collect::<Vec<_>>().join(" "))
+            }
+            _ => false,
         }
     }
 
@@ -103,4 +154,13 @@ impl Reader<'_, '_> {
 
 pub(super) fn is_named(function: &Expr, name: &str) -> bool {
     matches!(function, Expr::Name(it) if it.id == name)
+}
+
+/// Whether `nvidia-smi` is asked for indices alone, or for more from which a pipe picks.
+fn writes_indices(command: &str) -> bool {
+    let Some((before, asked)) = command.split_once("--query-gpu=") else { return false };
+    let is_field = |it: char| it.is_ascii_alphanumeric() || matches!(it, ',' | '.' | '_');
+    let fields = asked.split(|it| !is_field(it)).next().unwrap_or_default();
+    before.contains("nvidia-smi")
+        && (fields == "index" || fields.split(',').any(|it| it == "index") && asked.contains('|'))
 }
