@@ -168,6 +168,17 @@ class TestA(unittest.TestCase):
     }
 
     #[test]
+    fn a_backend_that_must_be_the_gpu_is_asked_for_by_name() {
+        check(
+            r#"
+import jax
+if __name__ == "__main__":
+    assert jax.default_backend() == "gpu"  # error: GP302
+"#,
+        );
+    }
+
+    #[test]
     fn an_option_that_cannot_be_had_is_no_check() {
         check(
             r#"

@@ -459,5 +459,11 @@ fn any_gpu_passes(asks: &[Asks]) -> bool {
 }
 
 fn is_literal(expression: &Expr) -> bool {
-    matches!(expression, Expr::BooleanLiteral(_) | Expr::NumberLiteral(_) | Expr::NoneLiteral(_))
+    matches!(
+        expression,
+        Expr::BooleanLiteral(_)
+            | Expr::NumberLiteral(_)
+            | Expr::NoneLiteral(_)
+            | Expr::StringLiteral(_)
+    )
 }
