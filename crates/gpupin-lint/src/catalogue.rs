@@ -52,6 +52,8 @@ pub struct Library {
     pub import_freezes: Option<Sureness>,
     /// Whether it computes on the GPU; monitors (`pynvml`) do not.
     pub computes: bool,
+    /// Whether it stays on the CPU until it is told to use a GPU: `spacy.require_gpu()`, `DNN_TARGET_CUDA`.
+    pub on_request: bool,
     /// The allocator variables it reads: `PYTORCH_CUDA_ALLOC_CONF` and kin.
     pub reads: &'static [&'static str],
 }
@@ -150,6 +152,10 @@ impl Library {
         Self { import_freezes: Some(sure), ..self }
     }
 
+    const fn on_request(self) -> Self {
+        Self { on_request: true, ..self }
+    }
+
     const fn reads(self, reads: &'static [&'static str]) -> Self {
         Self { reads, ..self }
     }
@@ -157,12 +163,12 @@ impl Library {
 
 /// A library that computes on the GPU.
 const fn library(module: &'static str) -> Library {
-    Library { module, import_freezes: None, computes: true, reads: &[] }
+    Library { module, import_freezes: None, computes: true, on_request: false, reads: &[] }
 }
 
 /// A library that only looks at GPUs.
 const fn monitor(module: &'static str) -> Library {
-    Library { module, import_freezes: None, computes: false, reads: &[] }
+    Library { module, import_freezes: None, computes: false, on_request: false, reads: &[] }
 }
 
 /// An API that sends work somewhere.

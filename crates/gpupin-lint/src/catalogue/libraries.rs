@@ -25,7 +25,7 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("bark").reads(TORCH),
     // Its module level calls `torch.cuda.is_available()` and asks the GPU's capability (0.50.2).
     library("bitsandbytes").freezes(Sure).reads(TORCH),
-    library("catboost"),
+    library("catboost").on_request(),
     library("chatterbox").reads(TORCH),
     library("controlnet_aux").reads(TORCH),
     library("ctranslate2"),
@@ -39,7 +39,7 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("cupyx"),
     library("cuspatial"),
     library("cuvs"),
-    library("cv2"),
+    library("cv2").on_request(),
     library("dask_cuda"),
     library("dask_cudf"),
     // https://github.com/deepspeedai/DeepSpeed/issues/7252; still asks `is_available()` after PR 8078.
@@ -56,7 +56,7 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("f5_tts").reads(TORCH),
     library("fairseq").reads(TORCH),
     library("fairseq2").reads(TORCH),
-    library("faiss"),
+    library("faiss").on_request(),
     library("fastai").reads(TORCH),
     library("faster_whisper"),
     library("flair").reads(TORCH),
@@ -76,7 +76,7 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("keras_cv").reads(TENSORFLOW),
     library("kokoro").reads(TORCH),
     library("kornia").reads(TORCH),
-    library("lightgbm"),
+    library("lightgbm").on_request(),
     // Sets `PYTORCH_NVML_BASED_CUDA_CHECK=1` at import, and freezes nothing.
     library("lightning").reads(TORCH),
     library("lightning_fabric").reads(TORCH),
@@ -123,7 +123,7 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("sglang").reads(TORCH),
     library("silero_vad").reads(TORCH),
     library("skorch").reads(TORCH),
-    library("spacy"),
+    library("spacy").on_request(),
     library("speechbrain").reads(TORCH),
     library("stable_baselines3").reads(TORCH),
     library("stable_whisper").reads(TORCH),
@@ -133,7 +133,7 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("tensorrt"),
     library("tensorrt_llm").reads(TORCH),
     library("tf_keras").reads(TENSORFLOW),
-    library("thinc"),
+    library("thinc").on_request(),
     library("timm").reads(TORCH),
     library("torch").reads(TORCH),
     library("torch_geometric").reads(TORCH),
@@ -159,5 +159,5 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("xformers").reads(TORCH),
     // https://github.com/facebookresearch/xformers/issues/1030
     library("xformers.ops").freezes(Uncertain).reads(TORCH),
-    library("xgboost"),
+    library("xgboost").on_request(),
 ];

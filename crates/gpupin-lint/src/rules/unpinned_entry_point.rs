@@ -1,8 +1,9 @@
 use gpupin_policy::RequirePinIn;
 
 use crate::{
+    catalogue::Library,
     finding::{Finding, Severity},
-    program::{MASK, Problem},
+    program::{MASK, Problem, Program, Use},
     project::Project,
     rules::{Check, Rule},
     source::Language,
@@ -31,13 +32,15 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
         if found.iter().any(|it| (it.unit, it.span) == (program.entry, by.via)) {
             continue;
         }
-        let library = library(project, by.unit, by.event.0 as usize);
+        let named = most_telling(project, program, *by);
+        let library = library(project, named).map_or("a GPU library", |it| it.module);
         let message =
             format!("this program uses `{library}`, and nothing pins its GPU before CUDA starts");
         let mut finding = rule.finding(program.entry, by.via, message).with_help(help(project));
-        if by.unit != program.entry {
-            let span = project.event(by.unit, by.event).span;
-            finding = finding.with_related(by.unit, span, format!("`{library}` is imported here"));
+        if named.unit != program.entry {
+            let span = project.event(named.unit, named.event).span;
+            finding =
+                finding.with_related(named.unit, span, format!("`{library}` is imported here"));
         }
         finding.programs.push(program.entry);
         found.push(finding);
@@ -77,10 +80,23 @@ fn every_file(
     }
 }
 
-fn library(project: &Project<'_>, unit: UnitId, event: usize) -> &'static str {
-    match project.unit(unit).events[event].does {
-        Does::ImportLibrary(library) => library.module,
-        _ => "a GPU library",
+/// The import to name: of what the first file with one imports, the first that computes on a GPU without being asked.
+///
+/// Other files are left aside: a filtered scan does not read those that come after the first GPU library.
+fn most_telling(project: &Project<'_>, program: &Program, first: Use) -> Use {
+    let at_top_level = |it: Use| project.event(it.unit, it.event).function.is_none();
+    let computes = |it: Use| library(project, it).is_some_and(|it| !it.on_request);
+    let mut others = program.uses.iter().copied().filter(|it| it.unit == first.unit);
+    if computes(first) || !at_top_level(first) {
+        return first;
+    }
+    others.find(|it| at_top_level(*it) && computes(*it)).unwrap_or(first)
+}
+
+fn library(project: &Project<'_>, it: Use) -> Option<&'static Library> {
+    match project.event(it.unit, it.event).does {
+        Does::ImportLibrary(library) => Some(library),
+        _ => None,
     }
 }
 
@@ -100,6 +116,21 @@ fn help(project: &Project<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use crate::tests::{check, check_message};
+
+    #[test]
+    fn a_library_that_needs_no_telling_is_named() {
+        check_message(
+            r#"
+import cv2
+import torch
+if __name__ == "__main__":
+    torch.zeros(1).cuda()
+"#,
+            &[
+                "this program uses `torch`, and nothing pins its GPU before CUDA starts | the policy wants RTX 3090 with at least 20 GiB; set the mask first, here or in what starts the program",
+            ],
+        );
+    }
 
     #[test]
     fn a_main_guard_may_ask_for_more() {
