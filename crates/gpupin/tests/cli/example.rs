@@ -67,7 +67,7 @@ fn the_example_has_these_findings() {
         start.sh:25:45: GP205 `--gpu_ids` replaces the mask this program inherits
         start.sh:29:29: GP501 `assistant` gets every GPU of the machine
         tests/test_stt.py:6:1: GP102 mask `0` is the RTX 5060 Ti on `workstation`, which the policy forbids, the policy wants RTX 3090 with at least 20 GiB
-        tests/test_stt.py:17:24: GP302 a check of the number of GPUs passes on the RTX 5060 Ti too
+        tests/test_stt.py:8:1: GP301 this program never checks which GPU it got
         ----- stderr
         found 25 errors and 24 warnings in 20 files, 18 with a fix (25 files scanned, 8 programs ordered)
     "#]].assert_eq(&outcome.whole());
