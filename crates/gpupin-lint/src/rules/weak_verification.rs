@@ -192,6 +192,18 @@ if __name__ == "__main__":
     }
 
     #[test]
+    fn a_name_that_is_asked_for_an_option_is_a_check_still() {
+        check(
+            r#"
+import torch
+if __name__ == "__main__":
+    if args.device == "cuda" and "5060" not in torch.cuda.get_device_name(0):  # error: GP302
+        raise SystemExit("wrong GPU")
+"#,
+        );
+    }
+
+    #[test]
     fn a_name_that_only_the_right_gpu_has_is_enough() {
         check(
             r#"

@@ -48,7 +48,7 @@ impl<'a> Reader<'a, '_> {
             _ => &[],
         };
         let arm = if self.fails(&it.body) { &*it.body } else { other };
-        if validates_an_option(&it.test) || (ends_in_a_skip(arm) && any_gpu_passes(&asks)) {
+        if any_gpu_passes(&asks) && (validates_an_option(&it.test) || ends_in_a_skip(arm)) {
             return;
         }
         let outcome = if self.fails(arm) { Outcome::Fails } else { Outcome::Tells };
