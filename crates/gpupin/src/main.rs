@@ -18,7 +18,6 @@ use clap::Parser as _;
 
 use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 
-mod allocator;
 mod commands;
 mod failure;
 mod order;
@@ -28,12 +27,15 @@ mod report;
 mod scan;
 mod terminal;
 
+/// Reading many files is mostly allocating small nodes, which mimalloc does in three quarters of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Deeply nested source makes deep recursion, also when its tree is dropped: 20,000 brackets overflow
 /// the usual 8 MB. Only what is touched costs memory.
 const STACK: usize = 64 << 20;
 
 fn main() -> ExitCode {
-    allocator::keep_freed_memory();
     let cli = Cli::parse();
     let work = move || {
         let mut terminal = Terminal::of_process(&cli.appearance);
