@@ -289,6 +289,18 @@ pub struct Choice {
     pub refuses_number: bool,
 }
 
+impl Choice {
+    /// A choice that is made wherever the code runs, by something that takes numbers.
+    pub(crate) fn new(
+        by: String,
+        ordinals: Vec<Spanned>,
+        numbering: Numbering,
+        purpose: Purpose,
+    ) -> Self {
+        Self { by, ordinals, numbering, purpose, only_with_more_than: None, refuses_number: false }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Work goes there.
@@ -309,6 +321,12 @@ pub struct Spread {
     /// In a test that is skipped unless more than this many GPUs are visible. A `device_count() > 1` elsewhere is how
     /// work spreads over all there are, so that it does not count.
     pub tested_with_more_than: Option<i64>,
+}
+
+impl Spread {
+    pub(crate) fn new(by: String, count: Option<i64>) -> Self {
+        Self { by, count, tested_with_more_than: None }
+    }
 }
 
 /// A child process.

@@ -58,15 +58,7 @@ pub(super) fn test_variable(line: &str, word: &Spanned, out: &mut UnitBuilder) -
 
 fn choice(name: &str, value: &Spanned, out: &UnitBuilder) -> Option<Choice> {
     let made = |ordinals, numbering| {
-        let (by, purpose) = (name.to_owned(), Purpose::Setting);
-        Some(Choice {
-            by,
-            ordinals,
-            numbering,
-            purpose,
-            only_with_more_than: None,
-            refuses_number: false,
-        })
+        Some(Choice::new(name.to_owned(), ordinals, numbering, Purpose::Setting))
     };
     match &value.value {
         Value::Int(_) => made(vec![value.clone()], says_gpu(name)?),

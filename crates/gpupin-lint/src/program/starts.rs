@@ -66,20 +66,21 @@ pub(crate) fn programs(project: &Project<'_>, whole: bool) -> Vec<Program> {
         }
         handed = next;
     }
+    let finish = |entry: &Entry, walked: Walked| {
+        let children = if whole { children(&walked) } else { Vec::new() };
+        let handed = handed.get(&entry.unit);
+        Program { children, ..program(project, &linked, entry, walked, handed, &delegated) }
+    };
     let mut found = Vec::new();
     for (entry, walked) in entries.iter().zip(done) {
         let walked =
             walked.unwrap_or_else(|| walk(project, &linked, entry, handed.get(&entry.unit)));
-        let children = if whole { children(&walked) } else { Vec::new() };
-        let program = program(project, &linked, entry, walked, handed.get(&entry.unit), &delegated);
-        found.push(Program { children, ..program });
+        found.push(finish(entry, walked));
     }
     let reached: BTreeSet<UnitId> = found.iter().flat_map(|it| it.units.iter().copied()).collect();
+    // Who starts a program makes it one, so that nothing was handed to what no program reaches.
     for entry in unreached(project, &reached) {
-        let walked = walk(project, &linked, &entry, None);
-        let children = if whole { children(&walked) } else { Vec::new() };
-        let program = program(project, &linked, &entry, walked, None, &delegated);
-        found.push(Program { children, ..program });
+        found.push(finish(&entry, walk(project, &linked, &entry, None)));
     }
     found.sort_by_key(|it| it.entry);
     found

@@ -78,14 +78,7 @@ pub(crate) fn choice(
         (ordinals.collect(), numbering, Purpose::Setting)
     };
     let by = name.to_owned();
-    Some(Choice {
-        by,
-        ordinals,
-        numbering,
-        purpose,
-        only_with_more_than: None,
-        refuses_number: false,
-    })
+    Some(Choice::new(by, ordinals, numbering, purpose))
 }
 
 /// `1` or `0,1`.

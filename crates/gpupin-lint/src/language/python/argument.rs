@@ -57,23 +57,17 @@ impl<'a> Reader<'a, '_> {
                 self.uses(ordinal);
             }
             let choice = Choice {
-                by: api.title(),
-                ordinals: said.ordinals,
-                numbering: api.numbering,
-                purpose: api.purpose,
                 only_with_more_than: self.context.more_than,
                 refuses_number: false,
+                ..Choice::new(api.title(), said.ordinals, api.numbering, api.purpose)
             };
             self.emit(steps, range.clone(), Does::Choose(choice));
         }
         if !said.kinds.is_empty() {
             let choice = Choice {
-                by: api.title(),
-                ordinals: said.kinds,
-                numbering: api.numbering,
-                purpose: api.purpose,
                 only_with_more_than: self.context.more_than,
                 refuses_number: true,
+                ..Choice::new(api.title(), said.kinds, api.numbering, api.purpose)
             };
             self.emit(steps, range.clone(), Does::Choose(choice));
         }
@@ -81,7 +75,7 @@ impl<'a> Reader<'a, '_> {
             self.emit(steps, range.clone(), Does::Spread(spread));
         }
         if api.spreads && !said.names_gpus {
-            let spread = Spread { by: api.title(), count: None, tested_with_more_than: None };
+            let spread = Spread::new(api.title(), None);
             self.emit(steps, range.clone(), Does::Spread(spread));
         }
         let sure = match api.freezes {
@@ -235,7 +229,7 @@ impl<'a> Reader<'a, '_> {
                 && !self.limits_devices(call)
             {
                 let by = format!("{}=\"{name}\"", argument.keyword);
-                said.spreads.push(Spread { by, count: None, tested_with_more_than: None });
+                said.spreads.push(Spread::new(by, None));
             }
             return;
         }
@@ -301,7 +295,7 @@ impl<'a> Reader<'a, '_> {
             && matches!(text.as_str(), "gpu" | "cuda")
         {
             let by = format!("accelerator=\"{text}\"");
-            said.spreads.push(Spread { by, count: None, tested_with_more_than: None });
+            said.spreads.push(Spread::new(by, None));
         }
     }
 
@@ -391,7 +385,7 @@ impl<'a> Reader<'a, '_> {
 }
 
 fn read_value(shape: Shape, keyword: &str, value: Spanned, said: &mut Said) {
-    let spread = |by: String, count| Spread { by, count, tested_with_more_than: None };
+    let spread = Spread::new;
     match (shape, &value.value) {
         (Shape::Device, Value::List(items)) => {
             for item in items {
