@@ -201,10 +201,14 @@ fn ratio(numerator: Option<f64>, denominator: Option<f64>) -> String {
     }
 }
 
-/// Prints what one file costs as the number of files grows.
+/// Prints what one file costs as the number of files grows: of projects as they are, which differ in how much
+/// of them has to do with GPUs, and of the main set twice and three times.
 fn grow(corpus: &Corpus, needles: &Path, tools: &Tools, rounds: usize) -> Result<()> {
-    let mut contenders: Vec<_> = corpus
-        .sets
+    let copies = root().join("target/corpus/copies");
+    let twice = corpus.main().times(2, &copies)?;
+    let thrice = corpus.main().times(3, &copies)?;
+    let sets: Vec<_> = corpus.sets.iter().chain([&twice, &thrice]).collect();
+    let mut contenders: Vec<_> = sets
         .iter()
         .map(|set| Contender {
             name: set.name.clone(),
@@ -212,7 +216,7 @@ fn grow(corpus: &Corpus, needles: &Path, tools: &Tools, rounds: usize) -> Result
             command: tools.scan(&set.directory, 1, "concise"),
         })
         .collect();
-    for (set, row) in corpus.sets.iter().zip(measure::in_turns(&mut contenders, rounds)?) {
+    for (set, row) in sets.into_iter().zip(measure::in_turns(&mut contenders, rounds)?) {
         println!(
             "{}\n{:>8.3} s {:>19} {:>8.4} s per 1,000 files {:>8.4} s per 10 MB {:>6.0} MB peak RSS",
             describe(set, needles, tools)?,

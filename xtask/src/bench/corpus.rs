@@ -51,9 +51,38 @@ impl Set {
         Ok(())
     }
 
+    /// The same files a number of times, so that only their number differs.
+    pub(super) fn times(&self, times: usize, into: &Path) -> Result<Self> {
+        let name = format!("{times} × {}", self.name);
+        let directory = into.join(times.to_string());
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?;
+        }
+        for copy in 1..=times {
+            link_all(&self.directory, &directory.join(copy.to_string()))
+                .with_context(|| format!("failed to copy `{}`", self.directory.display()))?;
+        }
+        Self::of(&name, directory)
+    }
+
     pub(super) fn describe(&self) -> String {
         format!("{}: {} Python files, {:.1} MB", self.name, self.files, self.bytes as f64 / 1e6)
     }
+}
+
+/// Links files instead of copying them, where the file system can.
+fn link_all(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            link_all(&from, &to)?;
+        } else if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
 }
 
 impl Corpus {
@@ -88,7 +117,7 @@ impl Corpus {
         Ok(Self { sets: vec![Set::of("examples", root().join("examples"))?] })
     }
 
-    /// The set that all contenders scan; the others show how cost grows.
+    /// The set that all contenders scan.
     pub(super) fn main(&self) -> &Set {
         &self.sets[self.sets.len() / 2]
     }

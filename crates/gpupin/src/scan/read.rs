@@ -115,10 +115,10 @@ fn look(file: &File, surveyor: Option<&Surveyor>) -> Result<Outcome, String> {
         };
         let outcome = guarded(|| {
             let survey = surveyor.map(|it| it.survey(&file.key, language, bytes));
-            if let Some(survey) = survey.as_ref().filter(|it| !it.interesting) {
-                return Outcome::Surveyed(survey.clone());
-            }
-            let survey = survey.unwrap_or_default();
+            let survey = match survey {
+                Some(survey) if !survey.interesting => return Outcome::Surveyed(survey),
+                survey => survey.unwrap_or_default(),
+            };
             let unit = gpupin_lint::read(&file.key, bytes);
             unit.map_or(Outcome::Nothing, |unit| Outcome::Read(survey, Box::new(unit)))
         });
