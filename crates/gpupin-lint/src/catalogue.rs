@@ -14,6 +14,7 @@
 
 use std::sync::OnceLock;
 
+use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use crate::unit::{Purpose, Sureness};
@@ -43,7 +44,7 @@ pub enum Numbering {
     Other,
 }
 
-/// A library whose import makes a program a GPU program.
+/// A library whose import can make a program a GPU program.
 #[derive(Debug)]
 pub struct Library {
     /// Top-level or dotted module name, as imported.
@@ -53,9 +54,23 @@ pub struct Library {
     /// Whether it computes on the GPU; monitors (`pynvml`) do not.
     pub computes: bool,
     /// Whether it stays on the CPU until it is told to use a GPU: `spacy.require_gpu()`, `DNN_TARGET_CUDA`.
+    /// See [`Library::may_compute_in`].
     pub on_request: bool,
     /// The allocator variables it reads: `PYTORCH_CUDA_ALLOC_CONF` and kin.
     pub reads: &'static [&'static str],
+}
+
+impl Library {
+    /// Whether a file with this text that imports the library may have it compute on a GPU.
+    ///
+    /// Most users of `cv2` or `lightgbm` never do: without a word of GPUs in the same file, nobody asks for one.
+    /// `onnxruntime` may be told to take whatever there is.
+    pub(crate) fn may_compute_in(&self, text: &[u8]) -> bool {
+        const WORDS: [&str; 8] =
+            ["gpu", "GPU", "Gpu", "cuda", "CUDA", "Cuda", "Tensorrt", "available_providers"];
+        let speaks = || WORDS.iter().any(|it| memmem::find(text, it.as_bytes()).is_some());
+        self.computes && (!self.on_request || speaks())
+    }
 }
 
 /// What a call, an index or an assignment does to the GPU choice.

@@ -95,7 +95,8 @@ pub(super) const LIBRARIES: &[Library] = &[
     monitor("nvidia_smi"),
     monitor("nvitop"),
     library("nvmath"),
-    library("onnxruntime"),
+    // Without `providers`, and in the wheel without GPUs, a session computes on the CPU.
+    library("onnxruntime").on_request(),
     library("open_clip").reads(TORCH),
     library("optimum").reads(TORCH),
     library("paddle"),
@@ -103,7 +104,8 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("parler_tts").reads(TORCH),
     // Old releases ask at import: https://github.com/huggingface/peft/issues/1877
     library("peft").freezes(Uncertain).reads(TORCH),
-    library("piper"),
+    // `PiperVoice.load(…, use_cuda=True)`; the default is the CPU.
+    library("piper").on_request(),
     monitor("py3nvml"),
     library("pyannote.audio").reads(TORCH),
     library("pycuda"),

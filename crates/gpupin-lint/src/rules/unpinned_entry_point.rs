@@ -133,6 +133,34 @@ if __name__ == "__main__":
     }
 
     #[test]
+    fn a_library_that_nobody_tells_to_use_a_gpu_uses_none() {
+        check(
+            r#"
+import cv2
+import onnxruntime
+from thinc.api import Config
+if __name__ == "__main__":
+    session = onnxruntime.InferenceSession("model.onnx")
+    session.run(None, {"image": cv2.imread("a.png")})
+"#,
+        );
+        check(
+            r#"
+import spacy  # error: GP101
+if __name__ == "__main__":
+    spacy.prefer_gpu()
+"#,
+        );
+        check(
+            r#"
+import onnxruntime as ort  # error: GP101
+if __name__ == "__main__":
+    ort.InferenceSession("model.onnx", providers=ort.get_available_providers())
+"#,
+        );
+    }
+
+    #[test]
     fn a_main_guard_may_ask_for_more() {
         check(
             r#"

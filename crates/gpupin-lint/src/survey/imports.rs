@@ -10,8 +10,8 @@ use crate::{catalogue, project::modules::parent};
 /// Imported modules in the order of the text.
 ///
 /// One record per imported name, so that thousands of files cost one allocation each: a tab and the name of
-/// the outermost function or class for an import in a function, a tab, the level of a relative import as a
-/// digit of base 36, the dotted path (`from a import b` is `a.b`), a line feed.
+/// the outermost function or class for an import in a function, a tab, `!` for a GPU library, the level of a
+/// relative import as a digit of base 36, the dotted path (`from a import b` is `a.b`), a line feed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Imports {
     records: String,
@@ -27,6 +27,8 @@ pub(crate) struct Found<'i> {
     /// Dots of a relative import; 0 is absolute.
     pub(crate) level: u32,
     pub(crate) path: &'i str,
+    /// The name is that of a library that may compute on a GPU. The project may have a module of that name.
+    pub(crate) is_gpu_library: bool,
 }
 
 impl Imports {
@@ -39,37 +41,43 @@ impl Imports {
         self.records[known..].lines().filter_map(|it| {
             let owned = it.strip_prefix('\t').and_then(|rest| rest.split_once('\t'));
             let (owner, rest) = owned.map_or((None, it), |(owner, rest)| (Some(owner), rest));
-            let mut characters = rest.chars();
+            let marked = rest.strip_prefix('!');
+            let mut characters = marked.unwrap_or(rest).chars();
             let level = characters.next()?.to_digit(36)?;
-            Some(Found { owner, level, path: characters.as_str() })
+            Some(Found {
+                owner,
+                level,
+                path: characters.as_str(),
+                is_gpu_library: marked.is_some(),
+            })
         })
     }
 
     /// Whether a GPU library is imported, anywhere in the file.
     pub(crate) fn name_a_gpu_library(&self) -> bool {
-        self.iter().any(|it| it.is_gpu_library())
+        self.iter().any(|it| it.is_gpu_library)
     }
 
-    fn push(&mut self, owner: Option<&str>, level: u32, module: &str, name: &str) {
+    /// `text` is the whole file.
+    fn push(&mut self, text: &[u8], owner: Option<&str>, level: u32, module: &str, name: &str) {
         if let Some(owner) = owner {
             self.records.push('\t');
             self.records.push_str(owner);
             self.records.push('\t');
         }
+        let start = self.records.len();
         self.records.push(char::from_digit(level.min(35), 36).unwrap_or('0'));
         self.records.push_str(module);
         if !module.is_empty() && !name.is_empty() {
             self.records.push('.');
         }
         self.records.push_str(name);
+        let library =
+            if level == 0 { catalogue::library_of(&self.records[start + 1..]) } else { None };
+        if library.is_some_and(|it| it.may_compute_in(text)) {
+            self.records.insert(start, '!');
+        }
         self.records.push('\n');
-    }
-}
-
-impl Found<'_> {
-    /// Whether the name is that of a GPU library. The project may have a module of that name.
-    pub(crate) fn is_gpu_library(&self) -> bool {
-        self.level == 0 && catalogue::library_of(self.path).is_some_and(|it| it.computes)
     }
 }
 
@@ -95,7 +103,7 @@ pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
         if statement.is_empty() {
             let Around::Runs(owner) = around(bytes, line_start) else { continue };
             for name in names(behind, false) {
-                imports.push(owner, 0, name, "");
+                imports.push(bytes, owner, 0, name, "");
             }
         } else if let Some(module) = statement.strip_prefix(b"from") {
             let module = module.trim_ascii();
@@ -108,14 +116,14 @@ pub(crate) fn scan(bytes: &[u8], in_json: bool) -> Imports {
             let Around::Runs(owner) = around(bytes, line_start) else { continue };
             let mut any = false;
             for name in names(behind, true) {
-                imports.push(owner, level, module, name);
+                imports.push(bytes, owner, level, module, name);
                 any = true;
             }
             if !any {
-                imports.push(owner, level, module, "");
+                imports.push(bytes, owner, level, module, "");
             }
         }
-        if !runs_one && imports.behind(known).any(|it| it.is_gpu_library()) {
+        if !runs_one && imports.behind(known).any(|it| it.is_gpu_library) {
             let in_text = !in_json && is_in_long_text(bytes, at);
             runs_one |= !in_text;
             imports.only_in_examples = !runs_one;

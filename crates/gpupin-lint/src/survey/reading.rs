@@ -462,7 +462,7 @@ fn surveyed(modules: &Modules, id: FileId, survey: &Survey) -> Imported {
             modules.locate_relative(id, it.level, it.path)
         };
         let Some(located) = located else {
-            if it.is_gpu_library() {
+            if it.is_gpu_library {
                 imports.add_gpu_library(it.owner);
             }
             continue;

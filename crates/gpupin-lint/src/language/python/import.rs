@@ -60,7 +60,7 @@ impl<'a> Reader<'a, '_> {
             }
         }
         for library in libraries {
-            self.emit(steps, range_of(it), Does::ImportLibrary(library));
+            self.emit_library(library, range_of(it), steps);
         }
         if module == "gpupin.auto" {
             self.emit(steps, range_of(it), Does::Gpupin);
@@ -71,6 +71,18 @@ impl<'a> Reader<'a, '_> {
         if module == "gpupin.auto" {
             self.emit(steps, range, Does::Gpupin);
         } else if let Some(library) = catalogue::library_of(module) {
+            self.emit_library(library, range, steps);
+        }
+    }
+
+    /// Nothing for a library that could use a GPU and is not asked to.
+    fn emit_library(
+        &mut self,
+        library: &'static Library,
+        range: std::ops::Range<usize>,
+        steps: &mut Vec<Step>,
+    ) {
+        if !library.computes || library.may_compute_in(self.text.as_bytes()) {
             self.emit(steps, range, Does::ImportLibrary(library));
         }
     }
