@@ -58,6 +58,7 @@ import torch
 import onnxruntime
 a = "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
 b = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")  # error: GP204
+c = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"  # error: GP204
 s = onnxruntime.InferenceSession("a", providers=["CUDAExecutionProvider", "CPUExecutionProvider"])  # error: GP204
 if torch.cuda.is_available():  # error: GP204
     device = "cuda"

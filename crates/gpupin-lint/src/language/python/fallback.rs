@@ -218,11 +218,13 @@ impl<'a> Reader<'a, '_> {
                 }
                 _ => None,
             },
+            Expr::Attribute(it) if it.attr.as_str() == "type" => self.goes(&it.value),
             Expr::FString(_) => self.names_cuda(expression, self.scope, 0).map(|_| Goes::Cuda),
             Expr::Call(call) => {
                 let segment = super::call::last_segment(&call.func)?;
                 match segment {
-                    "cuda" | "current_device" => Some(Goes::Cuda),
+                    // PyTorch since 2.6: `torch.accelerator.current_accelerator()`.
+                    "cuda" | "current_device" | "current_accelerator" => Some(Goes::Cuda),
                     "cpu" => Some(Goes::Cpu),
                     "device" | "to" => self.goes(call.arguments.args.first()?),
                     _ => match call.arguments.find_keyword("device") {
