@@ -81,9 +81,10 @@ pub(crate) fn scan(
     terminal.verbose(|| {
         let milliseconds = |from: Instant, to: Instant| (to - from).as_millis();
         format!(
-            "walked {} ms, read {} ms, judged {} ms, with {} threads; parsed {} of {} files",
+            "walked {} ms, surveyed {} ms, read {} ms, judged {} ms, with {} threads; parsed {} of {} files",
             milliseconds(started, discovered),
-            milliseconds(discovered, was_read),
+            milliseconds(discovered, read.surveyed),
+            milliseconds(read.surveyed, was_read),
             was_read.elapsed().as_millis(),
             request.threads,
             read.units.len(),

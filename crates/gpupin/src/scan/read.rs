@@ -5,6 +5,7 @@ use std::{
     num::NonZero,
     panic::{self, AssertUnwindSafe},
     sync::Once,
+    time::Instant,
 };
 
 use gpupin_lint::{
@@ -35,6 +36,8 @@ pub(super) struct Read {
     /// How many files have a language.
     pub(super) files: usize,
     pub(super) problems: Vec<Problem>,
+    /// When every file had been looked at, and those read that are worth it by themselves.
+    pub(super) surveyed: Instant,
 }
 
 /// What became of a file that was looked at.
@@ -59,7 +62,13 @@ pub(super) fn read(
         terminal.progress(|| format!("reading {done} of {} files", files.len()));
     };
     let outcomes = workers::map(files, threads, &mut tell, |file| look(file, surveyor));
-    let mut read = Read { units: Vec::new(), unread: Vec::new(), files: 0, problems: Vec::new() };
+    let mut read = Read {
+        units: Vec::new(),
+        unread: Vec::new(),
+        files: 0,
+        problems: Vec::new(),
+        surveyed: Instant::now(),
+    };
     let mut surveys = Vec::new();
     let mut places = Vec::new();
     for (place, (file, outcome)) in files.iter().zip(outcomes).enumerate() {
