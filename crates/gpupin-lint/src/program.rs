@@ -9,7 +9,8 @@
 //! - `entries` finds what can be started, and how;
 //! - `link` resolves imports and calls once per file;
 //! - `order` walks one program and records its [`Happening`]s;
-//! - `starts` lets programs inherit what scripts, services and units set before they start them.
+//! - `starts` lets programs inherit what scripts, services and units set before they start them;
+//! - `suite` puts test files together that one pin would cure.
 //!
 //! Out of scope: code in functions nothing calls (it has no order), threads, and values that only exist at run time.
 
@@ -27,6 +28,7 @@ mod link;
 mod order;
 pub(crate) mod pins;
 mod starts;
+pub(crate) mod suite;
 mod uses;
 
 pub(crate) use order::{MASK, ORDER};

@@ -1,6 +1,6 @@
 use crate::{
     finding::{Finding, Severity},
-    program::{Happening, Kind, Program},
+    program::{Happening, Kind, Program, suite},
     project::Project,
     rules::{Check, Rule},
     source::Language,
@@ -15,25 +15,31 @@ pub(super) const RULE: Rule = Rule {
     docs: include_str!("missing_verification.md"),
     // Programs are found by the survey, whatever bytes they hold.
     needles: &[],
-    check: Check::Program(check),
+    check: Check::Project(check),
 };
 
-fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    let python = matches!(
-        project.unit(program.entry).source.language,
-        Language::Python | Language::Notebook
-    );
-    let Some(by) = program.first_use().filter(|_| python && program.kind != Kind::Module) else {
-        return;
-    };
-    if checks(project, program).next().is_some() {
-        return;
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let unverified = project.programs.iter().filter_map(|program| {
+        let language = project.unit(program.entry).source.language;
+        let is_program = matches!(language, Language::Python | Language::Notebook)
+            && program.kind != Kind::Module;
+        let by = program.first_use().filter(|_| is_program)?;
+        checks(project, program).next().is_none().then_some((program, by.via))
+    });
+    for suite in suite::suites(project, unverified) {
+        let (unit, span) = suite.place(project);
+        let message = format!(
+            "{} never {} which GPU {} got",
+            suite.subject(),
+            suite.verb("checks", "check"),
+            suite.verb("it", "they"),
+        );
+        let mut finding = rule.finding(unit, span, message).with_help(
+            "compare name, UUID or capability of `cuda:0` with what is meant, and raise",
+        );
+        finding.programs = suite.entries();
+        found.push(finding);
     }
-    let mut finding = rule
-        .finding(program.entry, by.via, "this program never checks which GPU it got")
-        .with_help("compare name, UUID or capability of `cuda:0` with what is meant, and raise");
-    finding.programs.push(program.entry);
-    found.push(finding);
 }
 
 /// The checks that can fail a program: in its own file and in those it imports itself, as far as they run.

@@ -3,7 +3,7 @@ use gpupin_policy::RequirePinIn;
 use crate::{
     catalogue::Library,
     finding::{Finding, Severity},
-    program::{MASK, Problem, Program, Use},
+    program::{MASK, Problem, Program, Use, suite},
     project::Project,
     rules::{Check, Rule},
     source::Language,
@@ -22,27 +22,35 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
-    for program in &project.programs {
-        let Some(Problem::Unpinned { by }) =
-            program.problems.iter().find(|it| matches!(it, Problem::Unpinned { .. }))
-        else {
-            continue;
-        };
-        // A file can be started in several ways (`python -m app`, a console script); one pin cures them all.
-        if found.iter().any(|it| (it.unit, it.span) == (program.entry, by.via)) {
-            continue;
-        }
-        let named = most_telling(project, program, *by);
+    let unpinned = |it: &Program| {
+        it.problems.iter().find_map(|it| match it {
+            Problem::Unpinned { by } => Some(*by),
+            _ => None,
+        })
+    };
+    let programs = project.programs.iter().filter_map(|it| Some((it, unpinned(it)?.via)));
+    for suite in suite::suites(project, programs) {
+        let Some(by) = unpinned(suite.first()) else { continue };
+        let named = most_telling(project, suite.first(), by);
         let library = library(project, named).map_or("a GPU library", |it| it.module);
-        let message =
-            format!("this program uses `{library}`, and nothing pins its GPU before CUDA starts");
-        let mut finding = rule.finding(program.entry, by.via, message).with_help(help(project));
-        if named.unit != program.entry {
+        let message = format!(
+            "{} {} `{library}`, and nothing pins {} GPU before CUDA starts",
+            suite.subject(),
+            suite.verb("uses", "use"),
+            suite.verb("its", "their"),
+        );
+        let place = suite.conftest().map_or_else(
+            || "here or in what starts the program".to_owned(),
+            |it| format!("in `{it}`"),
+        );
+        let (unit, span) = suite.place(project);
+        let mut finding = rule.finding(unit, span, message).with_help(help(project, &place));
+        if named.unit != unit {
             let span = project.event(named.unit, named.event).span;
             finding =
                 finding.with_related(named.unit, span, format!("`{library}` is imported here"));
         }
-        finding.programs.push(program.entry);
+        finding.programs = suite.entries();
         found.push(finding);
     }
     if project.policy.lint.require_pin_in == RequirePinIn::EveryGpuFile {
@@ -76,7 +84,7 @@ fn every_file(
     });
     if let Some((span, library)) = first {
         let message = format!("this file uses `{library}` and carries no pin of its own");
-        found.push(rule.finding(id, span, message).with_help(help(project)));
+        found.push(rule.finding(id, span, message).with_help(help(project, "here")));
     }
 }
 
@@ -100,15 +108,13 @@ fn library(project: &Project<'_>, it: Use) -> Option<&'static Library> {
     }
 }
 
-fn help(project: &Project<'_>) -> String {
+fn help(project: &Project<'_>, place: &str) -> String {
     match &project.policy.gpu {
-        Some(gpu) => {
-            format!(
-                "the policy wants {gpu}; set the mask first, here or in what starts the program"
-            )
-        }
+        Some(gpu) => format!("the policy wants {gpu}; set the mask first, {place}"),
         None => {
-            "declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first".to_owned()
+            format!(
+                "declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first, {place}"
+            )
         }
     }
 }
@@ -208,7 +214,7 @@ if __name__ == "__main__":
     main()
 "#,
             &[
-                "this program uses `torch`, and nothing pins its GPU before CUDA starts | declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first",
+                "this program uses `torch`, and nothing pins its GPU before CUDA starts | declare the GPU in `gpupin.toml` (`gpupin init`), then set the mask first, here or in what starts the program",
             ],
         );
     }
@@ -356,6 +362,67 @@ import os
 os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
 os.environ["CUDA_VISIBLE_DEVICES"] = "1"
 //- tests/test_model.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
+    fn test_files_below_one_directory_are_one_finding() {
+        check(
+            r#"
+//- tests/test_a.py
+import torch  # error: GP101
+def test_it_runs():
+    torch.zeros(1).cuda()
+//- tests/unit/test_b.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+//- app/__init__.py
+//- app/engine_test.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+//- app/audio/__init__.py
+//- app/audio/vad_test.py
+import torch  # error: GP101
+def test_it_runs():
+    torch.zeros(1).cuda()
+"#,
+        );
+        check_message(
+            r#"
+//- tests/conftest.py
+import pytest
+//- tests/test_a.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+//- tests/test_b.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+"#,
+            &[
+                "2 test files below `tests` use `torch`, and nothing pins their GPU before CUDA starts | the policy wants RTX 3090 with at least 20 GiB; set the mask first, in `tests/conftest.py`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_finding_for_several_test_files_stands_in_their_conftest() {
+        check(
+            r#"
+//- tests/conftest.py
+import pytest  # error: GP101
+//- tests/test_a.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+//- tests/test_b.py
 import torch
 def test_it_runs():
     torch.zeros(1).cuda()
