@@ -102,7 +102,7 @@ fn late<'p>(project: &Project<'_>, program: &'p Program) -> Vec<&'p Happening> {
     let mut found = Vec::new();
     for (at, it) in program.trace.iter().enumerate() {
         if !it.frozen.is_some_and(|it| it.certain)
-            || meant_for_a_child(project, &program.trace[at + 1..])
+            || meant_for_a_child(project, &name_of(project, it), &program.trace[at + 1..])
         {
             continue;
         }
@@ -131,11 +131,14 @@ fn is_lasting(how: SetHow) -> bool {
     !matches!(how, SetHow::Temporary | SetHow::Persistent)
 }
 
-/// A later child reads the environment anew, so a setting may be meant for it.
-fn meant_for_a_child(project: &Project<'_>, later: &[Happening]) -> bool {
+/// A later child reads the environment anew, so a setting may be meant for it; not if it is given its own.
+fn meant_for_a_child(project: &Project<'_>, variable: &str, later: &[Happening]) -> bool {
     later.iter().any(|it| match &project.event(it.unit, it.event).does {
         // `pip install` or `nvidia-smi` in a notebook do not care for a mask.
-        Does::Start(start) => !matches!(start.runs, Runs::Other(_) | Runs::Gpupin(_)),
+        Does::Start(start) => {
+            !matches!(start.runs, Runs::Other(_) | Runs::Gpupin(_))
+                && start.environment.variables().iter().all(|it| it.0 != variable)
+        }
         _ => false,
     })
 }
@@ -187,7 +190,7 @@ fn fragile(project: &Project<'_>, program: &Program) -> Vec<Problem> {
         let fragile = is_frozen_by_cuda(&set.name)
             && is_lasting(set.how)
             && !it.frozen.is_some_and(|it| it.certain)
-            && !meant_for_a_child(project, &program.trace[at + 1..]);
+            && !meant_for_a_child(project, &set.name, &program.trace[at + 1..]);
         let Some(by) = it.frozen.or(it.imported).filter(|_| fragile) else {
             continue;
         };
@@ -243,7 +246,7 @@ fn uses_a_gpu(program: &Program) -> bool {
 }
 
 fn starts_something(project: &Project<'_>, program: &Program) -> bool {
-    meant_for_a_child(project, &program.trace)
+    meant_for_a_child(project, MASK, &program.trace)
 }
 
 /// Settings of `variable` that replace an earlier one of the same program, each with that one.
@@ -281,7 +284,8 @@ fn read_between(project: &Project<'_>, program: &Program, write: Write, at: usiz
         .iter()
         .position(|it| (it.unit, it.event) == (write.unit, write.event))
         .unwrap_or(0);
-    program.trace.get(from..at).is_some_and(|it| meant_for_a_child(project, it))
+    let variable = project.written(write).map_or(MASK, |it| it.0);
+    program.trace.get(from..at).is_some_and(|it| meant_for_a_child(project, variable, it))
 }
 
 fn widened(project: &Project<'_>, program: &Program) -> Vec<Problem> {
@@ -522,7 +526,7 @@ fn unpinned(project: &Project<'_>, program: &Program) -> Vec<Problem> {
     match program.first_use() {
         // A container with one GPU leaves nothing to choose; whether it is the right one is asked of the container.
         Some(by)
-            if !program.has_pin()
+            if !program.has_pin(project)
                 && !program.containers.iter().any(|it| has_one_gpu(project, it.container)) =>
         {
             vec![Problem::Unpinned { by }]
@@ -538,8 +542,18 @@ impl Program {
     }
 
     /// Whether a mask takes effect, right or wrong.
-    pub(crate) fn has_pin(&self) -> bool {
-        self.moments.iter().any(|it| it.pinned_by_gpupin || !it.setting(MASK).writes.is_empty())
+    ///
+    /// A mask that only a started program gets is one as long as CUDA is not seen to start here: a launcher
+    /// imports `torch` and leaves the GPU to its children.
+    pub(crate) fn has_pin(&self, project: &Project<'_>) -> bool {
+        let of_child = |(unit, event): (UnitId, EventId)| {
+            matches!(project.event(unit, event).does, Does::Start(_))
+        };
+        let starts_cuda = self.moments.iter().any(|it| it.by.is_some_and(|it| !of_child(it)));
+        self.moments
+            .iter()
+            .filter(|it| !(starts_cuda && it.by.is_some_and(of_child)))
+            .any(|it| it.pinned_by_gpupin || !it.setting(MASK).writes.is_empty())
     }
 }
 

@@ -64,6 +64,20 @@ mod tests {
     use crate::tests::check;
 
     #[test]
+    fn a_child_that_gets_its_own_mask_is_not_whom_a_late_one_is_for() {
+        check(
+            r#"
+import os
+import torch
+if __name__ == "__main__":
+    torch.cuda.is_available()
+    os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"  # error: GP105
+    os.system("CUDA_VISIBLE_DEVICES=GPU-8932f937 python train.py")
+"#,
+        );
+    }
+
+    #[test]
     fn asking_whether_cuda_is_available_freezes() {
         check(
             r#"

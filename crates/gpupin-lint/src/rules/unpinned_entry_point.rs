@@ -354,6 +354,27 @@ python serve.py
     }
 
     #[test]
+    fn a_mask_for_a_child_is_no_pin_of_a_program_that_starts_cuda_itself() {
+        check(
+            r#"
+import os
+import torch  # error: GP101
+if __name__ == "__main__":
+    torch.zeros(3, device="cuda")
+    os.system("CUDA_VISIBLE_DEVICES=GPU-8932f937 python train.py")
+"#,
+        );
+        check(
+            r#"
+import os
+import torch
+if __name__ == "__main__":
+    os.system("CUDA_VISIBLE_DEVICES=GPU-8932f937 python train.py")
+"#,
+        );
+    }
+
+    #[test]
     fn conftest_pins_the_tests_below_it() {
         check(
             r#"
