@@ -6,7 +6,7 @@ use gpupin_policy::{LockFile, Policy};
 
 use crate::{
     baseline,
-    finding::Finding,
+    finding::{Finding, once_per_place},
     project::Project,
     rules::{Check, Rule},
     selection::Selection,
@@ -108,23 +108,6 @@ fn drop_unexpected(rule: &Rule, project: &Project<'_>, found: &mut Vec<Finding>)
         let source = &project.unit(it.unit).source;
         *expected.entry(it.unit).or_insert_with(|| rule.may_find_in(source))
     });
-}
-
-/// One finding for a place that several programs run, with all of them.
-fn once_per_place(mut found: Vec<Finding>) -> Vec<Finding> {
-    found.sort_by_key(|it| (it.unit, it.span));
-    let mut once: Vec<Finding> = Vec::new();
-    for finding in found {
-        match once.last_mut() {
-            Some(last) if (last.unit, last.span) == (finding.unit, finding.span) => {
-                last.programs.extend(finding.programs);
-                last.programs.sort_unstable();
-                last.programs.dedup();
-            }
-            _ => once.push(finding),
-        }
-    }
-    once
 }
 
 /// Sorts, and numbers the findings that have the same rule, file and text.

@@ -60,6 +60,23 @@ pub struct Edit {
     pub replacement: String,
 }
 
+/// One finding for a place that several programs run, with all of them.
+pub(crate) fn once_per_place(mut found: Vec<Finding>) -> Vec<Finding> {
+    found.sort_by_key(|it| (it.unit, it.span));
+    let mut once: Vec<Finding> = Vec::new();
+    for finding in found {
+        match once.last_mut() {
+            Some(last) if (last.unit, last.span) == (finding.unit, finding.span) => {
+                last.programs.extend(finding.programs);
+                last.programs.sort_unstable();
+                last.programs.dedup();
+            }
+            _ => once.push(finding),
+        }
+    }
+    once
+}
+
 impl Finding {
     #[must_use]
     pub fn with_fix(mut self, title: impl Into<String>, safety: Safety, edits: Vec<Edit>) -> Self {

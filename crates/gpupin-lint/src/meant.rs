@@ -9,7 +9,11 @@ use gpupin_policy::{
     visibility::{Certainty, Environment, Ordinal, pin, resolve},
 };
 
-use crate::{project::Project, unit::UnitId};
+use crate::{
+    program::{Program, pins::Leads},
+    project::Project,
+    unit::{EventId, UnitId},
+};
 
 /// What the programs that a file is part of are meant to see.
 #[derive(Debug)]
@@ -34,6 +38,46 @@ impl<'a> Meant<'a> {
             selectors.extend(&project.policy.gpu);
         }
         Self { selectors }
+    }
+
+    /// What the programs are meant to see that run in a container; else those of its file.
+    pub(crate) fn in_container(project: &Project<'a>, container: (UnitId, EventId)) -> Self {
+        let mut selectors: Vec<&Selector> = Vec::new();
+        let runs_there = |it: &&Program| it.containers.iter().any(|it| it.container == container);
+        for selector in
+            project.programs.iter().filter(runs_there).filter_map(|it| project.wanted(it))
+        {
+            if !selectors.contains(&selector) {
+                selectors.push(selector);
+            }
+        }
+        if selectors.is_empty() { Self::of(project, container.0) } else { Self { selectors } }
+    }
+
+    /// The machines that have a GPU that is meant.
+    pub(crate) fn machines(&self, project: &Project<'a>) -> Vec<&'a Inventory> {
+        let has = |it: &&Inventory| {
+            !self.is_declared()
+                || it.usable().any(|gpu| self.selectors.iter().any(|it| it.matches(gpu)))
+        };
+        project.lock.machines().iter().filter(has).collect()
+    }
+
+    /// Where a GPU leads that is not meant.
+    pub(crate) fn other(&self, project: &Project<'_>, gpu: &Gpu) -> Option<Leads> {
+        if self.selectors.iter().any(|it| it.matches(gpu)) {
+            return None;
+        }
+        let forbidden = project.policy.forbid.iter().any(|it| it.matches(gpu));
+        (forbidden || self.is_declared()).then(|| Leads::To { name: gpu.short_name(), forbidden })
+    }
+
+    /// For messages: `, the policy wants …`; empty if it says nothing or several things.
+    pub(crate) fn wanted(&self) -> String {
+        match &*self.selectors {
+            [only] => format!(", the policy wants {only}"),
+            _ => String::new(),
+        }
     }
 
     /// Whether a policy says so. Without one, one GPU is assumed where a number is needed.

@@ -1,10 +1,11 @@
 //! All files of a project together: modules, names, programs.
 
-use gpupin_policy::{LockFile, Policy};
+use globset::GlobSet;
+use gpupin_policy::{LockFile, Policy, Role};
 
 use crate::{
     catalogue::Library,
-    program::Program,
+    program::{Program, entries},
     span::Span,
     unit::{Import, Unit, UnitId},
     value::Name,
@@ -24,6 +25,8 @@ pub struct Project<'a> {
     pub lock: &'a LockFile,
     pub programs: Vec<Program>,
     pub(crate) modules: Modules,
+    /// The policy's roles, each with the files it names.
+    pub(crate) roles: Vec<(GlobSet, &'a Role)>,
 }
 
 /// A value that is known, and how.
@@ -66,7 +69,8 @@ impl<'a> Project<'a> {
         lock: &'a LockFile,
     ) -> Self {
         let modules = Modules::of_units(units, other_files);
-        Self { units, policy, lock, programs: Vec::new(), modules }
+        let roles = entries::roles(policy);
+        Self { units, policy, lock, programs: Vec::new(), modules, roles }
     }
 
     /// Follows an absolute or relative name that stands in a unit to a module of the project.

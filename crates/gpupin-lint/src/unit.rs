@@ -426,6 +426,16 @@ pub struct ContainerGpus {
     pub only_inspects: bool,
 }
 
+impl ContainerGpus {
+    /// What messages call it.
+    pub(crate) fn shown(&self) -> String {
+        match self.service.as_str() {
+            "" => "this container".to_owned(),
+            service => format!("`{service}`"),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum GpuRequest {
     All,

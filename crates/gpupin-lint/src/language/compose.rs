@@ -10,8 +10,9 @@ use super::{
     yaml::{Id, Tree},
 };
 use crate::{
+    project::modules::{join, normal},
     span::{Positions, Span},
-    unit::{Block, ChildEnvironment, ContainerGpus, Does, GpuRequest, Step},
+    unit::{Block, ChildEnvironment, ContainerGpus, Does, GpuRequest, Runs, Step},
     value::{Spanned, Value},
 };
 
@@ -105,9 +106,19 @@ impl Service<'_> {
             steps.extend(command::run(command, out));
         } else if !steps.is_empty() {
             // The image's own command.
-            steps.push(container::start_unknown(name_span, out));
+            let runs = self.dockerfile().map_or(Runs::Unknown, Runs::Script);
+            steps.push(container::start_image(name_span, runs, out));
         }
         steps
+    }
+
+    /// The Dockerfile that the image is built from: `build: tts`, `build: {context: tts, dockerfile: gpu.Dockerfile}`.
+    fn dockerfile(&self) -> Option<String> {
+        let build = self.get("build")?;
+        let part = |key| self.tree.get(build, key).and_then(|it| self.tree.text(it));
+        let context = self.tree.text(build).or_else(|| part("context")).unwrap_or(".");
+        let file = part("dockerfile").unwrap_or("Dockerfile");
+        Some(normal(&join(context.trim_end_matches('/'), file)))
     }
 
     fn load(&self, key: Id, files: Id, out: &mut UnitBuilder, steps: &mut Vec<Step>) {

@@ -118,10 +118,14 @@ pub(crate) fn set_in_container(variable: Variable, out: &mut UnitBuilder) -> Ste
 
 /// The command that an image brings along.
 pub(crate) fn start_unknown(span: Span, out: &mut UnitBuilder) -> Step {
+    start_image(span, Runs::Unknown, out)
+}
+
+/// The command of an image: what its Dockerfile says, if that is known.
+pub(crate) fn start_image(span: Span, runs: Runs, out: &mut UnitBuilder) -> Step {
     let service = out.service().map(str::to_owned);
     let environment = ChildEnvironment::Inherited(Vec::new());
-    let start = Start { runs: Runs::Unknown, words: Vec::new(), environment, service };
-    out.event(span, Does::Start(start))
+    out.event(span, Does::Start(Start { runs, words: Vec::new(), environment, service }))
 }
 
 /// What `NVIDIA_VISIBLE_DEVICES` asks for. `void`, `none` and nothing ask for no GPU.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use gpupin_policy::Policy;
+use gpupin_policy::{Policy, Role};
 
 use crate::{
     program::{Kind, here},
@@ -60,8 +60,18 @@ fn is_started(unit: &Unit) -> bool {
 /// Files that the policy names as entry points.
 pub(crate) fn named_by_policy(policy: &Policy) -> GlobSet {
     let roles = policy.roles.values().flat_map(|it| &it.entry_points);
+    matcher(policy.lint.entry_points.iter().chain(roles))
+}
+
+/// The roles of a policy, each with the files it names.
+pub(crate) fn roles(policy: &Policy) -> Vec<(GlobSet, &Role)> {
+    policy.roles.values().map(|it| (matcher(&it.entry_points), it)).collect()
+}
+
+fn matcher<'p>(patterns: impl IntoIterator<Item = &'p String>) -> GlobSet {
     let mut set = GlobSetBuilder::new();
-    for pattern in policy.lint.entry_points.iter().chain(roles) {
+    for pattern in patterns {
+        let pattern = pattern.trim_start_matches("./");
         // The policy was validated when it was read; a pattern that is no glob names nothing.
         if let Ok(glob) = Glob::new(pattern) {
             set.add(glob);

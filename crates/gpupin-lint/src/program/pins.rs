@@ -7,7 +7,7 @@
 //! the pin itself: late allocator settings and fragile places (GP106).
 
 use gpupin_policy::visibility::{Certainty, EntryKind, Environment, Mask, MaskKind, resolve};
-use gpupin_policy::{Gpu, Inventory, PinStyle, Selector};
+use gpupin_policy::{Gpu, Inventory, PinStyle, Role, Selector};
 
 use crate::{
     program::{Earlier, Happening, Kind, MASK, Moment, ORDER, Program, Setting, Use, Write},
@@ -571,15 +571,12 @@ impl<'a> Project<'a> {
         self.role(program).is_none() && self.policy.forbid.iter().any(|it| it.matches(gpu))
     }
 
-    fn role(&self, program: &Program) -> Option<&'a gpupin_policy::Role> {
+    fn role(&self, program: &Program) -> Option<&'a Role> {
         self.role_of(&self.unit(program.entry).source.path)
     }
 
     /// The role whose entry points name a file.
-    pub(crate) fn role_of(&self, path: &str) -> Option<&'a gpupin_policy::Role> {
-        let plays = |role: &&gpupin_policy::Role| {
-            role.entry_points.iter().any(|it| path == it || path.ends_with(&format!("/{it}")))
-        };
-        self.policy.roles.values().find(plays)
+    pub(crate) fn role_of(&self, path: &str) -> Option<&'a Role> {
+        self.roles.iter().find(|it| it.0.is_match(path)).map(|it| it.1)
     }
 }

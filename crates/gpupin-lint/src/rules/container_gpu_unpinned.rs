@@ -4,7 +4,8 @@ use crate::{
     needle::Needle,
     project::{Known, Literal, Project},
     rules::{Check, Rule, invalid_mask::is_placeholder},
-    unit::{ContainerGpus, Does, GpuRequest, Unit, UnitId},
+    source::Language,
+    unit::{ContainerGpus, Does, EventId, GpuRequest, Unit, UnitId},
     value::Spanned,
 };
 
@@ -35,17 +36,18 @@ fn check(
     unit: &Unit,
     found: &mut Vec<Finding>,
 ) {
-    for event in &unit.events {
+    for (at, event) in (0..).map(EventId).zip(&unit.events) {
         let Does::ContainerGpus(container) = &event.does else { continue };
-        if container.only_inspects {
+        if container.only_inspects || is_given_others(project, id) {
             continue;
         }
-        let Some((message, help)) = judge(project, id, container) else { continue };
+        let meant = Meant::in_container(project, (id, at));
+        let Some((message, help)) = judge(project, id, &meant, container) else { continue };
         let mut finding = rule.finding(id, event.span, message);
         if let Some(help) = help {
             finding = finding.with_help(help);
         }
-        found.push(match edit(project, id, unit, container) {
+        found.push(match edit(project, id, unit, &meant, container) {
             Some(edit) => {
                 let title = "Name the GPU by its UUID";
                 let why = "the container gets another GPU if the index named one, and a UUID suits one machine";
@@ -56,17 +58,21 @@ fn check(
     }
 }
 
+/// What a Dockerfile asks for holds only where whoever starts the image asks for nothing: here, a container of the project.
+fn is_given_others(project: &Project<'_>, id: UnitId) -> bool {
+    project.unit(id).source.language == Language::Dockerfile
+        && project.programs.iter().any(|it| it.entry == id && !it.containers.is_empty())
+}
+
 /// What is wrong with a request, and what to do.
 fn judge(
     project: &Project<'_>,
     id: UnitId,
+    meant: &Meant<'_>,
     container: &ContainerGpus,
 ) -> Option<(String, Option<String>)> {
-    let who = match container.service.as_str() {
-        "" => "this container".to_owned(),
-        service => format!("`{service}`"),
-    };
-    let by_uuid = match Meant::of(project, id).uuid(project) {
+    let who = container.shown();
+    let by_uuid = match meant.uuid(project) {
         Some(uuid) => format!("ask for the GPU by its UUID: `{uuid}`"),
         None => "ask for the GPU by its UUID, as `nvidia-smi -L` prints it".to_owned(),
     };
@@ -114,12 +120,18 @@ fn index(known: &Known) -> Option<i64> {
     }
 }
 
-fn edit(project: &Project<'_>, id: UnitId, unit: &Unit, container: &ContainerGpus) -> Option<Edit> {
+fn edit(
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+    meant: &Meant<'_>,
+    container: &ContainerGpus,
+) -> Option<Edit> {
     let GpuRequest::Ids(ids) = &container.request else { return None };
     let [only] = &**ids else { return None };
     let [known] = &*project.known(id, only) else { return None };
     let written = index(known)?.to_string();
-    let uuid = Meant::of(project, id).uuid(project)?;
+    let uuid = meant.uuid(project)?;
     let span = unit.source.find_in(known.span, &written).filter(|_| known.unit == id)?;
     Some(Edit { span, replacement: uuid })
 }
@@ -186,6 +198,28 @@ docker run --gpus device=1 image
                 "`image` gets its GPU by index 1, which can change when the machine starts | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
             ],
         );
+    }
+
+    #[test]
+    fn an_image_is_given_what_the_service_asks_for() {
+        let compose = |image: &str| {
+            format!(
+                r#"
+//- compose.yaml
+services:
+  tts:
+    {image}
+    deploy: {{resources: {{reservations: {{devices: [{{driver: nvidia, capabilities: [gpu], device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]}}]}}}}}}
+//- Dockerfile
+FROM python
+ENV NVIDIA_VISIBLE_DEVICES=all
+CMD ["python", "tts.py"]
+"#
+            )
+        };
+        check(&compose("build: ."));
+        let message = "`Dockerfile` gets every GPU of the machine | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`";
+        check_message(&compose("image: other"), &[message]);
     }
 
     #[test]

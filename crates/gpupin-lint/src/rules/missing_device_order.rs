@@ -90,6 +90,27 @@ mod tests {
     use crate::tests::{check, check_fix};
 
     #[test]
+    fn a_dockerfile_is_judged_in_the_container_that_a_service_makes_of_it() {
+        check(
+            r#"
+//- compose.yaml
+services:
+  tts:
+    build: {context: .}
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu], device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]}]}}}
+//- Dockerfile
+FROM python
+ENV CUDA_VISIBLE_DEVICES=0
+CMD ["python", "tts.py"]
+//- tts.py
+import torch
+if __name__ == "__main__":
+    torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
     fn order_set_after_the_index_still_counts() {
         check(
             r#"

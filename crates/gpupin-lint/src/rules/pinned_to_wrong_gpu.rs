@@ -1,9 +1,13 @@
+use gpupin_policy::visibility::{Environment, resolve};
+
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Finding, Severity, once_per_place},
+    meant::Meant,
     needle::Needle,
-    program::{Problem, Program, pins::Leads},
-    project::Project,
+    program::{Problem, pins::Leads},
+    project::{Literal, Project},
     rules::{Check, Rule},
+    unit::{ContainerGpus, Does, EventId, GpuRequest, UnitId},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -12,31 +16,94 @@ pub(super) const RULE: Rule = Rule {
     severity: Severity::Error,
     default: true,
     docs: include_str!("pinned_to_wrong_gpu.md"),
-    needles: &[Needle::new("CUDA_VISIBLE_DEVICES")],
-    check: Check::Program(check),
+    needles: &[
+        Needle::new("CUDA_VISIBLE_DEVICES"),
+        Needle::new("NVIDIA_VISIBLE_DEVICES"),
+        Needle::new("--gpus"),
+        Needle::new("device_ids").not_in_python(),
+        Needle::new("nvidia.com/gpu"),
+    ],
+    check: Check::Project(check),
 };
 
-fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    for problem in &program.problems {
-        let Problem::WrongGpu { write, wrong } = problem else { continue };
-        let meant = project
-            .wanted(program)
-            .map(|it| format!(", the policy wants {it}"))
-            .unwrap_or_default();
-        let (mask, host) = (&wrong.mask, &wrong.host);
-        let message = match &wrong.leads {
-            Leads::To { name, forbidden } => {
-                let forbidden = if *forbidden { ", which the policy forbids" } else { "" };
-                format!("mask `{mask}` is the {name} on `{host}`{forbidden}{meant}")
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    for program in &project.programs {
+        for problem in &program.problems {
+            let Problem::WrongGpu { write, wrong } = problem else { continue };
+            let meant = project
+                .wanted(program)
+                .map(|it| format!(", the policy wants {it}"))
+                .unwrap_or_default();
+            let leads = in_words(&wrong.host, &wrong.leads, "no GPU");
+            let message = format!("mask `{}` is {leads}{meant}", wrong.mask);
+            let mut finding = rule.finding(write.unit, project.write_span(*write), message);
+            finding.programs.push(program.entry);
+            found.push(finding);
+        }
+    }
+    *found = once_per_place(std::mem::take(found));
+    for (id, unit) in (0..).map(UnitId).zip(project.units) {
+        for (at, event) in (0..).map(EventId).zip(&unit.events) {
+            if let Does::ContainerGpus(container) = &event.does
+                && let Some(message) = of_container(project, (id, at), container)
+            {
+                found.push(rule.finding(id, event.span, message));
             }
-            Leads::Nowhere { gpus } => {
-                let many = if *gpus == 1 { "GPU" } else { "GPUs" };
-                format!("mask `{mask}` is no GPU of `{host}`, which has {gpus} {many}{meant}")
-            }
+        }
+    }
+}
+
+/// A container that is given GPUs by UUID, and another than the one that is meant. What it is given by index is GP501's.
+fn of_container(
+    project: &Project<'_>,
+    at: (UnitId, EventId),
+    container: &ContainerGpus,
+) -> Option<String> {
+    let GpuRequest::Ids(ids) = &container.request else { return None };
+    let mut texts = Vec::new();
+    for id in ids {
+        match &*project.known(at.0, id) {
+            [known] => match &known.literal {
+                Literal::Str(text) if text.starts_with("GPU-") => texts.push(text.clone()),
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    let meant = Meant::in_container(project, at);
+    let ids = texts.join(",");
+    let environment =
+        Environment { nvidia_visible_devices: Some(ids.clone()), ..Environment::default() };
+    let mut wrong = None;
+    for machine in meant.machines(project) {
+        // In whatever order they are counted: which GPUs there are is certain.
+        let seen = resolve(machine, &environment).visible;
+        let mut gpus = seen.iter().filter_map(|it| machine.get(it.uuid.as_ref()?));
+        let leads = if seen.is_empty() {
+            Leads::Nowhere { gpus: machine.usable().count() }
+        } else {
+            // A UUID is one machine's; it need not be right on the others.
+            gpus.find_map(|it| meant.other(project, it))?
         };
-        let mut finding = rule.finding(write.unit, project.write_span(*write), message);
-        finding.programs.push(program.entry);
-        found.push(finding);
+        wrong.get_or_insert((machine, leads));
+    }
+    let (machine, leads) = wrong?;
+    let no_gpu = format!("`{ids}`, which is no GPU");
+    let leads = in_words(&machine.host, &leads, &no_gpu);
+    Some(format!("{} gets {leads}{}", container.shown(), meant.wanted()))
+}
+
+/// `no_gpu` is what to say of a place where there is none.
+fn in_words(host: &str, leads: &Leads, no_gpu: &str) -> String {
+    match leads {
+        Leads::To { name, forbidden } => {
+            let forbidden = if *forbidden { ", which the policy forbids" } else { "" };
+            format!("the {name} on `{host}`{forbidden}")
+        }
+        Leads::Nowhere { gpus } => {
+            let many = if *gpus == 1 { "GPU" } else { "GPUs" };
+            format!("{no_gpu} of `{host}`, which has {gpus} {many}")
+        }
     }
 }
 
@@ -119,6 +186,60 @@ if __name__ == "__main__":
             r#"
 //- run.sh
 CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0 ./llama-server  # error: GP102
+"#,
+        );
+    }
+
+    #[test]
+    fn a_container_is_judged_by_the_gpus_it_is_given() {
+        check_message(
+            r#"
+//- compose.yaml
+services:
+  right:
+    image: a
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu], device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]}]}}}
+  forbidden:
+    image: a
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu], device_ids: ["GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01"]}]}}}
+  nowhere:
+    image: a
+    runtime: nvidia
+    environment:
+      NVIDIA_VISIBLE_DEVICES: GPU-deadbeef-d72c-4106-c12f-20bd9faed9f6
+//- run.sh
+docker run --gpus device=GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01 image
+"#,
+            &[
+                "`forbidden` gets the RTX 5060 Ti on `workstation`, which the policy forbids, the policy wants RTX 3090 with at least 20 GiB",
+                "`nowhere` gets `GPU-deadbeef-d72c-4106-c12f-20bd9faed9f6`, which is no GPU of `workstation`, which has 2 GPUs, the policy wants RTX 3090 with at least 20 GiB",
+                "`image` gets the RTX 5060 Ti on `workstation`, which the policy forbids, the policy wants RTX 3090 with at least 20 GiB",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_container_of_a_role_is_judged_by_the_roles_gpu() {
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+[[forbid]]
+name = "RTX 5060 Ti"
+[roles.tts]
+name = "RTX 5060 Ti"
+entry-points = ["./tts/*.py"]
+//- tts/server.py
+import torch
+if __name__ == "__main__":
+    torch.zeros(1).cuda()
+//- compose.yaml
+services:
+  tts:
+    image: a
+    command: python tts/server.py
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu], device_ids: ["GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01"]}]}}}
 "#,
         );
     }

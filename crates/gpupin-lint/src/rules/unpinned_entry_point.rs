@@ -1,4 +1,4 @@
-use gpupin_policy::RequirePinIn;
+use gpupin_policy::{RequirePinIn, Selector};
 
 use crate::{
     catalogue::Library,
@@ -44,7 +44,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
             |it| format!("in `{it}`"),
         );
         let (unit, span) = suite.place(project);
-        let mut finding = rule.finding(unit, span, message).with_help(help(project, &place));
+        let mut finding = rule
+            .finding(unit, span, message)
+            .with_help(help(project.wanted(suite.first()), &place));
         if named.unit != unit {
             let span = project.event(named.unit, named.event).span;
             finding =
@@ -84,7 +86,9 @@ fn every_file(
     });
     if let Some((span, library)) = first {
         let message = format!("this file uses `{library}` and carries no pin of its own");
-        found.push(rule.finding(id, span, message).with_help(help(project, "here")));
+        found.push(
+            rule.finding(id, span, message).with_help(help(project.policy.gpu.as_ref(), "here")),
+        );
     }
 }
 
@@ -108,8 +112,8 @@ fn library(project: &Project<'_>, it: Use) -> Option<&'static Library> {
     }
 }
 
-fn help(project: &Project<'_>, place: &str) -> String {
-    match &project.policy.gpu {
+fn help(wanted: Option<&Selector>, place: &str) -> String {
+    match wanted {
         Some(gpu) => format!("the policy wants {gpu}; set the mask first, {place}"),
         None => {
             format!(
@@ -371,6 +375,27 @@ import torch
 if __name__ == "__main__":
     os.system("CUDA_VISIBLE_DEVICES=GPU-8932f937 python train.py")
 "#,
+        );
+    }
+
+    #[test]
+    fn a_role_is_told_its_own_gpu() {
+        check_message(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+[roles.tts]
+name = "RTX 5060 Ti"
+entry-points = ["tts.py"]
+//- tts.py
+import torch
+if __name__ == "__main__":
+    torch.zeros(1).cuda()
+"#,
+            &[
+                "this program uses `torch`, and nothing pins its GPU before CUDA starts | the policy wants RTX 5060 Ti; set the mask first, here or in what starts the program",
+            ],
         );
     }
 

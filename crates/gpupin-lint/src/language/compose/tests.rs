@@ -43,6 +43,30 @@ services:
 }
 
 #[test]
+fn a_service_without_a_command_runs_what_its_dockerfile_says() {
+    check(
+        "compose.yaml",
+        r#"
+services:
+  a: {build: ., gpus: all}
+  b: {build: ./tts/, gpus: all}
+  c: {build: {context: tts, dockerfile: gpu.Dockerfile}, gpus: all}
+"#,
+        r#"
+        scope
+          gpus All (a)
+          start Script("Dockerfile") (a)
+        scope
+          gpus All (b)
+          start Script("tts/Dockerfile") (b)
+        scope
+          gpus All (c)
+          start Script("tts/gpu.Dockerfile") (c)
+        "#,
+    );
+}
+
+#[test]
 fn every_way_to_ask_for_gpus_is_understood() {
     check(
         "compose.yaml",
