@@ -30,6 +30,7 @@ mod kubernetes;
 mod lines;
 mod makefile;
 mod notebook;
+mod possible;
 mod powershell;
 pub(crate) mod python;
 pub(crate) mod settings;
@@ -111,6 +112,7 @@ pub fn read(path: &str, bytes: &[u8]) -> Option<Unit> {
             notebook::read(&text, &mut out)
         }
     };
+    possible::in_data(&text, &mut out);
     Some(out.finish(body))
 }
 

@@ -2,6 +2,7 @@ use crate::{
     finding::{Finding, Severity},
     project::Project,
     rules::{Check, Rule},
+    source::Language,
     unit::{Unit, UnitId},
 };
 
@@ -18,6 +19,7 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &mut Vec<Finding>) {
     let text = &unit.source.text;
+    let what = if unit.source.language == Language::Python { "code" } else { "text" };
     let mut last_line = None;
     for span in &unit.possible {
         let line = text[..span.start as usize].rfind('\n');
@@ -27,7 +29,7 @@ fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &
         }
         last_line = Some(line);
         let shown = unit.source.slice(*span);
-        let message = format!("possibly a choice of GPU: `{shown}` in code that does not parse");
+        let message = format!("possibly a choice of GPU: `{shown}` in {what} that does not parse");
         let finding = rule.finding(id, *span, message);
         // The nearest error in front of it is most likely the one that hides it.
         let error = unit.syntax_errors.iter().rfind(|it| it.0.start <= span.start);
@@ -45,6 +47,31 @@ fn is_zero(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::tests::{check, check_message};
+
+    #[test]
+    fn a_broken_file_of_data_is_possible_from_the_error_on() {
+        check(
+            r#"
+//- compose.yaml
+services:
+  a:
+    image: x
+    environment:
+      CUDA_VISIBLE_DEVICES: GPU-8932f937
+  b:
+    image: [x
+    environment:
+      CUDA_VISIBLE_DEVICES: 1  # error: GP003
+"#,
+        );
+        check_message(
+            r#"
+//- note.ipynb
+{"cells": [{"cell_type": "code", "source": ["torch.zeros(1, device='cuda:1')"]}
+"#,
+            &["possibly a choice of GPU: `cuda:` in text that does not parse"],
+        );
+    }
 
     #[test]
     fn what_the_parser_recovers_is_certain_and_not_reported_here() {

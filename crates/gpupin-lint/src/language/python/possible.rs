@@ -1,20 +1,13 @@
-//! What may be hidden in the parts of a broken file that could not be read.
+//! What may be hidden in the parts of a broken Python file that could not be read.
 
 use super::syntax::Tree;
-use crate::{language::UnitBuilder, needle::Needle, span::Positions};
-
-/// What a choice of GPU looks like, byte for byte.
-const NEEDLES: &[Needle] = &[
-    Needle::new("CUDA_VISIBLE_DEVICES"),
-    Needle::new("CUDA_DEVICE_ORDER"),
-    Needle::new("PYTORCH_CUDA_ALLOC_CONF"),
-    Needle::before("cuda:", "0123456789{"),
-    Needle::before(".cuda(", "0123456789"),
-    Needle::before("set_device(", "0123456789"),
-    Needle::before("device_index=", "0123456789"),
-    Needle::before("gpu_id=", "0123456789"),
-    Needle::before("main_gpu=", "0123456789"),
-];
+use crate::{
+    language::{
+        UnitBuilder,
+        possible::{hits, is_read},
+    },
+    span::Positions,
+};
 
 /// Records hits in the logical lines that an error touches, unless an event or a comment covers them.
 pub(super) fn read(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuilder) {
@@ -33,16 +26,14 @@ pub(super) fn read(tree: &Tree, text: &str, positions: &Positions, out: &mut Uni
         .collect();
     let comments: Vec<_> = tree.comments().collect();
     let mut found = Vec::new();
-    for needle in NEEDLES {
-        for (start, _) in text.match_indices(needle.text) {
-            let end = start + needle.text.len();
-            let is_hidden = needle.counts_at(text.as_bytes(), end)
-                && broken.iter().any(|it| it.start <= start && end <= it.end)
-                && !comments.iter().any(|it| it.start <= start && end <= it.end);
-            let span = positions.span(start..end);
-            if is_hidden && !out.unit().events.iter().any(|it| it.span.contains(span)) {
-                found.push(span);
-            }
+    for hit in hits(text) {
+        let within = |it: &std::ops::Range<usize>| it.start <= hit.start && hit.end <= it.end;
+        let span = positions.span(hit.clone());
+        if broken.iter().any(|it| within(it))
+            && !comments.iter().any(within)
+            && !is_read(out.unit(), span)
+        {
+            found.push(span);
         }
     }
     found.sort_unstable();
