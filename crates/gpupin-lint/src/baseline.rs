@@ -102,6 +102,12 @@ impl Baseline {
         text
     }
 
+    /// Adds what an older baseline accepts, as far as this scan did not look for it.
+    pub fn keep(&mut self, older: Self, was_looked_for: impl Fn(&Accepted) -> bool) {
+        let kept = older.accepted.into_iter().filter(|it| !was_looked_for(&it.1));
+        self.accepted.extend(kept);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.accepted.is_empty()
     }

@@ -123,6 +123,7 @@ struct BaselineArgs {
     /// Accept all findings of today: write them to a baseline
     ///
     /// Without a name, the file given with `--baseline`, or `gpupin-baseline.json` beside the policy.
+    /// What the file accepts already, of rules or below paths that are not scanned now, stays accepted.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     #[expect(clippy::option_option, reason = "how clap tells a flag without its value")]
     write_baseline: Option<Option<PathBuf>>,
@@ -153,11 +154,20 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         return Err(Failure::usage("`--statistics` is for the formats `full` and `concise`")
             .hint("`--output-format json` has the same counts in `summary.by_rule`"));
     }
+    if args.baseline.write_baseline == Some(None)
+        && let [.., name] = &*args.paths
+        && !name.exists()
+    {
+        let name = name.display();
+        return Err(Failure::usage(format!("`{name}` does not exist"))
+            .hint(format!("a name for the baseline follows `=`: `--write-baseline={name}`")));
+    }
     let start = args.paths.first().or(args.order.as_ref());
     let project = project::open(&args.project, start.map(PathBuf::as_path), terminal)?;
     let baseline = read_baseline(&args.baseline)?;
     let mut scan = scan::scan(&project, &request(args, &project)?, terminal)?;
     let only = args.order.as_deref().map(|it| project.key(it));
+    tell_missing_entry_points(&project, terminal);
     tell_unread(&project, &scan, only.as_deref(), terminal);
     tell_syntax_errors(&project, &scan, terminal);
     for problem in &scan.problems {
@@ -173,7 +183,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 
     if let Some(path) = &args.baseline.write_baseline {
         let path = baseline_path(path.as_deref(), args.baseline.baseline.as_deref(), &project);
-        write_baseline(&path, &project, &scan, terminal)?;
+        write_baseline(&path, args, &project, &scan, terminal)?;
         return Ok(clean);
     }
 
@@ -265,6 +275,22 @@ fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
     })
 }
 
+/// Tells which entry points of the policy are no files: without them a role holds for nothing.
+fn tell_missing_entry_points(project: &Project, terminal: &mut Terminal) {
+    let of_lint = project.policy.lint.entry_points.iter().map(|it| ("lint".to_owned(), it));
+    let of_roles = project.policy.roles.iter().flat_map(|(name, role)| {
+        role.entry_points.iter().map(move |it| (format!("roles.{name}"), it))
+    });
+    for (table, entry) in of_lint.chain(of_roles) {
+        let is_glob = entry.contains(['*', '?', '[', '{']);
+        if !is_glob && !project.root.join(entry).exists() {
+            terminal.warning(&format!(
+                "`entry-points` of `[{table}]` names `{entry}`, and beside the policy there is no such file"
+            ));
+        }
+    }
+}
+
 /// Tells which files of data do not parse: findings in them are missing, and no rule says so.
 ///
 /// An order is about one file, and reads all others whether they can matter or not: then `only` that one is told.
@@ -322,13 +348,14 @@ fn read_baseline(args: &BaselineArgs) -> Result<Option<Baseline>, Failure> {
     let Some(path) = args.baseline.as_deref().filter(|_| args.write_baseline.is_none()) else {
         return Ok(None);
     };
-    let shown = path.display();
-    let text = fs::read_to_string(path).with_context(|| format!("failed to read `{shown}`"));
-    let text = text.map_err(|error| {
-        Failure::from(error).hint("`gpupin scan --write-baseline` writes a baseline")
-    })?;
-    let baseline = Baseline::parse(&text).with_context(|| format!("failed to read `{shown}`"))?;
-    Ok(Some(baseline))
+    let read = read_baseline_file(path);
+    Ok(Some(read.map_err(|error| error.hint("`gpupin scan --write-baseline` writes a baseline"))?))
+}
+
+fn read_baseline_file(path: &Path) -> Result<Baseline, Failure> {
+    let context = || format!("failed to read `{}`", path.display());
+    let text = fs::read_to_string(path).with_context(context)?;
+    Ok(Baseline::parse(&text).with_context(context)?)
 }
 
 fn baseline_path(given: Option<&Path>, read: Option<&Path>, project: &Project) -> PathBuf {
@@ -340,15 +367,35 @@ fn baseline_path(given: Option<&Path>, read: Option<&Path>, project: &Project) -
 
 fn write_baseline(
     path: &Path,
+    args: &Args,
     project: &Project,
     scan: &Scan,
     terminal: &mut Terminal,
 ) -> Result<(), Failure> {
-    let baseline = Baseline::of(&scan.units, &scan.analysis.findings);
+    let mut baseline = Baseline::of(&scan.units, &scan.analysis.findings);
+    let accepted = baseline.len();
+    if path.exists() {
+        let older = read_baseline_file(path)
+            .map_err(|error| error.hint("remove the file to write it anew"))?;
+        let request = request(args, project)?;
+        let roots: Vec<_> = request.paths.iter().map(|it| project.key(it)).collect();
+        let is_below = |path: &str, root: &str| {
+            path.strip_prefix(root)
+                .is_some_and(|it| root.is_empty() || it.is_empty() || it.starts_with('/'))
+        };
+        baseline.keep(older, |it| {
+            request.options.selection.rules().any(|rule| rule.code == it.code)
+                && roots.iter().any(|root| is_below(&it.path, root))
+        });
+    }
     let shown = project.display(&project.working_directory.join(path));
     fs::write(path, baseline.render()).with_context(|| format!("failed to write `{shown}`"))?;
-    let many = if baseline.len() == 1 { "" } else { "s" };
-    terminal.status(&format!("accepted {} finding{many} in `{shown}`", baseline.len()));
+    let many = if accepted == 1 { "" } else { "s" };
+    let kept = match baseline.len() - accepted {
+        0 => String::new(),
+        kept => format!(", beside {kept} that it accepts of what was not scanned"),
+    };
+    terminal.status(&format!("accepted {accepted} finding{many} in `{shown}`{kept}"));
     Ok(())
 }
 

@@ -346,6 +346,52 @@ fn a_baseline_holds_from_every_directory() {
 }
 
 #[test]
+fn a_baseline_keeps_what_was_not_scanned() {
+    let sandbox = project().file("gpupin.toml", "").file("app/run.sh", MASK);
+    sandbox.gpupin(&["scan", "--write-baseline"]);
+    let outcome = sandbox.gpupin_in("app", &["scan", "--write-baseline"]);
+    expect![[r#"
+        exit code: 0
+        ----- stderr
+        accepted 1 finding in `../gpupin-baseline.json`, beside 1 that it accepts of what was not scanned
+    "#]]
+    .assert_eq(&outcome.whole());
+    let all = ["scan", "--baseline", "gpupin-baseline.json"];
+    assert_eq!(sandbox.gpupin(&all).code, 0);
+    let nothing_left = sandbox.file("app/run.sh", "").gpupin(&["scan", "--write-baseline", "app"]);
+    assert!(nothing_left.err.contains("accepted 0 findings"), "{}", nothing_left.whole());
+}
+
+#[test]
+fn a_name_for_a_baseline_follows_an_equals_sign() {
+    check(
+        &project(),
+        &["--write-baseline", "accepted.json"],
+        &expect![[r#"
+            exit code: 2
+            ----- stderr
+            error: `accepted.json` does not exist
+
+            hint: a name for the baseline follows `=`: `--write-baseline=accepted.json`
+        "#]],
+    );
+}
+
+#[test]
+fn an_entry_point_that_is_no_file_is_told() {
+    let policy = "[gpu]\nname = \"RTX 3090\"\n[lint]\nentry-points = [\"app.pyy\", \"./app.py\", \"tools/*.py\"]\n[roles.tts]\nname = \"RTX 5060 Ti\"\nentry-points = [\"ttss.py\"]\n";
+    let sandbox = Sandbox::new().file("gpupin.toml", policy).file("app.py", "");
+    let outcome = sandbox.gpupin(&["scan"]);
+    expect![[r#"
+        exit code: 0
+        ----- stderr
+        warning: `entry-points` of `[lint]` names `app.pyy`, and beside the policy there is no such file
+        warning: `entry-points` of `[roles.tts]` names `ttss.py`, and beside the policy there is no such file
+        found nothing (1 file scanned, 0 programs ordered)
+    "#]].assert_eq(&outcome.whole());
+}
+
+#[test]
 fn a_missing_baseline_tells_how_to_write_one() {
     check(
         &project(),
