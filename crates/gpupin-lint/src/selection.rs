@@ -30,7 +30,10 @@ pub struct Overrides {
 pub enum SelectionError {
     #[error("no rule is called `{text}`{}", did_you_mean(suggestion.as_deref()))]
     UnknownRule { text: String, suggestion: Option<String> },
-    #[error("`{glob}` is not a valid glob: {reason}")]
+    /// The same in the policy.
+    #[error("no rule is called `{text}`, which `{key}` of the policy names{}", did_you_mean(suggestion.as_deref()))]
+    UnknownInPolicy { key: String, text: String, suggestion: Option<String> },
+    #[error("`{glob}` in `lint.per-file-ignores` of the policy is not a valid glob: {reason}")]
     Glob { glob: String, reason: String },
 }
 
@@ -49,13 +52,21 @@ impl Selection {
     pub fn new(policy: &Policy, overrides: &Overrides) -> Result<Self, Vec<SelectionError>> {
         let lint = &policy.lint;
         let mut errors = Vec::new();
-        let select = overrides.select.as_ref().unwrap_or(&lint.select);
-        let mut rules = matching(select.iter().chain(&overrides.extend_select), &mut errors);
-        let ignore = matching(overrides.ignore.as_ref().unwrap_or(&lint.ignore), &mut errors);
+        let mut rules = match &overrides.select {
+            Some(select) => matching(select, None, &mut errors),
+            None => matching(&lint.select, Some("lint.select"), &mut errors),
+        };
+        rules.extend(matching(&overrides.extend_select, None, &mut errors));
+        rules.sort_by_key(|it| it.code);
+        rules.dedup_by_key(|it| it.code);
+        let ignore = match &overrides.ignore {
+            Some(ignore) => matching(ignore, None, &mut errors),
+            None => matching(&lint.ignore, Some("lint.ignore"), &mut errors),
+        };
         rules.retain(|it| !contains(&ignore, it));
         let mut not_in = Vec::new();
         for (glob, texts) in &lint.per_file_ignores {
-            let rules = matching(texts, &mut errors);
+            let rules = matching(texts, Some("lint.per-file-ignores"), &mut errors);
             match compile(glob) {
                 Ok(files) => not_in.push((files, rules)),
                 Err(error) => errors.push(error),
@@ -88,9 +99,10 @@ fn contains(rules: &[&Rule], rule: &Rule) -> bool {
     rules.iter().any(|it| it.code == rule.code)
 }
 
-/// The rules that texts name, ordered by code.
+/// The rules that texts name, ordered by code. `key` is where in the policy they stand.
 fn matching<'a>(
     texts: impl IntoIterator<Item = &'a String>,
+    key: Option<&str>,
     errors: &mut Vec<SelectionError>,
 ) -> Vec<&'static Rule> {
     let mut selected: Vec<&'static Rule> = Vec::new();
@@ -111,7 +123,13 @@ fn matching<'a>(
         }
         if selected.len() == before {
             let suggestion = rules::nearest(text).map(str::to_owned);
-            errors.push(SelectionError::UnknownRule { text: text.clone(), suggestion });
+            let text = text.clone();
+            errors.push(match key {
+                Some(key) => {
+                    SelectionError::UnknownInPolicy { key: key.to_owned(), text, suggestion }
+                }
+                None => SelectionError::UnknownRule { text, suggestion },
+            });
         }
     }
     selected.sort_by_key(|it| it.code);
@@ -238,12 +256,22 @@ mod tests {
         );
         let errors = Selection::new(&policy, &Overrides::default()).unwrap_err();
         let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(told[0], "no rule is called `GP2O1`; did you mean `GP201`?");
+        assert_eq!(
+            told[0],
+            "no rule is called `GP2O1`, which `lint.select` of the policy names; did you mean `GP201`?"
+        );
         assert_eq!(
             told[1],
-            "no rule is called `missing-device-orders`; did you mean `missing-device-order`?"
+            "no rule is called `missing-device-orders`, which `lint.ignore` of the policy names; did you mean `missing-device-order`?"
         );
-        assert_eq!(told[2], "no rule is called `whatever`");
+        assert_eq!(
+            told[2],
+            "no rule is called `whatever`, which `lint.per-file-ignores` of the policy names"
+        );
+        let flags = Overrides { select: Some(vec!["GP2O1".to_owned()]), ..Overrides::default() };
+        let errors = Selection::new(&Policy::default(), &flags).unwrap_err();
+        assert_eq!(errors[0].to_string(), "no rule is called `GP2O1`; did you mean `GP201`?");
+        let errors = Selection::new(&policy, &Overrides::default()).unwrap_err();
         assert!(matches!(&errors[3], SelectionError::Glob { glob, .. } if glob == "a["));
     }
 

@@ -18,7 +18,7 @@ mod which;
 /// A project declares its GPU in `gpupin.toml`, by what it is and never by an index. gpupin finds the
 /// places in its files that could pick another one.
 #[derive(Debug, clap::Parser)]
-#[command(name = "gpupin", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+#[command(name = "gpupin", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) appearance: Appearance,

@@ -14,11 +14,21 @@ const MARK: &str = "gpupin:";
 pub(crate) fn comment(text: &str, comment: Range<usize>, at: &Positions) -> Option<Suppression> {
     let body = text.get(comment.clone())?;
     let mark = body.match_indices(MARK).map(|it| it.0).find(|it| opens_comment(&body[..*it]))?;
-    let after = body[mark + MARK.len()..].trim_start().strip_prefix("ignore")?;
+    let word = body[mark + MARK.len()..].trim_start();
+    // What other tools call it suppresses nothing here, which is to be told.
+    let foreign =
+        || ["noqa", "disable", "nolint", "allow"].iter().find_map(|it| word.strip_prefix(it));
+    let (after, known) = match word.strip_prefix("ignore") {
+        Some(after) => (after, true),
+        None => (foreign()?, false),
+    };
     let mut codes = Vec::new();
     let mut reason = after;
-    if let Some(list) = after.trim_start().strip_prefix('[') {
-        let (inside, rest) = list.split_once(']').unwrap_or((list, ""));
+    if let Some(list) = after.trim_start().strip_prefix('[')
+        && known
+    {
+        // A list that does not end names nothing.
+        let (inside, rest) = list.split_once(']').unwrap_or(("", list));
         reason = rest;
         let mut start = comment.end - list.len();
         for code in inside.split(',') {
@@ -141,6 +151,21 @@ mod tests {
             (codes, reason.to_owned(), covers.to_owned())
         });
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_written_wrongly_names_no_rule() {
+        check(
+            "x = 1  # gpupin: noqa[GP201]",
+            "#",
+            Some((&[], "[GP201]", "x = 1  # gpupin: noqa[GP201]")),
+        );
+        check(
+            "x = 1  # gpupin: ignore[GP201",
+            "#",
+            Some((&[], "GP201", "x = 1  # gpupin: ignore[GP201")),
+        );
+        check("x = 1  # gpupin: allowed", "#", None);
     }
 
     #[test]

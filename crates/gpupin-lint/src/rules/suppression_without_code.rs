@@ -24,9 +24,9 @@ fn check(
     found: &mut Vec<Finding>,
 ) {
     if used.codes.is_empty() {
-        let message = "`gpupin: ignore` names no rule and suppresses nothing";
+        let message = "this comment names no rule and suppresses nothing";
         let finding = rule.finding(unit, used.suppression.span, message);
-        found.push(finding.with_help("name the rules: `gpupin: ignore[GP201] reason`"));
+        found.push(finding.with_help("name the rules: `gpupin: ignore[GP201] reason`; for a whole file, use `lint.per-file-ignores` of the policy"));
     }
 }
 

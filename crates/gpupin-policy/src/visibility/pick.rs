@@ -139,8 +139,10 @@ fn by_position<'a>(
     let mut slots = vec![];
     for entry in mask.taken() {
         let Some(slot) = base.at(position(entry)) else {
+            let there =
+                if count == 1 { "is 1 GPU".to_owned() } else { format!("are {count} GPUs") };
             trace.certain(format!(
-                "entry `{}` is out of range: there are {count} GPUs, and the list ends here",
+                "entry `{}` is out of range: there {there}, and the list ends here",
                 entry.text
             ));
             break;

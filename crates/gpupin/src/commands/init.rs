@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_policy::{Gpu, Inventory, LockFile, Policy, PolicyError, PolicyFile};
+use gpupin_policy::{Bytes, Gpu, Inventory, LockFile, Policy, PolicyError, PolicyFile};
 
 use crate::{
     failure::{Exit, Failure},
@@ -132,21 +132,38 @@ fn ask(wanted: &mut Wanted, recorded: &[&Gpu], terminal: &mut Terminal) -> Resul
     // A number means a recorded GPU; anything else is a name.
     let name = |answer: &str| match answer.parse().map(|it: usize| recorded.get(it.wrapping_sub(1)))
     {
-        Ok(Some(gpu)) => gpu.short_name(),
-        _ => answer.to_owned(),
+        Ok(Some(gpu)) => Ok(gpu.short_name()),
+        Ok(None) if !recorded.is_empty() => {
+            Err(format!("there is no number {answer}, only 1 to {}", recorded.len()))
+        }
+        _ => Ok(answer.to_owned()),
     };
-    let mut question = |text: &str| -> Result<Option<String>, Failure> {
-        terminal.question(text);
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
-        let answer = answer.trim();
-        Ok((!answer.is_empty()).then(|| answer.to_owned()))
+    let vram = |answer: &str| match answer.parse::<Bytes>() {
+        Ok(_) => Ok(answer.to_owned()),
+        Err(error) => Err(error.to_string()),
     };
-    wanted.name =
-        question(&format!("Product name of the GPU{which} (empty: any): "))?.map(|it| name(&it));
-    wanted.min_vram = question("Least VRAM, such as 20 GiB (empty: any): ")?;
-    while let Some(answer) = question("A GPU that must never be touched (empty: no more): ")? {
-        wanted.forbid.push(name(&answer));
+    // Asks until the answer is one. An empty one, and the end of the input, are none.
+    let mut question = |text: &str,
+                        understand: &dyn Fn(&str) -> Result<String, String>|
+     -> Result<Option<String>, Failure> {
+        loop {
+            terminal.question(text);
+            let mut answer = String::new();
+            io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
+            match answer.trim() {
+                "" => return Ok(None),
+                answer => match understand(answer) {
+                    Ok(understood) => return Ok(Some(understood)),
+                    Err(why) => terminal.status(&format!("  {why}")),
+                },
+            }
+        }
+    };
+    wanted.name = question(&format!("Product name of the GPU{which} (empty: any): "), &name)?;
+    wanted.min_vram = question("Least VRAM, such as 20 GiB (empty: any): ", &vram)?;
+    let forbidden = "A GPU that must never be touched (empty: no more): ";
+    while let Some(answer) = question(forbidden, &name)? {
+        wanted.forbid.push(answer);
     }
     Ok(())
 }

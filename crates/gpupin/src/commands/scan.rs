@@ -10,7 +10,7 @@ use gpupin_lint::{
     Options,
     baseline::Baseline,
     finding::Severity,
-    selection::{Overrides, Selection},
+    selection::{Overrides, Selection, SelectionError},
     source::Place,
     unit::Unread,
 };
@@ -271,7 +271,11 @@ fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
     };
     Selection::new(&project.policy, &overrides).map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        Failure::usage(lines.join("\n  ")).hint("`gpupin rules` lists all rules")
+        let failure = Failure::usage(lines.join("\n  "));
+        if errors.iter().all(|it| matches!(it, SelectionError::Glob { .. })) {
+            return failure;
+        }
+        failure.hint("`gpupin rules` lists all rules")
     })
 }
 

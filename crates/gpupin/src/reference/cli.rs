@@ -46,7 +46,9 @@ fn section(command: &mut Command, text: &mut String) {
     if let Some(after) = command.get_after_help() {
         put(format_args!("\n```text\n{}\n```\n", after.to_string().trim_end()));
     }
-    for command in command.get_subcommands_mut().filter(|it| !it.is_hide_set()) {
+    // `gpupin help scan` is `gpupin scan --help`.
+    let told = |it: &&mut clap::Command| !it.is_hide_set() && it.get_name() != "help";
+    for command in command.get_subcommands_mut().filter(told) {
         section(command, text);
     }
 }
