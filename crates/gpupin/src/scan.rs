@@ -11,6 +11,7 @@ use std::{num::NonZero, path::PathBuf, time::Instant};
 
 use gpupin_lint::{Analysis, Options, analyze, survey::Surveyor, unit::Unit};
 
+use self::read::Read;
 use crate::{failure::Failure, project::Project, terminal::Terminal};
 
 mod discover;
@@ -35,6 +36,8 @@ pub(crate) struct Request {
 pub(crate) struct Scan {
     pub(crate) units: Vec<Unit>,
     pub(crate) analysis: Analysis,
+    /// How many Python files import a GPU library when they run, if that was looked at.
+    pub(crate) gpu_files: Option<usize>,
     /// How many files were looked at.
     pub(crate) files: usize,
     pub(crate) problems: Vec<Problem>,
@@ -91,5 +94,6 @@ pub(crate) fn scan(
             read.files,
         )
     });
-    Ok(Scan { units: read.units, analysis, files: read.files, problems })
+    let Read { units, files, gpu_files, .. } = read;
+    Ok(Scan { units, analysis, gpu_files, files, problems })
 }

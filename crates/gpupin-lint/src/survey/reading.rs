@@ -144,6 +144,11 @@ impl Reading {
         self.files.iter().filter(|it| !it.asked && it.is_module()).map(|it| it.path.as_str())
     }
 
+    /// How many Python files import a GPU library when they run.
+    pub fn gpu_files(&self) -> usize {
+        self.files.iter().filter(|it| it.is_module() && it.imports.uses_gpu).count()
+    }
+
     /// The files to read now, as positions in what was given to [`Reading::new`]. Empty when nothing more matters.
     ///
     /// `units` are all units read so far, in the order they were read.

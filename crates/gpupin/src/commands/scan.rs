@@ -200,6 +200,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     print(&args.output, &report, terminal)?;
     if args.output.output_format.is_for_people() {
         terminal.status(&summary(&report));
+        tell_that_nothing_starts(&scan, terminal);
     }
     let is_clean = scan.analysis.findings.is_empty() || args.output.exit_zero;
     Ok(if clean == Exit::Clean && !is_clean { Exit::Findings } else { clean })
@@ -293,6 +294,15 @@ fn tell_missing_entry_points(project: &Project, terminal: &mut Terminal) {
             ));
         }
     }
+}
+
+/// Without a program no pin is looked for, which must not look like a good one.
+fn tell_that_nothing_starts(scan: &Scan, terminal: &mut Terminal) {
+    let Some(files @ 1..) = scan.gpu_files.filter(|_| scan.analysis.programs == 0) else { return };
+    let import = if files == 1 { "file imports" } else { "files import" };
+    terminal.status(&format!(
+        "{files} {import} a GPU library, and none was seen to be started, so no pin was asked for: name what you start in `lint.entry-points`"
+    ));
 }
 
 /// Tells which files of data do not parse: findings in them are missing, and no rule says so.

@@ -33,6 +33,8 @@ pub(super) struct Read {
     pub(super) units: Vec<Unit>,
     /// Python files that cannot matter and were not parsed.
     pub(super) unread: Vec<String>,
+    /// How many Python files import a GPU library when they run. Unknown without a surveyor.
+    pub(super) gpu_files: Option<usize>,
     /// How many files have a language.
     pub(super) files: usize,
     pub(super) problems: Vec<Problem>,
@@ -65,6 +67,7 @@ pub(super) fn read(
     let mut read = Read {
         units: Vec::new(),
         unread: Vec::new(),
+        gpu_files: None,
         files: 0,
         problems: Vec::new(),
         surveyed: Instant::now(),
@@ -107,6 +110,7 @@ pub(super) fn read(
                 }
             }
         }
+        read.gpu_files = Some(reading.gpu_files());
         read.unread = reading.unread().map(str::to_owned).collect();
         read.units.sort_by(|a, b| a.source.path.cmp(&b.source.path));
     }

@@ -378,6 +378,21 @@ fn a_name_for_a_baseline_follows_an_equals_sign() {
 }
 
 #[test]
+fn a_project_in_which_nothing_is_started_is_not_called_pinned() {
+    let sandbox = Sandbox::new().file("app.py", "import torch\ntorch.zeros(1).cuda()\n");
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
+        exit code: 0
+        ----- stderr
+        found nothing (1 file scanned, 0 programs ordered)
+        1 file imports a GPU library, and none was seen to be started, so no pin was asked for: name what you start in `lint.entry-points`
+    "#]],
+    );
+}
+
+#[test]
 fn an_entry_point_that_is_no_file_is_told() {
     let policy = "[gpu]\nname = \"RTX 3090\"\n[lint]\nentry-points = [\"app.pyy\", \"./app.py\", \"tools/*.py\"]\n[roles.tts]\nname = \"RTX 5060 Ti\"\nentry-points = [\"ttss.py\"]\n";
     let sandbox = Sandbox::new().file("gpupin.toml", policy).file("app.py", "");
@@ -459,6 +474,7 @@ fn files_of_data_that_do_not_parse_are_warned_of() {
             warning: could not read `compose.yaml`: 3:14: while scanning a plain scalar, found a tab; not all of it was checked
             warning: could not read `settings.toml`: 2:7: key with no value, expected `=`; not all of it was checked
             found 1 warning in 1 file (5 files scanned, 0 programs ordered)
+            1 file imports a GPU library, and none was seen to be started, so no pin was asked for: name what you start in `lint.entry-points`
         "#]],
     );
     assert_eq!(sandbox.gpupin(&["scan", "--quiet", "--select", "GP103"]).err, "");
