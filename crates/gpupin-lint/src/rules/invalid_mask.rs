@@ -339,6 +339,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "0-1"
 os.environ["CUDA_VISIBLE_DEVICES"] = "all"
 os.environ["CUDA_VISIBLE_DEVICES"] = "1,1"
 os.environ["CUDA_VISIBLE_DEVICES"] = "0,-1,1"
+os.environ["CUDA_VISIBLE_DEVICES"] = " "
+os.environ["CUDA_VISIBLE_DEVICES"] = "0,,1"
 os.environ["CUDA_VISIBLE_DEVICES"] = 1
 os.environ["CUDA_VISIBLE_DEVICE"] = "1"
 "#,
@@ -347,6 +349,8 @@ os.environ["CUDA_VISIBLE_DEVICE"] = "1"
                 "`all` in the mask `all` is a word, which ends the list: no GPU is visible | leave the variable unset to see every GPU",
                 "`1` in the mask `1,1` says the same as an earlier entry, which hides every GPU: no GPU is visible",
                 "`-1` in the mask `0,-1,1` ends the list, what follows does not count",
+                "the mask is blank, which ends the list: no GPU is visible",
+                "an entry of the mask `0,,1` is blank, which ends the list",
                 "the value `1` of the mask is not a text: Python raises a `TypeError`",
                 "nothing reads `CUDA_VISIBLE_DEVICE`: this should be `CUDA_VISIBLE_DEVICES`",
             ],
