@@ -118,6 +118,27 @@ for batch in loader:
     }
 
     #[test]
+    fn what_says_the_device_may_be_turned_into_a_text_or_come_from_a_variable() {
+        check(
+            r#"
+import os, torch
+def infer_device():
+    if torch.accelerator.is_available():  # error: GP204
+        device = str(torch.accelerator.current_accelerator())
+        if rank is not None:
+            device += f":{rank}"
+    else:
+        device = "cpu"
+    return device
+a = torch.device("cuda:0" if torch.cuda.is_available() else os.environ.get("X", "cpu"))  # error: GP204
+b = "cuda" if torch.cuda.is_available() else os.getenv("X", "cpu")  # error: GP204
+c = "cuda" if torch.cuda.is_available() else os.getenv("X")
+d = "cuda" if torch.cuda.is_available() else config.get("x", "cpu")
+"#,
+        );
+    }
+
+    #[test]
     fn libraries_that_say_gpu_fall_back_as_well() {
         check(
             "import torch\nname = 'gpu' if torch.cuda.is_available() else 'cpu'  # error: GP204\n",

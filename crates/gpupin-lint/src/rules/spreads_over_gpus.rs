@@ -81,7 +81,8 @@ fn unpinned_programs(project: &Project<'_>, id: UnitId, unit: &Unit) -> Option<V
     if programs.is_empty() {
         return (!unit.events.iter().any(is_pin)).then(Vec::new);
     }
-    let unpinned: Vec<_> = programs.iter().filter(|it| !it.has_pin(project)).map(|it| it.entry).collect();
+    let unpinned: Vec<_> =
+        programs.iter().filter(|it| !it.has_pin(project)).map(|it| it.entry).collect();
     (!unpinned.is_empty()).then_some(unpinned)
 }
 

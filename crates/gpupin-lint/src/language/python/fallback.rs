@@ -226,6 +226,10 @@ impl<'a> Reader<'a, '_> {
                     // PyTorch since 2.6: `torch.accelerator.current_accelerator()`.
                     "cuda" | "current_device" | "current_accelerator" => Some(Goes::Cuda),
                     "cpu" => Some(Goes::Cpu),
+                    "str" => self.goes(call.arguments.args.first()?),
+                    "get" | "getenv" if self.is_environment_read(call, self.scope) => {
+                        self.goes(call.arguments.find_argument_value("default", 1)?)
+                    }
                     "device" | "to" => self.goes(call.arguments.args.first()?),
                     _ => match call.arguments.find_keyword("device") {
                         Some(keyword) => match self.goes(&keyword.value)? {
