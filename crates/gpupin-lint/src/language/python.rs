@@ -28,6 +28,7 @@ mod argument;
 mod call;
 mod check;
 mod child;
+mod choice;
 mod condition;
 mod constant;
 mod device;
@@ -153,6 +154,7 @@ struct Reader<'a, 'o> {
 
 /// What surrounds the expression being read.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Context {
     /// A device text here is compared or told, and sends nothing anywhere.
     only_tells: bool,
@@ -163,6 +165,8 @@ struct Context {
     refuses_number: bool,
     /// What stands here is a default: the user may say otherwise.
     is_default: bool,
+    /// A CPU taken here is no silent fallback: nobody said a device who could have, or the text moves nothing.
+    chosen: bool,
     /// The innermost loop around, by its bytes.
     in_loop: Option<(u32, u32)>,
     /// The innermost function around, by its bytes.
@@ -177,6 +181,7 @@ impl Default for Context {
             more_than: None,
             refuses_number: false,
             is_default: false,
+            chosen: false,
             in_loop: None,
             function: None,
         }
