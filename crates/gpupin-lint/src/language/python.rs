@@ -96,6 +96,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         scope: Scopes::MODULE,
         depth: 0,
         context: Context::default(),
+        class_body: &[],
         copies: FxHashMap::default(),
         nvml_names: FxHashSet::default(),
         candidates: Vec::new(),
@@ -133,6 +134,8 @@ struct Reader<'a, 'o> {
     scope: ScopeId,
     depth: u32,
     context: Context,
+    /// The innermost class around; empty outside of any.
+    class_body: &'a [syntax::Stmt],
     /// Copies of the environment by the name they are bound to: `env = os.environ.copy()`.
     copies: FxHashMap<(ScopeId, &'a str), ChildEnvironment>,
     /// Names to which a loop over NVML's GPUs assigns one of their indices: `best = i`.

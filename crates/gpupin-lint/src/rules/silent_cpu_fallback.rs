@@ -285,6 +285,34 @@ class Lazy:
     }
 
     #[test]
+    fn a_method_that_warns_speaks_for_its_class() {
+        check(
+            r#"
+import torch
+class Quantizer:
+    def place(self):
+        if torch.cuda.is_available():
+            picked = {"": torch.cuda.current_device()}
+        else:
+            picked = {"": "cpu"}
+        return picked
+    def validate_environment(self):
+        if not torch.cuda.is_available():
+            logger.warning("no GPU: this will be slow")
+class Other:
+    def place(self):
+        return "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+    def validate(self):
+        if not self.model:
+            logger.warning("no model")
+        if torch.cuda.is_available():
+            logger.warning("this takes the GPU")
+a = "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+"#,
+        );
+    }
+
+    #[test]
     fn tests_and_kinds_of_devices_are_left_alone() {
         check(
             r#"

@@ -1,6 +1,6 @@
 //! Work that goes to the CPU in silence when there is no GPU.
 //!
-//! A fallback is silent unless it is logged at warning or above, or raises. It is the user's choice, and none, when
+//! A fallback is silent unless it is logged at warning or above, perhaps by another method of its class, or raises. It is the user's choice, and none, when
 //! what decides is an argument or an option and not whether there is a GPU.
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
     syntax::{ExceptHandler, Expr, Stmt, ast, range_of},
 };
 use crate::{
-    unit::{CpuFallback, Does, Step},
+    unit::{Condition, CpuFallback, Does, Step},
     value::Value,
 };
 
@@ -154,10 +154,52 @@ impl<'a> Reader<'a, '_> {
         steps: &mut Vec<Step>,
     ) {
         // A test does more where there is a GPU, and nobody works with what it leaves.
-        if self.is_test || self.context.chosen {
+        if self.is_test || self.context.chosen || self.class_tells() {
             return;
         }
         self.emit(steps, range, Does::CpuFallback(CpuFallback { kind }));
+    }
+
+    /// Whether a method of the class around tells that there is no GPU: a `validate_environment` that warns.
+    fn class_tells(&mut self) -> bool {
+        let body = self.class_body;
+        let before = self.scope;
+        let tells = body.iter().any(|it| {
+            let Stmt::FunctionDef(method) = it else { return false };
+            self.scopes.of(method).is_some_and(|scope| {
+                self.scope = scope;
+                self.tells_of_absence(&method.body, 0)
+            })
+        });
+        self.scope = before;
+        tells
+    }
+
+    fn tells_of_absence(&self, body: &[Stmt], depth: u32) -> bool {
+        if depth > super::flow::MAX_DEPTH {
+            return false;
+        }
+        let within = |body: &[Stmt]| self.tells_of_absence(body, depth + 1);
+        body.iter().any(|it| match it {
+            Stmt::If(it) => {
+                let last = it.elif_else_clauses.last().filter(|it| it.test.is_none());
+                let absent = match self.condition(&it.test) {
+                    (Condition::CudaAvailable | Condition::MoreGpusThan(_), false) => {
+                        last.map(|it| &*it.body)
+                    }
+                    (Condition::CudaAvailable | Condition::MoreGpusThan(_), true) => {
+                        Some(&*it.body)
+                    }
+                    _ => Some(&*it.body).filter(|_| self.asks_available(&it.test)),
+                };
+                absent.is_some_and(warns)
+                    || within(&it.body)
+                    || it.elif_else_clauses.iter().any(|it| within(&it.body))
+            }
+            Stmt::With(it) => within(&it.body),
+            Stmt::Try(it) => within(&it.body),
+            _ => false,
+        })
     }
 
     /// The name (empty for `return`) whose device the last statement of an arm decides.
