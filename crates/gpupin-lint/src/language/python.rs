@@ -55,6 +55,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use entry::is_test_file;
 use options::Options;
 use scope::{ScopeId, Scopes};
 use syntax::Tree;
@@ -104,7 +105,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         changed: FxHashSet::default(),
         outside: FxHashSet::default(),
         mocks_cuda: false,
-        is_test: entry::is_test_file(&path),
+        is_test: is_test_file(&path),
         is_conftest: path == "conftest.py" || path.ends_with("/conftest.py"),
     };
     reader.collect_bases(tree.statements());

@@ -6,7 +6,7 @@
 use super::{
     Context, Reader,
     scope::{Bound, Kind, ScopeId},
-    syntax::{BoolOp, CmpOp, Expr, UnaryOp, ast},
+    syntax::{BoolOp, CmpOp, Expr, Stmt, UnaryOp, ast, range_of},
 };
 
 /// Flags made of flags are followed this far.
@@ -102,6 +102,37 @@ impl Reader<'_, '_> {
         Context { chosen, ..self.context }
     }
 
+    /// Notes an arm that is taken when somebody asked for the CPU.
+    pub(super) fn note_cpu_arm(&mut self, test: &Expr, body: &[Stmt]) {
+        if let (Some(first), Some(last)) = (body.first(), body.last())
+            && self.is_for_cpu(test)
+        {
+            let span = self.span(range_of(first).start..range_of(last).end);
+            self.out.unit().cpu_arms.push(span);
+        }
+    }
+
+    /// `device == "cpu"`, `device.startswith("cpu")`, `args.cpu`, `no_cuda`, `not use_gpu`.
+    fn is_for_cpu(&self, test: &Expr) -> bool {
+        let is_said = |it: &Expr| self.is_said(it, self.scope, 0);
+        match test {
+            Expr::Compare(it) => matches!(compared_with_text(it), Some((_, CmpOp::Eq, "cpu"))),
+            Expr::Call(call) => {
+                super::call::last_segment(&call.func) == Some("startswith")
+                    && matches!(call.arguments.args.first(), Some(Expr::StringLiteral(it)) if it.value.to_str() == "cpu")
+            }
+            Expr::UnaryOp(it) => {
+                it.op == UnaryOp::Not
+                    && asks_for(&it.operand) == Some(Processor::Gpu)
+                    && is_said(&it.operand)
+            }
+            Expr::BoolOp(it) => {
+                it.op == BoolOp::And && it.values.iter().any(|it| self.is_for_cpu(it))
+            }
+            it => asks_for(it) == Some(Processor::Cpu) && is_said(it),
+        }
+    }
+
     /// Whether an expression is what a caller or a user said: a parameter, or an option by its name.
     fn is_said(&self, it: &Expr, scope: ScopeId, depth: u32) -> bool {
         if depth > MAX_DEPTH {
@@ -170,6 +201,28 @@ impl Reader<'_, '_> {
             }
             _ => true,
         }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Processor {
+    Cpu,
+    Gpu,
+}
+
+/// What an option asks for by its name when it is set: `use_cpu`, `no_cuda`, `use_gpu`.
+fn asks_for(option: &Expr) -> Option<Processor> {
+    let name = match option {
+        Expr::Name(it) => it.id.to_ascii_lowercase(),
+        Expr::Attribute(it) => it.attr.to_ascii_lowercase(),
+        _ => return None,
+    };
+    let is_negative = ["no_", "disable_", "without_"].iter().any(|it| name.starts_with(it));
+    match (name.contains("cpu"), name.contains("gpu") || name.contains("cuda")) {
+        (true, false) if !is_negative => Some(Processor::Cpu),
+        (false, true) if is_negative => Some(Processor::Cpu),
+        (false, true) => Some(Processor::Gpu),
+        _ => None,
     }
 }
 

@@ -188,6 +188,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn guarded_block(&mut self, test: &Expr, body: &'a [Stmt], more_than: Option<i64>) -> Block {
+        self.note_cpu_arm(test, body);
         let more_than = more_than.or(self.context.more_than);
         let context = super::Context { more_than, ..self.arm_context(test, true) };
         self.within(context, |reader| reader.block(body))
@@ -210,6 +211,7 @@ impl<'a> Reader<'a, '_> {
                 let mut context = self.context;
                 if let Some(test) = &it.test {
                     self.condition_expression(test, &mut steps);
+                    self.note_cpu_arm(test, &it.body);
                     context = self.arm_context(test, true);
                     self.context = self.arm_context(test, false);
                 }
