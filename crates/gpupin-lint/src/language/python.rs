@@ -47,6 +47,7 @@ mod options;
 mod paths;
 mod possible;
 mod provenance;
+mod restore;
 mod returned;
 mod scope;
 mod setting;

@@ -331,6 +331,35 @@ def test_all(monkeypatch):
     }
 
     #[test]
+    fn tests_may_put_the_mask_back_themselves() {
+        check(
+            r#"
+//- test_init.py
+import os, unittest
+if is_hip:
+    visible = "HIP_VISIBLE_DEVICES"
+else:
+    visible = "CUDA_VISIBLE_DEVICES"
+class TestNotAvailable(unittest.TestCase):
+    def setUp(self):
+        self.old = os.environ.get(visible)
+    def tearDown(self):
+        if self.old is None:
+            os.environ.pop(visible)
+        else:
+            os.environ[visible] = self.old
+    def test_no_device(self):
+        os.environ["CUDA_VISIBLE_DEVICES"] = " "
+class TestOther(unittest.TestCase):
+    def tearDown(self):
+        os.environ["OTHER"] = self.old
+    def test_no_device(self):
+        os.environ["CUDA_VISIBLE_DEVICES"] = " "  # error: GP108
+"#,
+        );
+    }
+
+    #[test]
     fn messages_say_what_cuda_makes_of_the_text() {
         check_message(
             r#"

@@ -97,6 +97,9 @@ impl<'a> Reader<'a, '_> {
         self.class_body = outer_body;
         self.scope = before;
         self.tested_with(guard, first_event);
+        if self.is_test {
+            self.restored_after_tests(it, first_event);
+        }
         steps.extend(body.0);
         self.construction(scope, self.span(range_of(it)));
     }
