@@ -151,6 +151,7 @@ impl UnitBuilder {
                 bases: std::collections::BTreeMap::new(),
                 entry: crate::unit::EntryMarks::default(),
                 mocks: Vec::new(),
+                cpu_arms: Vec::new(),
                 suppressions: Vec::new(),
                 console_scripts: Vec::new(),
                 possible: Vec::new(),

@@ -41,6 +41,8 @@ pub struct Unit {
     pub entry: EntryMarks,
     /// Modules that a test replaces.
     pub mocks: Vec<Mock>,
+    /// Arms that are taken when somebody asked for the CPU: `elif device == "cpu":`.
+    pub cpu_arms: Vec<Span>,
     /// Console scripts that a project file declares.
     pub console_scripts: Vec<ConsoleScript>,
     pub suppressions: Vec<Suppression>,

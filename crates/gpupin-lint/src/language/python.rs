@@ -28,6 +28,7 @@ mod argument;
 mod call;
 mod check;
 mod child;
+mod choice;
 mod condition;
 mod constant;
 mod device;
@@ -46,6 +47,7 @@ mod options;
 mod paths;
 mod possible;
 mod provenance;
+mod restore;
 mod returned;
 mod scope;
 mod setting;
@@ -54,6 +56,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use entry::is_test_file;
 use options::Options;
 use scope::{ScopeId, Scopes};
 use syntax::Tree;
@@ -95,6 +98,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         scope: Scopes::MODULE,
         depth: 0,
         context: Context::default(),
+        class_body: &[],
         copies: FxHashMap::default(),
         nvml_names: FxHashSet::default(),
         candidates: Vec::new(),
@@ -102,7 +106,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         changed: FxHashSet::default(),
         outside: FxHashSet::default(),
         mocks_cuda: false,
-        is_test: entry::is_test_file(&path),
+        is_test: is_test_file(&path),
         is_conftest: path == "conftest.py" || path.ends_with("/conftest.py"),
     };
     reader.collect_bases(tree.statements());
@@ -132,6 +136,8 @@ struct Reader<'a, 'o> {
     scope: ScopeId,
     depth: u32,
     context: Context,
+    /// The innermost class around; empty outside of any.
+    class_body: &'a [syntax::Stmt],
     /// Copies of the environment by the name they are bound to: `env = os.environ.copy()`.
     copies: FxHashMap<(ScopeId, &'a str), ChildEnvironment>,
     /// Names to which a loop over NVML's GPUs assigns one of their indices: `best = i`.
@@ -153,6 +159,7 @@ struct Reader<'a, 'o> {
 
 /// What surrounds the expression being read.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Context {
     /// A device text here is compared or told, and sends nothing anywhere.
     only_tells: bool,
@@ -163,6 +170,8 @@ struct Context {
     refuses_number: bool,
     /// What stands here is a default: the user may say otherwise.
     is_default: bool,
+    /// A CPU taken here is no silent fallback: nobody said a device who could have, or the text moves nothing.
+    chosen: bool,
     /// The innermost loop around, by its bytes.
     in_loop: Option<(u32, u32)>,
     /// The innermost function around, by its bytes.
@@ -177,6 +186,7 @@ impl Default for Context {
             more_than: None,
             refuses_number: false,
             is_default: false,
+            chosen: false,
             in_loop: None,
             function: None,
         }

@@ -2,12 +2,13 @@ use gpupin_policy::visibility::{EntryKind, Mask};
 
 use crate::{
     finding::{Finding, Severity},
+    language::python::is_test_file,
     needle::Needle,
     project::{Literal, Project},
     rules::{Check, Rule, invalid_mask::hides_by_word},
     source::Language,
     unit::{Unit, UnitId},
-    variables::given,
+    variables::{Recipient, given},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -27,10 +28,22 @@ fn check(
     unit: &Unit,
     found: &mut Vec<Finding>,
 ) {
+    // A test that hides GPUs is about the CPU.
+    if is_test_file(&unit.source.path) {
+        return;
+    }
     for given in given(unit) {
         if given.name != "CUDA_VISIBLE_DEVICES" || given.is_temporary() || given.stays_in_shell() {
             continue;
         }
+        // The value stands where it is decided, which for a child's environment is not where the child starts.
+        if unit.cpu_arms.iter().any(|it| it.contains(given.value.span)) {
+            continue;
+        }
+        let from = match given.to {
+            Recipient::Child(_) => "the program started here",
+            Recipient::Set(..) | Recipient::Replaced => "this program",
+        };
         for known in project.known(id, given.value) {
             let text = match known.literal {
                 Literal::Str(text) => text,
@@ -39,7 +52,7 @@ fn check(
             };
             let Some(how) = hides(&text, unit.source.language) else { continue };
             let by_default = if known.by_default { "by default, " } else { "" };
-            let message = format!("{by_default}{how} hides every GPU from this program");
+            let message = format!("{by_default}{how} hides every GPU from {from}");
             let finding = rule.finding(id, given.event.span, message);
             found.push(
                 finding.with_help("if a run on the CPU is meant, suppress this with a reason"),
@@ -118,12 +131,58 @@ services:
     }
 
     #[test]
-    fn tests_may_hide_gpus_for_a_moment() {
+    fn a_mask_for_who_asked_for_the_cpu_is_what_was_asked_for() {
+        check(
+            r#"
+import os, subprocess
+class Server:
+    def start(self):
+        env = os.environ.copy()
+        if self.device and self.device != "cpu":
+            env["CUDA_VISIBLE_DEVICES"] = self.device
+        elif self.device == "cpu":
+            env["CUDA_VISIBLE_DEVICES"] = ""
+        subprocess.Popen(["python", "serve.py"], env=env)
+if args.cpu:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+if not args.use_gpu:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if args.no_cuda:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if args.no_cache:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # error: GP112
+if not args.use_fast:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # error: GP112
+if args.use_gpu:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # error: GP112
+"#,
+        );
+    }
+
+    #[test]
+    fn messages_tell_this_program_from_the_one_it_starts() {
+        let end = "| if a run on the CPU is meant, suppress this with a reason";
+        let messages = ["this program", "the program started here"]
+            .map(|it| format!("the empty mask hides every GPU from {it} {end}"));
+        check_message(
+            r#"
+import os, subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+subprocess.run(["python", "serve.py"], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+"#,
+            &messages.each_ref().map(String::as_str),
+        );
+    }
+
+    #[test]
+    fn tests_may_hide_gpus() {
         check(
             r#"
 //- test_cpu.py
 def test_cpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+def test_child():
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 "#,
         );
     }

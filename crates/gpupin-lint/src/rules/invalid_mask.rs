@@ -331,6 +331,35 @@ def test_all(monkeypatch):
     }
 
     #[test]
+    fn tests_may_put_the_mask_back_themselves() {
+        check(
+            r#"
+//- test_init.py
+import os, unittest
+if is_hip:
+    visible = "HIP_VISIBLE_DEVICES"
+else:
+    visible = "CUDA_VISIBLE_DEVICES"
+class TestNotAvailable(unittest.TestCase):
+    def setUp(self):
+        self.old = os.environ.get(visible)
+    def tearDown(self):
+        if self.old is None:
+            os.environ.pop(visible)
+        else:
+            os.environ[visible] = self.old
+    def test_no_device(self):
+        os.environ["CUDA_VISIBLE_DEVICES"] = " "
+class TestOther(unittest.TestCase):
+    def tearDown(self):
+        os.environ["OTHER"] = self.old
+    def test_no_device(self):
+        os.environ["CUDA_VISIBLE_DEVICES"] = " "  # error: GP108
+"#,
+        );
+    }
+
+    #[test]
     fn messages_say_what_cuda_makes_of_the_text() {
         check_message(
             r#"
@@ -339,6 +368,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "0-1"
 os.environ["CUDA_VISIBLE_DEVICES"] = "all"
 os.environ["CUDA_VISIBLE_DEVICES"] = "1,1"
 os.environ["CUDA_VISIBLE_DEVICES"] = "0,-1,1"
+os.environ["CUDA_VISIBLE_DEVICES"] = " "
+os.environ["CUDA_VISIBLE_DEVICES"] = "0,,1"
 os.environ["CUDA_VISIBLE_DEVICES"] = 1
 os.environ["CUDA_VISIBLE_DEVICE"] = "1"
 "#,
@@ -347,6 +378,8 @@ os.environ["CUDA_VISIBLE_DEVICE"] = "1"
                 "`all` in the mask `all` is a word, which ends the list: no GPU is visible | leave the variable unset to see every GPU",
                 "`1` in the mask `1,1` says the same as an earlier entry, which hides every GPU: no GPU is visible",
                 "`-1` in the mask `0,-1,1` ends the list, what follows does not count",
+                "the mask is blank, which ends the list: no GPU is visible",
+                "an entry of the mask `0,,1` is blank, which ends the list",
                 "the value `1` of the mask is not a text: Python raises a `TypeError`",
                 "nothing reads `CUDA_VISIBLE_DEVICE`: this should be `CUDA_VISIBLE_DEVICES`",
             ],

@@ -110,7 +110,7 @@ fn message(project: &Project<'_>, used: &Use<'_>) -> String {
     let mut numbers: Vec<_> = outside.iter().map(|it| it.ordinal).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let by = choice.by.trim_matches(['"', '\'']);
+    let by = unquoted(&choice.by);
     let (subject, is_one) = match &*numbers {
         _ if device_text(by).is_some() => (format!("`{by}`"), true),
         [one] => (format!("ordinal {one} of `{by}`"), true),
@@ -135,6 +135,13 @@ fn message(project: &Project<'_>, used: &Use<'_>) -> String {
         _ => format!(", `cuda:0`{}", if count == 1 { "" } else { " and up" }),
     };
     format!("{by_default}{subject} {verb} not exist under this pin: {visible}{which}")
+}
+
+/// What a text says that is one literal; anything else as it was written.
+fn unquoted(by: &str) -> &str {
+    let inner =
+        |quote| by.strip_prefix(quote)?.strip_suffix(quote).filter(|it| !it.contains(quote));
+    inner('"').or_else(|| inner('\'')).unwrap_or(by)
 }
 
 fn help(choice: &Choice, meant: &Meant<'_>, is_refused: bool) -> Option<String> {
@@ -489,6 +496,29 @@ torch.nn.DataParallel(model, device_ids=[0, 1, 2])
         let found = Case::parse(fixture, "main.py").analyze(&Selection::only([&super::RULE]));
         assert!(found.findings.iter().all(|it| it.severity == Severity::Warning));
         assert!(found.findings.iter().all(|it| it.fix.is_none()), "0 is just another number");
+    }
+
+    #[test]
+    fn messages_quote_a_composed_text_as_it_stands() {
+        let end = "does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090";
+        let messages = [
+            r#"f"cuda:{1}""#,
+            r#""cuda:" + str(1)"#,
+            r#""cuda:" + "1""#,
+            r#""cuda:{}".format(1)"#,
+            "f'cuda:{1}'",
+        ]
+        .map(|it| format!("ordinal 1 of `{it}` {end}"));
+        check_message(
+            r#"
+a.to(f"cuda:{1}")
+b.to("cuda:" + str(1))
+c.to("cuda:" + "1")
+d.to("cuda:{}".format(1))
+e.to(f'cuda:{1}')
+"#,
+            &messages.each_ref().map(String::as_str),
+        );
     }
 
     #[test]

@@ -118,6 +118,27 @@ for batch in loader:
     }
 
     #[test]
+    fn what_says_the_device_may_be_turned_into_a_text_or_come_from_a_variable() {
+        check(
+            r#"
+import os, torch
+def infer_device():
+    if torch.accelerator.is_available():  # error: GP204
+        device = str(torch.accelerator.current_accelerator())
+        if rank is not None:
+            device += f":{rank}"
+    else:
+        device = "cpu"
+    return device
+a = torch.device("cuda:0" if torch.cuda.is_available() else os.environ.get("X", "cpu"))  # error: GP204
+b = "cuda" if torch.cuda.is_available() else os.getenv("X", "cpu")  # error: GP204
+c = "cuda" if torch.cuda.is_available() else os.getenv("X")
+d = "cuda" if torch.cuda.is_available() else config.get("x", "cpu")
+"#,
+        );
+    }
+
+    #[test]
     fn libraries_that_say_gpu_fall_back_as_well() {
         check(
             "import torch\nname = 'gpu' if torch.cuda.is_available() else 'cpu'  # error: GP204\n",
@@ -154,6 +175,156 @@ def other(force_cpu):
     return "cpu" if force_cpu or not torch.cuda.is_available() else "cuda"
 def wanted(use_gpu):
     return "cuda" if use_gpu and torch.cuda.is_available() else "cpu"  # error: GP204
+"#,
+        );
+    }
+
+    #[test]
+    fn an_option_for_the_cpu_is_a_choice_also_through_a_flag() {
+        check(
+            r#"
+import torch
+use_cuda = not args.no_cuda and torch.cuda.is_available()
+device = "cuda" if use_cuda else "cpu"
+if use_cuda:
+    model.cuda()
+if use_cuda:
+    other = "cuda"
+else:
+    other = "cpu"
+def generate(cfg, force_cpu):
+    use_cuda = torch.cuda.is_available() and not cfg.common.cpu
+    if use_cuda:
+        model.cuda()
+    wanted = torch.cuda.is_available() and not force_cpu
+    device = "cuda" if wanted else "cpu"
+    device = "cuda" if torch.cuda.is_available() and cfg.device != "cpu" else "cpu"
+    device = "cpu" if not torch.cuda.is_available() or cfg["cpu"] else "cuda"
+    device = "cuda" if torch.cuda.is_available() and not getattr(cfg, "cpu", False) else "cpu"
+class Trainer:
+    def __init__(self, use_cpu):
+        self.use_cpu = use_cpu
+    def pick(self):
+        return "cuda" if torch.cuda.is_available() and not self.use_cpu else "cpu"
+"#,
+        );
+        check(
+            r#"
+import torch
+use_cuda = args.use_cuda and torch.cuda.is_available()
+a = "cuda" if use_cuda else "cpu"  # error: GP204
+b = "cuda" if torch.cuda.is_available() and not args.quiet else "cpu"  # error: GP204
+c = "cuda" if torch.cuda.is_available() and not torch.version.cuda else "cpu"  # error: GP204
+"#,
+        );
+    }
+
+    #[test]
+    fn a_caller_who_could_have_said_the_device_chose() {
+        check(
+            r#"
+import torch
+def a(device=None):
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+def b(device=None):
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+def c(device=None):
+    if not device:
+        if torch.cuda.is_available():
+            device = "cuda"
+        else:
+            device = "cpu"
+def d(device=None):
+    if device is not None:
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+def e(device="auto"):
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "gpu":
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+def f(device=None):
+    self.device = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+def g(device=None):
+    if device:
+        picked = device
+    elif torch.cuda.is_available():
+        picked = "cuda"
+    else:
+        picked = "cpu"
+def h(**kwargs):
+    device = kwargs.pop("device", None)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+if args.device is None:
+    args.device = "cuda" if torch.cuda.is_available() else "cpu"
+"#,
+        );
+        check(
+            r#"
+import torch
+def a(model=None):
+    if model is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+def b(use_gpu=False):
+    if use_gpu:
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+def c(use_gpu=False):
+    if not use_gpu:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+class Lazy:
+    def __init__(self):
+        self.device = None
+    def get(self):
+        if self.device is None:
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+"#,
+        );
+    }
+
+    #[test]
+    fn a_method_that_warns_speaks_for_its_class() {
+        check(
+            r#"
+import torch
+class Quantizer:
+    def place(self):
+        if torch.cuda.is_available():
+            picked = {"": torch.cuda.current_device()}
+        else:
+            picked = {"": "cpu"}
+        return picked
+    def validate_environment(self):
+        if not torch.cuda.is_available():
+            logger.warning("no GPU: this will be slow")
+class Other:
+    def place(self):
+        return "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+    def validate(self):
+        if not self.model:
+            logger.warning("no model")
+        if torch.cuda.is_available():
+            logger.warning("this takes the GPU")
+a = "cuda" if torch.cuda.is_available() else "cpu"  # error: GP204
+"#,
+        );
+    }
+
+    #[test]
+    fn tests_and_kinds_of_devices_are_left_alone() {
+        check(
+            r#"
+//- test_a.py
+import torch
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+//- main.py
+import torch
+with torch.autocast("cuda" if torch.cuda.is_available() else "cpu"):
+    pass
+with torch.amp.autocast(device_type="cuda" if torch.cuda.is_available() else "cpu"):
+    pass
 "#,
         );
     }

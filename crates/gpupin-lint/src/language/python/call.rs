@@ -119,6 +119,8 @@ impl<'a> Reader<'a, '_> {
         steps: &mut Vec<Step>,
     ) {
         let tells = segment.is_some_and(only_tells);
+        // It names the kind of device that others chose.
+        let is_autocast = segment == Some("autocast");
         let declares_option = segment.is_some_and(super::options::is_declaration);
         let context = Context {
             only_tells: self.context.only_tells || tells,
@@ -132,7 +134,8 @@ impl<'a> Reader<'a, '_> {
         };
         for (position, argument) in it.arguments.args.iter().enumerate() {
             let refuses_number = refuses_number(Some(position), "");
-            let context = Context { refuses_number, ..context };
+            let chosen = context.chosen || is_autocast && position == 0;
+            let context = Context { refuses_number, chosen, ..context };
             self.within(context, |reader| reader.expression(argument, steps));
         }
         for keyword in &it.arguments.keywords {
@@ -143,6 +146,7 @@ impl<'a> Reader<'a, '_> {
                 only_tells: context.only_tells || explains,
                 is_default: context.is_default
                     || declares_option && matches!(name, "default" | "value"),
+                chosen: context.chosen || is_autocast && name == "device_type",
                 refuses_number: refuses_number(None, name),
                 ..context
             };

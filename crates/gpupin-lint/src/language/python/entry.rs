@@ -91,7 +91,7 @@ impl<'a> Reader<'a, '_> {
 }
 
 /// `test_*.py`, `*_test.py`.
-pub(super) fn is_test_file(path: &str) -> bool {
+pub(crate) fn is_test_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     name.strip_suffix(".py")
         .is_some_and(|name| name.starts_with("test_") || name.ends_with("_test"))

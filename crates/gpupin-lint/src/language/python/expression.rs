@@ -122,7 +122,12 @@ impl<'a> Reader<'a, '_> {
             Condition::MoreGpusThan(count) if !swapped && it.op == BoolOp::And => Some(count),
             _ => None,
         };
-        let context = Context { more_than: more_than.or(self.context.more_than), ..self.context };
+        // `device or ("cuda" if … else "cpu")` gets to the right when nobody said.
+        let holds = it.op == BoolOp::And;
+        let context = Context {
+            more_than: more_than.or(self.context.more_than),
+            ..self.arm_context(first, holds)
+        };
         self.within(context, |reader| {
             for value in others {
                 reader.expression(value, &mut rest);
@@ -142,7 +147,7 @@ impl<'a> Reader<'a, '_> {
         for (arm, value) in [&it.body, &it.orelse].into_iter().enumerate() {
             let holds = (arm == 0) != swapped;
             let more_than = more_than.filter(|_| holds).or(self.context.more_than);
-            let context = Context { more_than, ..self.context };
+            let context = Context { more_than, ..self.arm_context(&it.test, arm == 0) };
             let steps = &mut arms[arm];
             self.within(context, |reader| reader.expression(value, steps));
         }

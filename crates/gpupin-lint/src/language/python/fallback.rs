@@ -1,15 +1,14 @@
 //! Work that goes to the CPU in silence when there is no GPU.
 //!
-//! A fallback is silent unless it is logged at warning or above, or raises. It is the user's choice, and none, when
+//! A fallback is silent unless it is logged at warning or above, perhaps by another method of its class, or raises. It is the user's choice, and none, when
 //! what decides is an argument or an option and not whether there is a GPU.
 
 use super::{
     Reader, argument,
-    scope::Bound,
-    syntax::{BoolOp, ExceptHandler, Expr, Stmt, UnaryOp, ast, range_of},
+    syntax::{ExceptHandler, Expr, Stmt, ast, range_of},
 };
 use crate::{
-    unit::{CpuFallback, Does, Step},
+    unit::{Condition, CpuFallback, Does, Step},
     value::Value,
 };
 
@@ -39,9 +38,7 @@ impl<'a> Reader<'a, '_> {
     /// `if torch.cuda.is_available(): device = "cuda"` … `else: device = "cpu"`, and the same in an `elif`.
     pub(super) fn branch_fallback(&mut self, it: &'a ast::StmtIf, steps: &mut Vec<Step>) {
         let Some(other) = it.elif_else_clauses.last() else {
-            // A test does more where there is a GPU, and nothing falls back.
-            let asks = !self.is_test
-                && self.falls_for_want(&it.test)
+            let asks = self.falls_for_want(&it.test)
                 && self.more_gpus_in(&it.test).is_none_or(|count| count == 0);
             if asks && it.body.iter().any(|it| self.moves_to_cuda(it)) {
                 self.fallback(CpuFallback::ONLY_IF_THERE, range_of(&*it.test), steps);
@@ -53,9 +50,12 @@ impl<'a> Reader<'a, '_> {
         }
         let elifs =
             it.elif_else_clauses.iter().filter_map(|it| Some((it.test.as_ref()?, &it.body)));
-        let asking = std::iter::once((&*it.test, &it.body)).chain(elifs).find(|(test, body)| {
-            self.falls_quietly(body, &other.body) && self.falls_for_want(test)
-        });
+        let asking = std::iter::once((&*it.test, &it.body))
+            .chain(elifs)
+            .take_while(|it| self.nobody_said(it.0) != Some(false))
+            .find(|(test, body)| {
+                self.falls_quietly(body, &other.body) && self.falls_for_want(test)
+            });
         if let Some((test, _)) = asking {
             self.fallback("if/else", range_of(test), steps);
         }
@@ -64,18 +64,7 @@ impl<'a> Reader<'a, '_> {
     /// Whether the CPU is taken because there is no GPU, and not because the caller asked for it as well:
     /// `torch.cuda.is_available() and not force_cpu`.
     fn falls_for_want(&self, test: &Expr) -> bool {
-        let is_argument = |it: &Expr| {
-            matches!(it, Expr::Name(name)
-            if self.scopes.lookup(&name.id, self.scope).is_some_and(|it| matches!(it.bound, Bound::Parameter(_))))
-        };
-        let asks_for_cpu = |it: &Expr, op: BoolOp| match (op, it) {
-            (BoolOp::And, Expr::UnaryOp(it)) => it.op == UnaryOp::Not && is_argument(&it.operand),
-            (BoolOp::And, _) => false,
-            (BoolOp::Or, it) => is_argument(it),
-        };
-        let is_choice = matches!(test, Expr::BoolOp(it)
-            if it.values.iter().any(|value| asks_for_cpu(value, it.op)));
-        !is_choice && self.asks_available(test)
+        !self.chooses_cpu(test) && self.asks_available(test)
     }
 
     fn falls_quietly(&self, body: &'a [Stmt], other: &'a [Stmt]) -> bool {
@@ -164,7 +153,53 @@ impl<'a> Reader<'a, '_> {
         range: std::ops::Range<usize>,
         steps: &mut Vec<Step>,
     ) {
+        // A test does more where there is a GPU, and nobody works with what it leaves.
+        if self.is_test || self.context.chosen || self.class_tells() {
+            return;
+        }
         self.emit(steps, range, Does::CpuFallback(CpuFallback { kind }));
+    }
+
+    /// Whether a method of the class around tells that there is no GPU: a `validate_environment` that warns.
+    fn class_tells(&mut self) -> bool {
+        let body = self.class_body;
+        let before = self.scope;
+        let tells = body.iter().any(|it| {
+            let Stmt::FunctionDef(method) = it else { return false };
+            self.scopes.of(method).is_some_and(|scope| {
+                self.scope = scope;
+                self.tells_of_absence(&method.body, 0)
+            })
+        });
+        self.scope = before;
+        tells
+    }
+
+    fn tells_of_absence(&self, body: &[Stmt], depth: u32) -> bool {
+        if depth > super::flow::MAX_DEPTH {
+            return false;
+        }
+        let within = |body: &[Stmt]| self.tells_of_absence(body, depth + 1);
+        body.iter().any(|it| match it {
+            Stmt::If(it) => {
+                let last = it.elif_else_clauses.last().filter(|it| it.test.is_none());
+                let absent = match self.condition(&it.test) {
+                    (Condition::CudaAvailable | Condition::MoreGpusThan(_), false) => {
+                        last.map(|it| &*it.body)
+                    }
+                    (Condition::CudaAvailable | Condition::MoreGpusThan(_), true) => {
+                        Some(&*it.body)
+                    }
+                    _ => Some(&*it.body).filter(|_| self.asks_available(&it.test)),
+                };
+                absent.is_some_and(warns)
+                    || within(&it.body)
+                    || it.elif_else_clauses.iter().any(|it| within(&it.body))
+            }
+            Stmt::With(it) => within(&it.body),
+            Stmt::Try(it) => within(&it.body),
+            _ => false,
+        })
     }
 
     /// The name (empty for `return`) whose device the last statement of an arm decides.
@@ -226,6 +261,10 @@ impl<'a> Reader<'a, '_> {
                     // PyTorch since 2.6: `torch.accelerator.current_accelerator()`.
                     "cuda" | "current_device" | "current_accelerator" => Some(Goes::Cuda),
                     "cpu" => Some(Goes::Cpu),
+                    "str" => self.goes(call.arguments.args.first()?),
+                    "get" | "getenv" if self.is_environment_read(call, self.scope) => {
+                        self.goes(call.arguments.find_argument_value("default", 1)?)
+                    }
                     "device" | "to" => self.goes(call.arguments.args.first()?),
                     _ => match call.arguments.find_keyword("device") {
                         Some(keyword) => match self.goes(&keyword.value)? {

@@ -41,6 +41,8 @@ impl<'a> Reader<'a, '_> {
                 if let (Condition::MoreGpusThan(count), true) = (condition, swapped) {
                     self.context.more_than = Some(count);
                 }
+                // `if device is not None: return device`.
+                self.context = self.arm_context(&it.test, false);
             }
         }
         self.context = context;
@@ -160,14 +162,14 @@ impl<'a> Reader<'a, '_> {
         self.tested(it, steps);
         let (condition, swapped) = self.condition(&it.test);
         let more_than = self.more_gpus_in(&it.test);
-        let first = self.guarded_block(&it.body, more_than.filter(|_| !swapped));
+        let first = self.guarded_block(&it.test, &it.body, more_than.filter(|_| !swapped));
         let other_more_than = match condition {
             Condition::MoreGpusThan(count) if swapped => Some(count),
             _ => None,
         };
         let context = super::Context {
             more_than: other_more_than.or(self.context.more_than),
-            ..self.context
+            ..self.arm_context(&it.test, false)
         };
         let others = self.within(context, |reader| reader.arms(&it.elif_else_clauses));
         push_branch(steps, condition, swapped, first, others);
@@ -185,9 +187,10 @@ impl<'a> Reader<'a, '_> {
         Block(steps)
     }
 
-    fn guarded_block(&mut self, body: &'a [Stmt], more_than: Option<i64>) -> Block {
-        let context =
-            super::Context { more_than: more_than.or(self.context.more_than), ..self.context };
+    fn guarded_block(&mut self, test: &Expr, body: &'a [Stmt], more_than: Option<i64>) -> Block {
+        self.note_cpu_arm(test, body);
+        let more_than = more_than.or(self.context.more_than);
+        let context = super::Context { more_than, ..self.arm_context(test, true) };
         self.within(context, |reader| reader.block(body))
     }
 
@@ -200,17 +203,23 @@ impl<'a> Reader<'a, '_> {
         if matters && clauses.len() <= MAX_NESTED_ARMS {
             return vec![self.clauses(clauses, 0)];
         }
+        let before = self.context;
         let mut arms: Vec<_> = clauses
             .iter()
             .map(|it| {
                 let mut steps = Vec::new();
+                let mut context = self.context;
                 if let Some(test) = &it.test {
                     self.condition_expression(test, &mut steps);
+                    self.note_cpu_arm(test, &it.body);
+                    context = self.arm_context(test, true);
+                    self.context = self.arm_context(test, false);
                 }
-                self.statements(&it.body, &mut steps);
+                self.within(context, |reader| reader.statements(&it.body, &mut steps));
                 Block(steps)
             })
             .collect();
+        self.context = before;
         if clauses.last().is_none_or(|it| it.test.is_some()) {
             arms.push(Block::default());
         }
@@ -227,8 +236,9 @@ impl<'a> Reader<'a, '_> {
         self.condition_expression(test, &mut steps);
         let (condition, swapped) = self.condition(test);
         let more_than = self.more_gpus_in(test);
-        let first = self.guarded_block(&clause.body, more_than.filter(|_| !swapped));
-        let others = vec![self.clauses(clauses, at + 1)];
+        let first = self.guarded_block(test, &clause.body, more_than.filter(|_| !swapped));
+        let context = self.arm_context(test, false);
+        let others = vec![self.within(context, |reader| reader.clauses(clauses, at + 1))];
         push_branch(&mut steps, condition, swapped, first, others);
         Block(steps)
     }

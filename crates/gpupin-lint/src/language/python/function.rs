@@ -92,9 +92,14 @@ impl<'a> Reader<'a, '_> {
         let context = Context { more_than: guard.or(self.context.more_than), ..Context::default() };
         let first_event = self.out.unit().events.len();
         let before = std::mem::replace(&mut self.scope, scope);
+        let outer_body = std::mem::replace(&mut self.class_body, &it.body);
         let body = self.within(context, |reader| reader.block(&it.body));
+        self.class_body = outer_body;
         self.scope = before;
         self.tested_with(guard, first_event);
+        if self.is_test {
+            self.restored_after_tests(it, first_event);
+        }
         steps.extend(body.0);
         self.construction(scope, self.span(range_of(it)));
     }

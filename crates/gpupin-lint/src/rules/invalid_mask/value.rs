@@ -37,8 +37,13 @@ pub(super) fn judge(
     let (entry, problem) = problem(&mask)?;
     let effect = if mask.hides_every_gpu() { ": no GPU is visible" } else { "" };
     let by_default = if known.by_default { "by default, " } else { "" };
-    let message =
-        format!("{by_default}`{}` in the mask `{text}` {problem}{effect}", entry.text.trim());
+    // Nobody sees a blank between backticks.
+    let subject = match entry.text.trim() {
+        "" if mask.entries.len() == 1 => "the mask".to_owned(),
+        "" => format!("an entry of the mask `{text}`"),
+        entry => format!("`{entry}` in the mask `{text}`"),
+    };
+    let message = format!("{by_default}{subject} {problem}{effect}");
     let finding = rule.finding(id, given.event.span, message);
     let finding = at_literal(finding, id, given.event, known);
     Some(match text.trim().to_ascii_lowercase().as_str() {
