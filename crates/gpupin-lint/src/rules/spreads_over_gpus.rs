@@ -81,7 +81,8 @@ fn unpinned_programs(project: &Project<'_>, id: UnitId, unit: &Unit) -> Option<V
     if programs.is_empty() {
         return (!unit.events.iter().any(is_pin)).then(Vec::new);
     }
-    let unpinned: Vec<_> = programs.iter().filter(|it| !it.has_pin(project)).map(|it| it.entry).collect();
+    let unpinned: Vec<_> =
+        programs.iter().filter(|it| !it.has_pin(project)).map(|it| it.entry).collect();
     (!unpinned.is_empty()).then_some(unpinned)
 }
 
@@ -152,6 +153,29 @@ class TestB:
 def test_c():
     if torch.cuda.device_count() > 1:
         torch.nn.DataParallel(net)  # error: GP203
+"#,
+        );
+    }
+
+    #[test]
+    fn a_mark_alone_skips_nothing() {
+        check(
+            r#"
+//- test_app.py
+import pytest
+import torch
+@pytest.mark.single_gpu_tests
+@pytest.mark.multi_gpu_tests
+class TestA:
+    def test_a(self):
+        torch.nn.DataParallel(net)  # error: GP203
+@pytest.mark.multi_gpu
+@require_torch_multi_accelerator
+def test_b():
+    torch.nn.DataParallel(net)
+@multi_gpu_test(num_gpus=2)
+def test_c():
+    torch.nn.DataParallel(net)
 "#,
         );
     }
