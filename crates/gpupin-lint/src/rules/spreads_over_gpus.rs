@@ -181,6 +181,20 @@ def test_c():
     }
 
     #[test]
+    fn every_loader_that_takes_a_device_map_can_spread() {
+        check(
+            r#"
+from accelerate import load_checkpoint_and_dispatch
+from accelerate.utils import load_and_quantize_model
+a = load_checkpoint_and_dispatch(model, "a", device_map="auto")  # error: GP203
+b = load_and_quantize_model(model, config, weights_location="a", device_map="auto")  # error: GP203
+c = load_and_quantize_model(model, config, "a", "balanced")  # error: GP203
+d = load_and_quantize_model(model, config, weights_location="a", device_map={"": 0})
+"#,
+        );
+    }
+
+    #[test]
     fn under_a_pin_there_is_nothing_to_spread_over() {
         check(
             r#"
