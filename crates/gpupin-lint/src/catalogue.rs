@@ -113,6 +113,13 @@ pub(crate) struct Argument {
     pub(crate) shape: Shape,
 }
 
+impl Argument {
+    /// Whether it takes a list of devices and says so by its plural: `device_ids`, `devices`, `gpus`.
+    pub(crate) fn lists_devices(&self) -> bool {
+        matches!(self.shape, Shape::Device | Shape::Tail) && self.keyword.ends_with('s')
+    }
+}
+
 /// How an argument says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -128,11 +135,13 @@ pub(crate) enum Shape {
     Providers,
     /// A number of GPUs: more than one, or `-1` for all, spreads.
     Count,
+    /// A list of one share per GPU: more than one that is not 0 spreads.
+    Shares,
     /// Lightning's `devices`: `2` is a number of GPUs, `[1]` and `"1,"` are ordinals, `-1` is all.
     Devices,
     /// A text that is written into the mask: `"1"`, `"0,1"`.
     Mask,
-    /// A text whose tail is the ordinal: `CUDA1`, `gpu:1`, `0:1`.
+    /// A text whose tail is the ordinal, or a list of such: `CUDA1`, `gpu:1`, `0:1`.
     Tail,
     /// `True` means the current GPU: Coqui's `gpu`, Piper's `use_cuda`.
     Uses,

@@ -216,6 +216,17 @@ torch.cuda.set_device(-1)
     }
 
     #[test]
+    fn replicas_are_named_one_by_one() {
+        check(
+            r#"
+import tensorflow as tf
+tf.distribute.MirroredStrategy(["GPU:0", "GPU:1"])  # error: GP201
+tf.distribute.MirroredStrategy(devices=["CPU:0", "CPU:1"])
+"#,
+        );
+    }
+
+    #[test]
     fn gpus_asked_of_slurm_are_counted() {
         check(
             r#"
