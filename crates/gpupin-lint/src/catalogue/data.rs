@@ -45,6 +45,8 @@ pub(super) const APIS: &[Api] = &[
     query("numba.cuda.get_current_device").freezes(Sure),
     choose("numba.cuda.gpus").indexed(),
     query("numba.cuda.is_available").freezes(Sure).answers(Answer::Available),
+    choose("numba.cuda.list_devices").indexed(),
+    query("numba.cuda.list_devices").freezes(Sure).answers(Answer::Available),
     choose("numba.cuda.select_device").at(0, "device_id", Device).freezes(Sure),
     query("numba.cuda.to_device").freezes(Sure),
     choose("nvmath.**.Matmul").key("device_id", Device),

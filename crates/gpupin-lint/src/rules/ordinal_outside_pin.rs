@@ -418,6 +418,36 @@ def test_c():
     }
 
     #[test]
+    fn every_library_counts_gpus_in_its_own_way() {
+        check(
+            r#"
+import unittest
+import torch
+from cupy.cuda import runtime
+from numba import cuda
+@unittest.skipIf(len(cuda.gpus) < 2, "need more than one GPU")
+def test_a():
+    with cuda.gpus[1]:
+        pass
+@unittest.skipIf(len(cuda.list_devices()) < 2, "need more than one GPU")
+def test_b():
+    cuda.list_devices()[1]
+@unittest.skipUnless(runtime.getDeviceCount() > 1, "need more than one GPU")
+def test_c():
+    runtime.setDevice(1)
+def test_d():
+    if len(cuda.gpus) < 2:
+        return
+    cuda.select_device(1)
+@unittest.skipIf(len(cuda.gpus) < 1, "need a GPU")
+def test_e():
+    with cuda.gpus[1]:  # error: GP201
+        pass
+"#,
+        );
+    }
+
+    #[test]
     fn a_test_that_replaces_cuda_touches_no_gpu() {
         check(
             r#"
