@@ -84,6 +84,8 @@ pub(crate) struct Api {
     pub(crate) freezes: Freezes,
     /// Using it at all lays work over several GPUs.
     pub(crate) spreads: bool,
+    /// It makes an object that only names a device: nothing is chosen before the object is used.
+    pub(crate) names: bool,
     pub(crate) answers: Option<Answer>,
 }
 
@@ -147,6 +149,13 @@ pub(crate) enum Shape {
     Uses,
     /// A text that names a way of working that takes every GPU: `ddp`, `fsdp`.
     Strategy,
+}
+
+impl Shape {
+    /// Whether a device is given, rather than a number of them or a way of working.
+    pub(crate) fn takes_device(self) -> bool {
+        !matches!(self, Self::Count | Self::Shares | Self::Uses | Self::Strategy)
+    }
 }
 
 /// What a call returns, as far as checks and provenance need to know.
@@ -214,6 +223,7 @@ const fn api(path: &'static str, purpose: Purpose) -> Api {
         arguments: [None; 4],
         freezes: Freezes::No,
         spreads: false,
+        names: false,
         answers: None,
     }
 }
@@ -264,6 +274,10 @@ impl Api {
 
     const fn spreads(self) -> Self {
         Self { spreads: true, ..self }
+    }
+
+    const fn names(self) -> Self {
+        Self { names: true, ..self }
     }
 
     const fn answers(self, answer: Answer) -> Self {

@@ -156,6 +156,8 @@ struct Reader<'a, 'o> {
 struct Context {
     /// A device text here is compared or told, and sends nothing anywhere.
     only_tells: bool,
+    /// An object here is itself compared, hashed or told, and not used. Unlike a text's, its fate ends at the next call.
+    is_told: bool,
     purpose: Purpose,
     /// Only reached when more GPUs than this are visible.
     more_than: Option<i64>,
@@ -173,6 +175,7 @@ impl Default for Context {
     fn default() -> Self {
         Self {
             only_tells: false,
+            is_told: false,
             purpose: Purpose::Choose,
             more_than: None,
             refuses_number: false,
@@ -180,6 +183,13 @@ impl Default for Context {
             in_loop: None,
             function: None,
         }
+    }
+}
+
+impl Context {
+    /// The same place where what stands in it is compared or told.
+    fn telling(self) -> Self {
+        Self { only_tells: true, is_told: true, ..self }
     }
 }
 

@@ -269,6 +269,48 @@ raise RuntimeError("no cuda:1")
     }
 
     #[test]
+    fn an_object_that_is_only_compared_or_told_chooses_nothing() {
+        check(
+            r#"
+import torch
+from cupy import cuda
+assert cuda.Device(0) < cuda.Device(1)
+assert not (cuda.Device(1) == 1)
+assert hash(cuda.Device(1)) != hash(cuda.Device(0))
+assert str(torch.device("cuda", 1)) == "cuda:1"
+assert torch.device("cuda", 1).index == 1
+print(cuda.Device(1), [cuda.Device(2)], f"{cuda.Device(3)}")
+print(cuda.Device(1).mem_info)  # error: GP201
+assert x.to(torch.device("cuda", 1)) == y  # error: GP201
+with cuda.Device(1):  # error: GP201
+    assert f(cuda.Device(2)) == 3  # error: GP201
+"#,
+        );
+        check_message(
+            "from cupy import cuda\ncuda.Device(1).use()\n",
+            &[
+                "ordinal 1 of `cupy.cuda.Device` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_call_that_takes_a_device_chooses_wherever_it_stands() {
+        check(
+            r#"
+import logging
+import torch
+print("cuda:1", torch.device("cuda:1"))
+print(torch.cuda.max_memory_allocated("cuda:1"))  # error: GP201
+print(torch.cuda.memory_allocated(device="cuda:2"))  # error: GP201
+logging.info("%s", torch.zeros(1, device="cuda:3"))  # error: GP201
+assert x.to("cuda:4").sum() == 0  # error: GP201
+assert describe("cuda:5", device="cuda:5") == "cuda:5"
+"#,
+        );
+    }
+
+    #[test]
     fn a_constant_is_reported_at_its_first_use() {
         check(
             r#"

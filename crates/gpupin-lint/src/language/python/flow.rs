@@ -88,7 +88,7 @@ impl<'a> Reader<'a, '_> {
             }
             Stmt::Raise(it) => {
                 // Texts of an exception are messages.
-                let context = super::Context { only_tells: true, ..self.context };
+                let context = self.context.telling();
                 self.within(context, |reader| {
                     for value in [&it.exc, &it.cause].into_iter().flatten() {
                         reader.expression(value, steps);
@@ -100,7 +100,7 @@ impl<'a> Reader<'a, '_> {
                 }));
             }
             Stmt::Assert(it) => {
-                let context = super::Context { only_tells: true, ..self.context };
+                let context = self.context.telling();
                 self.within(context, |reader| reader.expression(&it.test, steps));
                 self.asserted(it, steps);
             }
@@ -296,7 +296,7 @@ impl<'a> Reader<'a, '_> {
 
     /// An expression whose texts are compared or tested, and name no device to use.
     pub(super) fn condition_expression(&mut self, test: &'a Expr, steps: &mut Vec<Step>) {
-        let context = super::Context { only_tells: true, ..self.context };
+        let context = self.context.telling();
         self.within(context, |reader| reader.expression(test, steps));
     }
 }
