@@ -165,6 +165,8 @@ struct Context {
     refuses_number: bool,
     /// What stands here is a default: the user may say otherwise.
     is_default: bool,
+    /// Only reached where a test that asks nothing about GPUs says so.
+    is_conditional: bool,
     /// The innermost loop around, by its bytes.
     in_loop: Option<(u32, u32)>,
     /// The innermost function around, by its bytes.
@@ -180,6 +182,7 @@ impl Default for Context {
             more_than: None,
             refuses_number: false,
             is_default: false,
+            is_conditional: false,
             in_loop: None,
             function: None,
         }

@@ -157,7 +157,9 @@ impl<'a> Reader<'a, '_> {
             None => {}
         }
         self.condition_expression(&it.test, steps);
-        self.tested(it, steps);
+        let asks = self.tested(it, steps);
+        let before = self.context;
+        self.context.is_conditional |= !asks;
         let (condition, swapped) = self.condition(&it.test);
         let more_than = self.more_gpus_in(&it.test);
         let first = self.guarded_block(&it.body, more_than.filter(|_| !swapped));
@@ -170,6 +172,7 @@ impl<'a> Reader<'a, '_> {
             ..self.context
         };
         let others = self.within(context, |reader| reader.arms(&it.elif_else_clauses));
+        self.context = before;
         push_branch(steps, condition, swapped, first, others);
     }
 
