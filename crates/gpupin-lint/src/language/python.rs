@@ -97,6 +97,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         context: Context::default(),
         copies: FxHashMap::default(),
         nvml_names: FxHashSet::default(),
+        asks_nvml: false,
         candidates: Vec::new(),
         used: Vec::new(),
         changed: FxHashSet::default(),
@@ -107,6 +108,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
     };
     reader.collect_bases(tree.statements());
     reader.collect_options(tree.statements());
+    reader.collect_nvml_names(tree.statements());
     let body = reader.block(tree.statements());
     reader.settle_settings();
     reader.entry_marks(tree.statements());
@@ -136,6 +138,8 @@ struct Reader<'a, 'o> {
     copies: FxHashMap<(ScopeId, &'a str), ChildEnvironment>,
     /// Names to which a loop over NVML's GPUs assigns one of their indices: `best = i`.
     nvml_names: FxHashSet<(ScopeId, &'a str)>,
+    /// The text mentions something that numbers GPUs as NVML does.
+    asks_nvml: bool,
     /// Settings that count unless their value turns out to be another choice's.
     candidates: Vec<setting::Candidate>,
     /// Places of literals that an event already names.
