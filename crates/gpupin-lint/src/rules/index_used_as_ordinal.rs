@@ -260,6 +260,35 @@ def mapped():
     }
 
     #[test]
+    fn a_function_that_picks_idle_gpus_may_leave_asking_to_another() {
+        check(
+            r#"
+import os
+import subprocess
+import torch
+def inventory():
+    rows = subprocess.check_output(["nvidia-smi", "--query-gpu=index,memory.used", "--format=csv"], text=True)
+    return [parse(row) for row in rows.splitlines()]
+def pick_idle_gpus(count):
+    return [int(gpu["index"]) for gpu in inventory() if gpu["used"] < 32][:count]
+def gpu_of(rank):
+    return rank % torch.cuda.device_count()
+selected = ",".join(str(index) for index in pick_idle_gpus(2))
+os.environ["CUDA_VISIBLE_DEVICES"] = selected  # error: GP202
+torch.cuda.set_device(gpu_of(3))
+"#,
+        );
+        check(
+            r#"
+import torch
+def pick_idle_gpu():
+    return scheduler.ask()
+torch.cuda.set_device(pick_idle_gpu())
+"#,
+        );
+    }
+
+    #[test]
     fn a_function_that_returns_itself_ends() {
         check(
             r#"

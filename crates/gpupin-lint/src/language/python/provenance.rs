@@ -176,8 +176,8 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// Whether a call runs a function of this file that picks a GPU by NVML's numbers: its name says GPU, and its
-    /// body asks `nvidia-smi` or NVML and returns something.
+    /// Whether a call runs a function of this file that picks a GPU by NVML's numbers: its name says GPU, it returns
+    /// something, and its body asks `nvidia-smi` or NVML. A name that says more, `pick_idle_gpus`, may leave asking to others.
     pub(super) fn picks_by_nvml(&self, it: &ast::ExprCall, scope: ScopeId, depth: u32) -> bool {
         let Some(segment) = super::call::last_segment(&it.func) else { return false };
         let lower = segment.to_ascii_lowercase();
@@ -196,7 +196,9 @@ impl<'a> Reader<'a, '_> {
         }
         let Some(function) = self.function_by_path(&callee.name.path) else { return false };
         let body = self.slice(range_of(function));
-        SOURCES.iter().any(|it| body.contains(it)) && body.contains("return ")
+        let measures =
+            ["best", "free", "idle", "least"].iter().any(|it| lower.contains(it)) && self.asks_nvml;
+        (measures || SOURCES.iter().any(|it| body.contains(it))) && body.contains("return ")
     }
 
     /// Whether a call runs a function of this file that returns an index which it found by asking NVML itself:

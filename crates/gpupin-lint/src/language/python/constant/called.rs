@@ -116,8 +116,11 @@ impl Reader<'_, '_> {
                 let Value::Str(separator) = self.value_in(&method.value, scope, depth).value else {
                     return None;
                 };
-                let Value::List(items) = self.mapped_list(first?, scope, depth) else {
-                    return Some(here(Value::Unknown));
+                let items = match self.mapped_list(first?, scope, depth) {
+                    Value::List(items) => items,
+                    // Several of NVML's indices.
+                    Value::NvmlIndex => return Some(here(Value::NvmlIndex)),
+                    _ => return Some(here(Value::Unknown)),
                 };
                 let mut parts = Vec::with_capacity(items.len() * 2);
                 for item in items {
