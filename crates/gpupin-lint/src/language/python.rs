@@ -119,6 +119,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
 }
 
 /// The state of reading one text.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Reader<'a, 'o> {
     text: &'a str,
     /// The file's own path.
@@ -157,6 +158,7 @@ struct Reader<'a, 'o> {
 
 /// What surrounds the expression being read.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Context {
     /// A device text here is compared or told, and sends nothing anywhere.
     only_tells: bool,
