@@ -28,6 +28,7 @@ mod argument;
 mod call;
 mod check;
 mod child;
+mod compared;
 mod condition;
 mod constant;
 mod device;

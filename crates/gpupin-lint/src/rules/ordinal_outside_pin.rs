@@ -295,6 +295,34 @@ with cuda.Device(1):  # error: GP201
     }
 
     #[test]
+    fn an_object_given_to_a_function_that_only_compares_it_chooses_nothing() {
+        check(
+            r#"
+import pytest
+from cupy import cuda
+class TestDevice:
+    def check_eq(self, result, a, b):
+        if result:
+            assert a == b
+        else:
+            with pytest.raises(TypeError):
+                a < b
+    def enter(self, a):
+        assert a == 1
+        with a:
+            pass
+    def test_a(self):
+        self.check_eq(True, cuda.Device(1), cuda.Device(1))
+        self.enter(cuda.Device(1))  # error: GP201
+def same(a, b):
+    return a == b
+same(cuda.Device(2), cuda.Device(2))
+unknown(cuda.Device(2))  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
     fn a_call_that_takes_a_device_chooses_wherever_it_stands() {
         check(
             r#"

@@ -141,7 +141,8 @@ impl<'a> Reader<'a, '_> {
         for (position, argument) in it.arguments.args.iter().enumerate() {
             let refuses_number = refuses_number(Some(position), "");
             let only_tells = context.only_tells && !takes_device(api, Some(position), "");
-            let context = Context { only_tells, refuses_number, ..context };
+            let is_told = context.is_told || self.only_compares(it, position, argument);
+            let context = Context { only_tells, is_told, refuses_number, ..context };
             self.within(context, |reader| reader.expression(argument, steps));
         }
         for keyword in &it.arguments.keywords {

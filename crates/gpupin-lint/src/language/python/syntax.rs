@@ -6,6 +6,7 @@ pub(super) use ruff_python_ast::{
     self as ast, BoolOp, CmpOp, ExceptHandler, Expr, FStringPart, InterpolatedStringElement,
     IpyEscapeKind, Number, Operator, Stmt, UnaryOp,
     statement_visitor::{StatementVisitor, walk_stmt},
+    visitor::{Visitor, walk_expr},
 };
 use ruff_python_ast::{ModModule, token::TokenKind};
 use ruff_python_parser::{Mode, ParseOptions, Parsed};
