@@ -84,6 +84,8 @@ pub(crate) struct Api {
     pub(crate) freezes: Freezes,
     /// Using it at all lays work over several GPUs.
     pub(crate) spreads: bool,
+    /// It makes an object that only names a device: nothing is chosen before the object is used.
+    pub(crate) names: bool,
     pub(crate) answers: Option<Answer>,
 }
 
@@ -113,6 +115,13 @@ pub(crate) struct Argument {
     pub(crate) shape: Shape,
 }
 
+impl Argument {
+    /// Whether it takes a list of devices and says so by its plural: `device_ids`, `devices`, `gpus`.
+    pub(crate) fn lists_devices(&self) -> bool {
+        matches!(self.shape, Shape::Device | Shape::Tail) && self.keyword.ends_with('s')
+    }
+}
+
 /// How an argument says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -128,16 +137,25 @@ pub(crate) enum Shape {
     Providers,
     /// A number of GPUs: more than one, or `-1` for all, spreads.
     Count,
+    /// A list of one share per GPU: more than one that is not 0 spreads.
+    Shares,
     /// Lightning's `devices`: `2` is a number of GPUs, `[1]` and `"1,"` are ordinals, `-1` is all.
     Devices,
     /// A text that is written into the mask: `"1"`, `"0,1"`.
     Mask,
-    /// A text whose tail is the ordinal: `CUDA1`, `gpu:1`, `0:1`.
+    /// A text whose tail is the ordinal, or a list of such: `CUDA1`, `gpu:1`, `0:1`.
     Tail,
     /// `True` means the current GPU: Coqui's `gpu`, Piper's `use_cuda`.
     Uses,
     /// A text that names a way of working that takes every GPU: `ddp`, `fsdp`.
     Strategy,
+}
+
+impl Shape {
+    /// Whether a device is given, rather than a number of them or a way of working.
+    pub(crate) fn takes_device(self) -> bool {
+        !matches!(self, Self::Count | Self::Shares | Self::Uses | Self::Strategy)
+    }
 }
 
 /// What a call returns, as far as checks and provenance need to know.
@@ -205,6 +223,7 @@ const fn api(path: &'static str, purpose: Purpose) -> Api {
         arguments: [None; 4],
         freezes: Freezes::No,
         spreads: false,
+        names: false,
         answers: None,
     }
 }
@@ -255,6 +274,10 @@ impl Api {
 
     const fn spreads(self) -> Self {
         Self { spreads: true, ..self }
+    }
+
+    const fn names(self) -> Self {
+        Self { names: true, ..self }
     }
 
     const fn answers(self, answer: Answer) -> Self {

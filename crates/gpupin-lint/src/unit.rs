@@ -385,8 +385,8 @@ pub struct Check {
 pub enum Asks {
     /// `is_available()`.
     Available,
-    /// `device_count()` with a number; the comparison as text.
-    Count,
+    /// `device_count()`, perhaps compared with something that is no number in the text: that passes with any.
+    Count { with_number: bool },
     /// The name of an ordinal, compared with texts; `ordinal` is `None` for the current device.
     Name { ordinal: Option<i64>, texts: Vec<String>, exact: bool },
     /// UUID or PCI bus id.

@@ -1,6 +1,6 @@
 use super::{
     Api,
-    Shape::{Count, Device, Providers},
+    Shape::{Count, Device, Providers, Shares},
     choose,
 };
 use crate::unit::Sureness::{Sure, Uncertain};
@@ -8,7 +8,7 @@ use crate::unit::Sureness::{Sure, Uncertain};
 /// Engines that serve models: ONNX Runtime, llama.cpp, vLLM, `SGLang`, `ExLlama`, `TensorRT`, Triton. Ordered by path.
 pub(super) const APIS: &[Api] = &[
     choose("*.set_providers").at(0, "providers", Providers).at(1, "provider_options", Providers),
-    choose("llama_cpp.**.Llama").key("main_gpu", Device).freezes(Sure),
+    choose("llama_cpp.**.Llama").key("main_gpu", Device).key("tensor_split", Shares).freezes(Sure),
     choose("lmdeploy.**.TurbomindEngineConfig").key("tp", Count),
     choose("max.**.Accelerator").at(0, "id", Device).freezes(Sure),
     choose("onnxruntime.InferenceSession")

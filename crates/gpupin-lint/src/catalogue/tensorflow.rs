@@ -1,6 +1,6 @@
 use super::{
     Answer, Api,
-    Shape::{Count, Device, Mask, Tail},
+    Shape::{Count, Mask, Tail},
     choose, query,
 };
 use crate::unit::Sureness::Sure;
@@ -31,10 +31,7 @@ pub(super) const APIS: &[Api] = &[
     query("tensorflow.constant").freezes(Sure),
     query("tensorflow.convert_to_tensor").freezes(Sure),
     choose("tensorflow.device").at(0, "device_name", Tail).freezes_on_cuda(),
-    choose("tensorflow.distribute.MirroredStrategy")
-        .at(0, "devices", Device)
-        .spreads()
-        .freezes(Sure),
+    choose("tensorflow.distribute.MirroredStrategy").at(0, "devices", Tail).spreads().freezes(Sure),
     choose("tensorflow.distribute.MultiWorkerMirroredStrategy").spreads().freezes(Sure),
     query("tensorflow.ones").freezes(Sure),
     query("tensorflow.random.normal").freezes(Sure),

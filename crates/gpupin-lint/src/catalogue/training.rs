@@ -10,6 +10,10 @@ pub(super) const APIS: &[Api] = &[
     query("accelerate.**.Accelerator").freezes(Uncertain),
     choose("accelerate.**.cpu_offload").key("execution_device", Device),
     choose("accelerate.**.dispatch_model").at(1, "device_map", DeviceMap).freezes(Sure),
+    choose("accelerate.**.load_and_quantize_model")
+        .at(3, "device_map", DeviceMap)
+        .at(5, "max_memory", Keys)
+        .freezes(Sure),
     choose("accelerate.**.load_checkpoint_and_dispatch")
         .at(2, "device_map", DeviceMap)
         .at(3, "max_memory", Keys)

@@ -29,6 +29,7 @@ mod call;
 mod check;
 mod child;
 mod choice;
+mod compared;
 mod condition;
 mod constant;
 mod device;
@@ -101,6 +102,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         class_body: &[],
         copies: FxHashMap::default(),
         nvml_names: FxHashSet::default(),
+        asks_nvml: false,
         candidates: Vec::new(),
         used: Vec::new(),
         changed: FxHashSet::default(),
@@ -111,6 +113,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
     };
     reader.collect_bases(tree.statements());
     reader.collect_options(tree.statements());
+    reader.collect_nvml_names(tree.statements());
     let body = reader.block(tree.statements());
     reader.settle_settings();
     reader.entry_marks(tree.statements());
@@ -121,6 +124,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
 }
 
 /// The state of reading one text.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Reader<'a, 'o> {
     text: &'a str,
     /// The file's own path.
@@ -142,6 +146,8 @@ struct Reader<'a, 'o> {
     copies: FxHashMap<(ScopeId, &'a str), ChildEnvironment>,
     /// Names to which a loop over NVML's GPUs assigns one of their indices: `best = i`.
     nvml_names: FxHashSet<(ScopeId, &'a str)>,
+    /// The text mentions something that numbers GPUs as NVML does.
+    asks_nvml: bool,
     /// Settings that count unless their value turns out to be another choice's.
     candidates: Vec<setting::Candidate>,
     /// Places of literals that an event already names.
@@ -163,6 +169,8 @@ struct Reader<'a, 'o> {
 struct Context {
     /// A device text here is compared or told, and sends nothing anywhere.
     only_tells: bool,
+    /// An object here is itself compared, hashed or told, and not used. Unlike a text's, its fate ends at the next call.
+    is_told: bool,
     purpose: Purpose,
     /// Only reached when more GPUs than this are visible.
     more_than: Option<i64>,
@@ -172,6 +180,8 @@ struct Context {
     is_default: bool,
     /// A CPU taken here is no silent fallback: nobody said a device who could have, or the text moves nothing.
     chosen: bool,
+    /// Only reached where a test that asks nothing about GPUs says so.
+    is_conditional: bool,
     /// The innermost loop around, by its bytes.
     in_loop: Option<(u32, u32)>,
     /// The innermost function around, by its bytes.
@@ -182,14 +192,23 @@ impl Default for Context {
     fn default() -> Self {
         Self {
             only_tells: false,
+            is_told: false,
             purpose: Purpose::Choose,
             more_than: None,
             refuses_number: false,
             is_default: false,
             chosen: false,
+            is_conditional: false,
             in_loop: None,
             function: None,
         }
+    }
+}
+
+impl Context {
+    /// The same place where what stands in it is compared or told.
+    fn telling(self) -> Self {
+        Self { only_tells: true, is_told: true, ..self }
     }
 }
 

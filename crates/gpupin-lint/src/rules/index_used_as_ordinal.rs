@@ -217,6 +217,115 @@ torch.cuda.set_device(last)
     }
 
     #[test]
+    fn an_index_that_a_function_returns_is_one() {
+        check(
+            r#"
+import os
+import pynvml
+import torch
+def main():
+    torch.cuda.set_device(best())  # error: GP202
+    os.environ["CUDA_VISIBLE_DEVICES"] = str(first())  # error: GP202
+    x.to(f"cuda:{Picker().pick()}")  # error: GP202
+    torch.cuda.set_device(count())
+    torch.cuda.set_device(mapped())
+def first():
+    for i in range(pynvml.nvmlDeviceGetCount()):
+        if used(pynvml.nvmlDeviceGetHandleByIndex(i)) < 100:
+            return i
+    raise RuntimeError("no idle GPU")
+def best():
+    best, most = 0, 0
+    for i in range(pynvml.nvmlDeviceGetCount()):
+        free = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(i)).free
+        if free > most:
+            best, most = i, free
+    return best
+class Picker:
+    def pick(self):
+        count = pynvml.nvmlDeviceGetCount()
+        return min(range(count), key=lambda i: used(pynvml.nvmlDeviceGetHandleByIndex(i)))
+def count():
+    found = 0
+    for i in range(pynvml.nvmlDeviceGetCount()):
+        found += 1
+    return found
+def mapped():
+    def index():
+        for i in range(pynvml.nvmlDeviceGetCount()):
+            return i
+    return ordinal_of(pynvml.nvmlDeviceGetUUID(index()))
+"#,
+        );
+    }
+
+    #[test]
+    fn a_function_that_picks_idle_gpus_may_leave_asking_to_another() {
+        check(
+            r#"
+import os
+import subprocess
+import torch
+def inventory():
+    rows = subprocess.check_output(["nvidia-smi", "--query-gpu=index,memory.used", "--format=csv"], text=True)
+    return [parse(row) for row in rows.splitlines()]
+def pick_idle_gpus(count):
+    return [int(gpu["index"]) for gpu in inventory() if gpu["used"] < 32][:count]
+def gpu_of(rank):
+    return rank % torch.cuda.device_count()
+selected = ",".join(str(index) for index in pick_idle_gpus(2))
+os.environ["CUDA_VISIBLE_DEVICES"] = selected  # error: GP202
+torch.cuda.set_device(gpu_of(3))
+"#,
+        );
+        check(
+            r#"
+import torch
+def pick_idle_gpu():
+    return scheduler.ask()
+torch.cuda.set_device(pick_idle_gpu())
+"#,
+        );
+    }
+
+    #[test]
+    fn a_function_that_returns_itself_ends() {
+        check(
+            r#"
+import pynvml
+import torch
+def pick(n):
+    if n > 3:
+        return pick(n - 3)
+    if n > 2:
+        return str(pick(n - 2))
+    if n > 1:
+        return int(pick(n - 1))
+    return pynvml.nvmlDeviceGetCount()
+torch.cuda.set_device(pick(9))
+"#,
+        );
+    }
+
+    #[test]
+    fn lists_of_one_item_per_gpu_number_them_too() {
+        check(
+            r#"
+import pynvml
+import torch
+used = [memory(i) for i in range(pynvml.nvmlDeviceGetCount())]
+torch.cuda.set_device(min(range(len(used)), key=used.__getitem__))  # error: GP202
+torch.cuda.set_device(used.index(min(used)))  # error: GP202
+idle = [i for i in range(pynvml.nvmlDeviceGetCount()) if memory(i) < 100]
+torch.cuda.set_device(idle[0])  # error: GP202
+torch.cuda.set_device(sorted(range(pynvml.nvmlDeviceGetCount()), key=memory)[0])  # error: GP202
+some = [memory(i) for i in range(pynvml.nvmlDeviceGetCount()) if i]
+torch.cuda.set_device(some.index(min(some)))
+"#,
+        );
+    }
+
+    #[test]
     fn what_nvidia_smi_writes_is_an_index() {
         check(
             r#"

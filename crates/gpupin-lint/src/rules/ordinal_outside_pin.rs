@@ -223,6 +223,17 @@ torch.cuda.set_device(-1)
     }
 
     #[test]
+    fn replicas_are_named_one_by_one() {
+        check(
+            r#"
+import tensorflow as tf
+tf.distribute.MirroredStrategy(["GPU:0", "GPU:1"])  # error: GP201
+tf.distribute.MirroredStrategy(devices=["CPU:0", "CPU:1"])
+"#,
+        );
+    }
+
+    #[test]
     fn gpus_asked_of_slurm_are_counted() {
         check(
             r#"
@@ -260,6 +271,76 @@ import torch
 # x.to("cuda:1")
 print("cuda:1 is the small one")
 raise RuntimeError("no cuda:1")
+"#,
+        );
+    }
+
+    #[test]
+    fn an_object_that_is_only_compared_or_told_chooses_nothing() {
+        check(
+            r#"
+import torch
+from cupy import cuda
+assert cuda.Device(0) < cuda.Device(1)
+assert not (cuda.Device(1) == 1)
+assert hash(cuda.Device(1)) != hash(cuda.Device(0))
+assert str(torch.device("cuda", 1)) == "cuda:1"
+assert torch.device("cuda", 1).index == 1
+print(cuda.Device(1), [cuda.Device(2)], f"{cuda.Device(3)}")
+print(cuda.Device(1).mem_info)  # error: GP201
+assert x.to(torch.device("cuda", 1)) == y  # error: GP201
+with cuda.Device(1):  # error: GP201
+    assert f(cuda.Device(2)) == 3  # error: GP201
+"#,
+        );
+        check_message(
+            "from cupy import cuda\ncuda.Device(1).use()\n",
+            &[
+                "ordinal 1 of `cupy.cuda.Device` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_object_given_to_a_function_that_only_compares_it_chooses_nothing() {
+        check(
+            r#"
+import pytest
+from cupy import cuda
+class TestDevice:
+    def check_eq(self, result, a, b):
+        if result:
+            assert a == b
+        else:
+            with pytest.raises(TypeError):
+                a < b
+    def enter(self, a):
+        assert a == 1
+        with a:
+            pass
+    def test_a(self):
+        self.check_eq(True, cuda.Device(1), cuda.Device(1))
+        self.enter(cuda.Device(1))  # error: GP201
+def same(a, b):
+    return a == b
+same(cuda.Device(2), cuda.Device(2))
+unknown(cuda.Device(2))  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
+    fn a_call_that_takes_a_device_chooses_wherever_it_stands() {
+        check(
+            r#"
+import logging
+import torch
+print("cuda:1", torch.device("cuda:1"))
+print(torch.cuda.max_memory_allocated("cuda:1"))  # error: GP201
+print(torch.cuda.memory_allocated(device="cuda:2"))  # error: GP201
+logging.info("%s", torch.zeros(1, device="cuda:3"))  # error: GP201
+assert x.to("cuda:4").sum() == 0  # error: GP201
+assert describe("cuda:5", device="cuda:5") == "cuda:5"
 "#,
         );
     }
@@ -409,6 +490,36 @@ def test_b():
 @require_gpu
 def test_c():
     torch.cuda.set_device(1)  # error: GP201
+"#,
+        );
+    }
+
+    #[test]
+    fn every_library_counts_gpus_in_its_own_way() {
+        check(
+            r#"
+import unittest
+import torch
+from cupy.cuda import runtime
+from numba import cuda
+@unittest.skipIf(len(cuda.gpus) < 2, "need more than one GPU")
+def test_a():
+    with cuda.gpus[1]:
+        pass
+@unittest.skipIf(len(cuda.list_devices()) < 2, "need more than one GPU")
+def test_b():
+    cuda.list_devices()[1]
+@unittest.skipUnless(runtime.getDeviceCount() > 1, "need more than one GPU")
+def test_c():
+    runtime.setDevice(1)
+def test_d():
+    if len(cuda.gpus) < 2:
+        return
+    cuda.select_device(1)
+@unittest.skipIf(len(cuda.gpus) < 1, "need a GPU")
+def test_e():
+    with cuda.gpus[1]:  # error: GP201
+        pass
 "#,
         );
     }

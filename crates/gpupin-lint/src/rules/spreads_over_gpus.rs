@@ -137,6 +137,54 @@ e = AutoModel.from_pretrained("a", device_map="auto", max_memory=None)  # error:
     }
 
     #[test]
+    fn a_call_that_is_given_its_devices_spreads_over_these() {
+        check(
+            r#"
+import faiss
+import jax
+import tensorflow as tf
+a = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+b = tf.distribute.MirroredStrategy(devices=[f"cpu:{i}" for i in range(2)])
+c = tf.distribute.MirroredStrategy(devices=devices)
+d = tf.distribute.MirroredStrategy()  # error: GP203
+e = tf.distribute.MirroredStrategy(devices=None)  # error: GP203
+f = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("CPU"))
+g = tf.distribute.MirroredStrategy(tf.config.list_logical_devices("GPU"))  # error: GP203
+h = jax.pmap(step, devices=jax.devices("cpu"))
+h = jax.pmap(step, devices=jax.devices(backend="cpu"))
+i = jax.pmap(step, devices=jax.devices()[:1])
+j = jax.pmap(step, devices=jax.devices())  # error: GP203
+k = jax.pmap(step)  # error: GP203
+m = faiss.index_cpu_to_gpu_multiple_py(resources, index, gpus=[0])
+"#,
+        );
+    }
+
+    #[test]
+    fn shares_of_a_model_are_counted() {
+        check(
+            r#"
+//- gpupin.toml
+[gpu]
+name = "RTX 3090"
+count = 2
+//- main.py
+from llama_cpp import Llama
+a = Llama("a.gguf", tensor_split=[0.5, 0.5])
+b = Llama("a.gguf", tensor_split=[1.0, 0.0, 0.0])
+c = Llama("a.gguf", tensor_split=[0.4, 0.3, 0.3])  # error: GP203
+d = Llama("a.gguf", tensor_split=None)
+"#,
+        );
+        check(
+            r#"
+from llama_cpp import Llama
+a = Llama("a.gguf", tensor_split=[0.5, 0.5])  # error: GP203
+"#,
+        );
+    }
+
+    #[test]
     fn a_test_that_asks_for_several_gpus_may_use_them() {
         check(
             r#"
@@ -153,6 +201,43 @@ class TestB:
 def test_c():
     if torch.cuda.device_count() > 1:
         torch.nn.DataParallel(net)  # error: GP203
+"#,
+        );
+    }
+
+    #[test]
+    fn a_mark_alone_skips_nothing() {
+        check(
+            r#"
+//- test_app.py
+import pytest
+import torch
+@pytest.mark.single_gpu_tests
+@pytest.mark.multi_gpu_tests
+class TestA:
+    def test_a(self):
+        torch.nn.DataParallel(net)  # error: GP203
+@pytest.mark.multi_gpu
+@require_torch_multi_accelerator
+def test_b():
+    torch.nn.DataParallel(net)
+@multi_gpu_test(num_gpus=2)
+def test_c():
+    torch.nn.DataParallel(net)
+"#,
+        );
+    }
+
+    #[test]
+    fn every_loader_that_takes_a_device_map_can_spread() {
+        check(
+            r#"
+from accelerate import load_checkpoint_and_dispatch
+from accelerate.utils import load_and_quantize_model
+a = load_checkpoint_and_dispatch(model, "a", device_map="auto")  # error: GP203
+b = load_and_quantize_model(model, config, weights_location="a", device_map="auto")  # error: GP203
+c = load_and_quantize_model(model, config, "a", "balanced")  # error: GP203
+d = load_and_quantize_model(model, config, weights_location="a", device_map={"": 0})
 "#,
         );
     }

@@ -62,7 +62,7 @@ fn others<'p>(project: &'p Project<'_>, program: &Program) -> Vec<&'p Gpu> {
 /// Whether a check lets a GPU through; `None` is a GPU nothing is known of. What cannot be judged counts as a good check.
 fn passes(check: &Checked, gpu: Option<&Gpu>) -> bool {
     check.asks.iter().all(|asks| match asks {
-        Asks::Available | Asks::Count => true,
+        Asks::Available | Asks::Count { .. } => true,
         // Only `cuda:0` is there under the pin; another ordinal asks about another GPU, or none.
         Asks::Name { ordinal: Some(1..), .. } => true,
         Asks::Name { texts, exact, .. } => gpu.is_some_and(|gpu| {
@@ -90,7 +90,7 @@ fn passes(check: &Checked, gpu: Option<&Gpu>) -> bool {
 fn what(check: &Checked) -> &'static str {
     match check.asks.first() {
         Some(Asks::Available) => "a check that CUDA is available",
-        Some(Asks::Count) => "a check of the number of GPUs",
+        Some(Asks::Count { .. }) => "a check of the number of GPUs",
         Some(Asks::Name { ordinal: Some(1..), .. }) => "a check of another ordinal's name",
         Some(Asks::Name { .. }) => "a check of the name",
         Some(Asks::Capability { .. }) => "a check of the compute capability",
@@ -189,6 +189,28 @@ if __name__ == "__main__":
     assert torch.cuda.is_available() == expected
 "#,
         );
+    }
+
+    #[test]
+    fn a_count_is_checked_by_a_number_whatever_else_is_the_case() {
+        for silent in [
+            "assert torch.cuda.device_count() == EXPECTED",
+            "assert out.count('x') == torch.cuda.device_count()",
+            "if size > 1:\n        assert torch.cuda.device_count() == 8",
+            "if size > 1:\n        self.assertEqual(torch.cuda.device_count(), 8)",
+            "if size > 1 and torch.cuda.device_count() < 2:\n        raise SystemExit('two GPUs')",
+        ] {
+            check(&format!(
+                "import torch\nfrom settings import EXPECTED\nif __name__ == '__main__':\n    {silent}\n"
+            ));
+        }
+        for weak in [
+            "assert torch.cuda.device_count() == 1  # error: GP302",
+            "if torch.cuda.device_count() < 1:  # error: GP302\n        raise SystemExit('no GPU')",
+            "if torch.cuda.is_available():\n        assert torch.cuda.device_count() == 1  # error: GP302",
+        ] {
+            check(&format!("import torch\nif __name__ == '__main__':\n    {weak}\n"));
+        }
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn runs(runs: &Runs) -> String {
 fn asks(asks: &Asks) -> &'static str {
     match asks {
         Asks::Available => "that CUDA is available",
-        Asks::Count => "how many GPUs there are",
+        Asks::Count { .. } => "how many GPUs there are",
         Asks::Name { .. } => "the name of a GPU",
         Asks::Identity => "the UUID or PCI address of a GPU",
         Asks::Capability { .. } => "the compute capability of a GPU",

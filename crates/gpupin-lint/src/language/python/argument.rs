@@ -149,7 +149,8 @@ impl<'a> Reader<'a, '_> {
                     .filter(|it| !catalogue::candidates(it).is_empty())?;
                 let name = self.resolve_in(&call.func, scope, depth)?.name;
                 // Only its GPUs, not `list_physical_devices("CPU")`.
-                let asks_for_cpu = call.arguments.args.first().is_some_and(
+                let keywords = call.arguments.keywords.iter().map(|it| &it.value);
+                let asks_for_cpu = call.arguments.args.iter().chain(keywords).any(
                     |it| matches!(it, Expr::StringLiteral(it) if it.value.to_str().eq_ignore_ascii_case("cpu")),
                 );
                 name.library_path().filter(|_| !asks_for_cpu).map(str::to_owned)
@@ -235,17 +236,16 @@ impl<'a> Reader<'a, '_> {
         }
         said.names_gpus |= match argument.shape {
             Shape::Keys => self.has_literal_keys(expression),
-            Shape::Device => {
-                argument.keyword == "device_ids"
+            _ => {
+                argument.lists_devices()
                     && value.value != Value::None
                     && !self.names_every_gpu(expression, 0)
             }
-            _ => false,
         };
         read_value(argument.shape, argument.keyword, value, said);
     }
 
-    /// `range(torch.cuda.device_count())`, or a list of it: names all there are.
+    /// `range(torch.cuda.device_count())`, or a list of it, or `jax.devices()`: names all there are.
     fn names_every_gpu(&self, expression: &Expr, depth: u32) -> bool {
         if depth > 4 {
             return false;
@@ -265,8 +265,14 @@ impl<'a> Reader<'a, '_> {
                     _ => false,
                 }
             }
-            other => self.counts_gpus(other),
+            other => self.counts_gpus(other) || self.lists_gpus(other),
         }
+    }
+
+    /// `jax.devices()`, `numba.cuda.gpus`: every GPU there is, one by one.
+    pub(super) fn lists_gpus(&self, expression: &Expr) -> bool {
+        self.indexed_path(expression, self.scope, 0)
+            .is_some_and(|path| catalogue::find(&path, Form::Index).is_some())
     }
 
     /// Whether a dictionary says in the text which keys it has, also behind a name whose later values are other amounts.
@@ -438,6 +444,13 @@ fn read_value(shape: Shape, keyword: &str, value: Spanned, said: &mut Said) {
             let known = (*count > 1).then_some(*count);
             said.spreads.push(spread(format!("{keyword}={count}"), known));
         }
+        (Shape::Shares, Value::List(items)) => {
+            let is_none = |it: &Value| *it == Value::Int(0) || *it == Value::Float(0.0);
+            let count = items.iter().filter(|it| !is_none(&it.value)).count();
+            if count > 1 {
+                said.spreads.push(spread(format!("{keyword}=[…]"), i64::try_from(count).ok()));
+            }
+        }
         (Shape::Devices, Value::Int(count)) if *count > 1 || *count == -1 => {
             let known = (*count > 1).then_some(*count);
             said.spreads.push(spread(format!("{keyword}={count}"), known));
@@ -467,6 +480,11 @@ fn read_value(shape: Shape, keyword: &str, value: Spanned, said: &mut Said) {
             said.ordinals.extend(items.iter().filter(|it| counts(&it.value)).cloned());
         }
         (Shape::Mask, it) if counts(it) => said.ordinals.push(value),
+        (Shape::Tail, Value::List(items)) => {
+            for item in items {
+                read_value(shape, keyword, item.clone(), said);
+            }
+        }
         (Shape::Tail, Value::Str(text)) => {
             said.cuda = said.cuda.or_else(|| {
                 let lower = text.to_ascii_lowercase();

@@ -3,6 +3,7 @@
 use super::{
     Context, Reader,
     names::{self, Resolved},
+    provenance::is_named,
     scope::Bound,
     syntax::{Expr, ast, range_of},
 };
@@ -18,7 +19,7 @@ impl<'a> Reader<'a, '_> {
             Expr::Name(_) => {}
             Expr::Attribute(method) => match &*method.value {
                 Expr::StringLiteral(_) | Expr::Name(_) => {}
-                owner => self.expression(owner, steps),
+                owner => self.owner(owner, &method.attr, steps),
             },
             other => self.expression(other, steps),
         }
@@ -46,7 +47,9 @@ impl<'a> Reader<'a, '_> {
             return;
         }
         if let Some(api) = api {
-            self.apply(api, it, steps);
+            if !(api.names && self.context.is_told) {
+                self.apply(api, it, steps);
+            }
         } else if it.arguments.find_keyword("device").is_some() {
             self.device_keyword(it, steps);
         }
@@ -121,9 +124,14 @@ impl<'a> Reader<'a, '_> {
         let tells = segment.is_some_and(only_tells);
         // It names the kind of device that others chose.
         let is_autocast = segment == Some("autocast");
+        let is_told = tells
+            || ["format", "hash", "repr", "str", "type"]
+                .iter()
+                .any(|name| is_named(&it.func, name));
         let declares_option = segment.is_some_and(super::options::is_declaration);
         let context = Context {
             only_tells: self.context.only_tells || tells,
+            is_told,
             purpose: api.map_or(self.context.purpose, |it| it.purpose),
             ..self.context
         };
@@ -135,15 +143,19 @@ impl<'a> Reader<'a, '_> {
         for (position, argument) in it.arguments.args.iter().enumerate() {
             let refuses_number = refuses_number(Some(position), "");
             let chosen = context.chosen || is_autocast && position == 0;
-            let context = Context { refuses_number, chosen, ..context };
+            let only_tells = context.only_tells && !takes_device(api, Some(position), "");
+            let is_told = context.is_told || self.only_compares(it, position, argument);
+            let context = Context { only_tells, is_told, refuses_number, chosen, ..context };
             self.within(context, |reader| reader.expression(argument, steps));
         }
         for keyword in &it.arguments.keywords {
             let name = keyword.arg.as_ref().map_or("", |it| it.as_str());
             let explains =
                 matches!(name, "help" | "choices" | "metavar" | "description" | "epilog");
+            let sends =
+                || takes_device(api, None, name) || name == "device" && self.computes(it).is_some();
             let context = Context {
-                only_tells: context.only_tells || explains,
+                only_tells: explains || context.only_tells && !sends(),
                 is_default: context.is_default
                     || declares_option && matches!(name, "default" | "value"),
                 chosen: context.chosen || is_autocast && name == "device_type",
@@ -210,12 +222,17 @@ impl<'a> Reader<'a, '_> {
     /// `torch.zeros(…, device="cuda")`: whatever the function, the keyword says where its result lives.
     fn device_keyword(&mut self, it: &'a ast::ExprCall, steps: &mut Vec<Step>) {
         let Some(keyword) = it.arguments.find_keyword("device") else { return };
-        let callee = self.resolve(&it.func);
-        let Some(callee) = callee.filter(|it| it.name.root == Root::Absolute) else { return };
-        let Some(library) = catalogue::library_of(&callee.name.path) else { return };
-        if library.computes {
-            self.apply_device(&keyword.value, &callee.name.path, Purpose::Choose, steps);
+        if let Some(path) = self.computes(it) {
+            self.apply_device(&keyword.value, &path, Purpose::Choose, steps);
         }
+    }
+
+    /// The path of a call that runs something of a library that computes.
+    fn computes(&self, it: &ast::ExprCall) -> Option<String> {
+        let name = self.resolve(&it.func)?.name;
+        let computes = name.root == Root::Absolute
+            && catalogue::library_of(&name.path).is_some_and(|it| it.computes);
+        computes.then_some(name.path)
     }
 }
 
@@ -299,6 +316,11 @@ fn is_special(segment: &str) -> bool {
         || segment.starts_with("posix_spawn")
         || segment.starts_with("add_")
         || segment.starts_with("__")
+}
+
+/// Whether a device given as this argument is used, wherever the call stands.
+fn takes_device(api: Option<&Api>, position: Option<usize>, name: &str) -> bool {
+    api.and_then(|it| it.argument(position, name)).is_some_and(|it| it.shape.takes_device())
 }
 
 /// Calls whose texts go to people, or are compared.

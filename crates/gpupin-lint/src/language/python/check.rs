@@ -1,7 +1,7 @@
 //! Tests that a program makes of its GPU.
 
 use super::{
-    Reader, flow,
+    Context, Reader, flow,
     provenance::is_named,
     scope::Bound,
     syntax::{BoolOp, CmpOp, Expr, Operator, Stmt, UnaryOp, ast, range_of},
@@ -36,12 +36,16 @@ enum About {
 }
 
 impl<'a> Reader<'a, '_> {
-    /// A check in an `if`, and a fallback to the CPU between its arms.
-    pub(super) fn tested(&mut self, it: &'a ast::StmtIf, steps: &mut Vec<Step>) {
+    /// A check in an `if`, and a fallback to the CPU between its arms. Whether the test asks about GPUs at all.
+    pub(super) fn tested(&mut self, it: &'a ast::StmtIf, steps: &mut Vec<Step>) -> bool {
         self.branch_fallback(it, steps);
         let asks = self.asks(&it.test);
+        let asks_at_all = !asks.is_empty();
+        let is_conditional = self.context.is_conditional || self.asks_more(&it.test);
+        let context = Context { is_conditional, ..self.context };
+        let asks = self.within(context, |reader| reader.checked(asks));
         if asks.is_empty() {
-            return;
+            return asks_at_all;
         }
         let other = match &*it.elif_else_clauses {
             [only] if only.test.is_none() => &*only.body,
@@ -49,15 +53,16 @@ impl<'a> Reader<'a, '_> {
         };
         let arm = if self.fails(&it.body) { &*it.body } else { other };
         if any_gpu_passes(&asks) && (validates_an_option(&it.test) || ends_in_a_skip(arm)) {
-            return;
+            return true;
         }
         let outcome = if self.fails(arm) { Outcome::Fails } else { Outcome::Tells };
         let check = Check { asks, outcome };
         self.emit(steps, range_of(&*it.test), Does::Check(check));
+        true
     }
 
     pub(super) fn asserted(&mut self, it: &'a ast::StmtAssert, steps: &mut Vec<Step>) {
-        let asks = self.asks(&it.test);
+        let asks = self.checked(self.asks(&it.test));
         if !asks.is_empty() {
             let check = Check { asks, outcome: Outcome::Fails };
             self.emit(steps, range_of(it), Does::Check(check));
@@ -84,10 +89,27 @@ impl<'a> Reader<'a, '_> {
             (Some(op), [left, right, ..]) => self.compared(left, op, right).into_iter().collect(),
             _ => return,
         };
+        let asks = self.checked(asks);
         if !asks.is_empty() {
             let check = Check { asks, outcome: Outcome::Fails };
             self.emit(steps, range_of(it), Does::Check(check));
         }
+    }
+
+    /// `distributed and torch.cuda.device_count() < 2`.
+    fn asks_more(&self, test: &Expr) -> bool {
+        matches!(test, Expr::BoolOp(it)
+            if it.op == BoolOp::And && it.values.iter().any(|it| self.asks(it).is_empty()))
+    }
+
+    /// What of a question is a check here: how many GPUs there are is one where it is compared with a number that stands
+    /// in the text, whatever else is the case. Other counts test the code that works with them.
+    fn checked(&self, mut asks: Vec<Asks>) -> Vec<Asks> {
+        asks.retain(|it| match it {
+            Asks::Count { with_number } => *with_number && !self.context.is_conditional,
+            _ => true,
+        });
+        asks
     }
 
     /// `pytestmark = pytest.mark.skipif("3090" not in torch.cuda.get_device_name())`: no test of the file runs.
@@ -195,7 +217,7 @@ impl<'a> Reader<'a, '_> {
                 if let Some(question) = self.question(test, 0) {
                     into.extend(match question.about {
                         About::Available => Some(Asks::Available),
-                        About::Count => Some(Asks::Count),
+                        About::Count => Some(Asks::Count { with_number: true }),
                         _ => None,
                     });
                 } else if let Expr::Name(name) = test
@@ -212,8 +234,15 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn compared(&self, left: &Expr, op: CmpOp, right: &Expr) -> Option<Asks> {
-        if self.counts_gpus(left) || self.counts_gpus(right) {
-            return Some(Asks::Count);
+        let count_with = |other| {
+            let with_number = matches!(self.value(other).value, Value::Int(_));
+            Some(Asks::Count { with_number })
+        };
+        if self.counts_gpus(left) {
+            return count_with(right);
+        }
+        if self.counts_gpus(right) {
+            return count_with(left);
         }
         let (question, other) = match self.question(left, 0) {
             Some(question) => (question, right),
@@ -222,7 +251,7 @@ impl<'a> Reader<'a, '_> {
         match question.about {
             About::Name => self.asked_text(question, other, matches!(op, CmpOp::Eq | CmpOp::NotEq)),
             About::Identity => Some(Asks::Identity),
-            About::Count => Some(Asks::Count),
+            About::Count => count_with(other),
             // `is_available() == expected` passes without a GPU as well.
             About::Available if !is_literal(other) => None,
             About::Available => Some(Asks::Available),
@@ -421,7 +450,7 @@ impl<'a> Reader<'a, '_> {
 
     /// Whether a test asks if there is any GPU, perhaps through a flag: `use_cuda`.
     pub(super) fn asks_available(&self, test: &Expr) -> bool {
-        self.asks(test).iter().any(|it| matches!(it, Asks::Available | Asks::Count))
+        self.asks(test).iter().any(|it| matches!(it, Asks::Available | Asks::Count { .. }))
     }
 }
 
@@ -455,7 +484,7 @@ fn validates_an_option(test: &Expr) -> bool {
 }
 
 fn any_gpu_passes(asks: &[Asks]) -> bool {
-    asks.iter().all(|it| matches!(it, Asks::Available | Asks::Count))
+    asks.iter().all(|it| matches!(it, Asks::Available | Asks::Count { .. }))
 }
 
 fn is_literal(expression: &Expr) -> bool {

@@ -88,17 +88,18 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// `torch.cuda.device_count()`, `len(jax.devices())`, or a name bound once to one.
+    /// `torch.cuda.device_count()`, `len(jax.devices())`, `len(numba.cuda.gpus)`, or a name bound once to one.
     pub(super) fn counts_gpus(&self, expression: &Expr) -> bool {
         if self.answer_in(expression, self.scope, 0) == Some(Answer::Count) {
             return true;
         }
         match expression {
-            Expr::Call(call) if is_named(&call.func, "len") => call
-                .arguments
-                .args
-                .first()
-                .is_some_and(|it| self.answer_in(it, self.scope, 0) == Some(Answer::Available)),
+            Expr::Call(call) if is_named(&call.func, "len") => {
+                call.arguments.args.first().is_some_and(|it| {
+                    self.lists_gpus(it)
+                        || self.answer_in(it, self.scope, 0) == Some(Answer::Available)
+                })
+            }
             _ => false,
         }
     }

@@ -62,6 +62,7 @@ impl<'a> Reader<'a, '_> {
                 }
             }
             Expr::Dict(it) => self.dictionary(it, scope, next),
+            Expr::ListComp(it) if self.selects_nvml(it, scope, next) => Value::NvmlIndex,
             Expr::FString(it) => {
                 let pieces = format::pieces_of_f_string(it);
                 return self.text(&pieces, expression, scope, next);

@@ -94,17 +94,8 @@ impl<'a> Reader<'a, '_> {
                     if it.id == "pytestmark" && self.is_test {
                         self.skipped(value, steps);
                     }
-                    self.note_nvml_index(it, value);
                     if let Some(copy) = self.environment_copy(value) {
                         self.copies.insert((self.scope, it.id.as_str()), copy);
-                    }
-                }
-                Expr::Tuple(targets) => {
-                    let Expr::Tuple(values) = value else { continue };
-                    for pair in targets.elts.iter().zip(&values.elts) {
-                        if let (Expr::Name(name), value) = pair {
-                            self.note_nvml_index(name, value);
-                        }
                     }
                 }
                 _ => {}

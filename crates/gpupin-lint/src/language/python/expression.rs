@@ -21,11 +21,12 @@ impl<'a> Reader<'a, '_> {
             | Expr::BytesLiteral(_) => {}
             Expr::StringLiteral(it) => self.device_literal(it, steps),
             Expr::Call(it) => self.call(it, expression, steps),
-            Expr::Attribute(it) => self.expression(&it.value, steps),
+            Expr::Attribute(it) => self.owner(&it.value, &it.attr, steps),
             Expr::FString(it) => {
+                let context = Context { is_told: true, ..self.context };
                 for element in it.value.elements() {
                     if let InterpolatedStringElement::Interpolation(it) = element {
-                        self.expression(&it.expression, steps);
+                        self.within(context, |reader| reader.expression(&it.expression, steps));
                     }
                 }
                 self.composed_device(expression, steps);
@@ -41,7 +42,7 @@ impl<'a> Reader<'a, '_> {
             Expr::BoolOp(it) => self.short_circuit(it, steps),
             Expr::UnaryOp(it) => self.expression(&it.operand, steps),
             Expr::Compare(it) => {
-                let context = Context { only_tells: true, ..self.context };
+                let context = self.context.telling();
                 self.within(context, |reader| {
                     reader.expression(&it.left, steps);
                     for value in &it.comparators {
@@ -93,6 +94,13 @@ impl<'a> Reader<'a, '_> {
             Expr::IpyEscapeCommand(it) => self.magic_value(it, steps),
         }
         self.depth -= 1;
+    }
+
+    /// What has an attribute or a method. Other than by its number and kind, it is used.
+    pub(super) fn owner(&mut self, owner: &'a Expr, attribute: &str, steps: &mut Vec<Step>) {
+        let is_told = self.context.is_told && matches!(attribute, "id" | "index" | "type");
+        let context = Context { is_told, ..self.context };
+        self.within(context, |reader| reader.expression(owner, steps));
     }
 
     fn operator(&mut self, it: &'a ast::ExprBinOp, whole: &'a Expr, steps: &mut Vec<Step>) {
@@ -158,7 +166,7 @@ impl<'a> Reader<'a, '_> {
     fn dictionary_display(&mut self, it: &'a ast::ExprDict, steps: &mut Vec<Step>) {
         for item in &it.items {
             if let Some(key) = &item.key {
-                let context = Context { only_tells: true, ..self.context };
+                let context = self.context.telling();
                 self.within(context, |reader| reader.expression(key, steps));
                 if let Expr::StringLiteral(key) = key {
                     self.setting(key.value.to_str(), &item.value, super::setting::Place::Key(it));
@@ -174,7 +182,7 @@ impl<'a> Reader<'a, '_> {
             return;
         }
         self.expression(&it.value, steps);
-        let context = Context { only_tells: true, ..self.context };
+        let context = self.context.telling();
         self.within(context, |reader| reader.expression(&it.slice, steps));
         self.indexed(it, whole, steps);
     }

@@ -90,7 +90,7 @@ impl<'a> Reader<'a, '_> {
             }
             Stmt::Raise(it) => {
                 // Texts of an exception are messages.
-                let context = super::Context { only_tells: true, ..self.context };
+                let context = self.context.telling();
                 self.within(context, |reader| {
                     for value in [&it.exc, &it.cause].into_iter().flatten() {
                         reader.expression(value, steps);
@@ -102,7 +102,7 @@ impl<'a> Reader<'a, '_> {
                 }));
             }
             Stmt::Assert(it) => {
-                let context = super::Context { only_tells: true, ..self.context };
+                let context = self.context.telling();
                 self.within(context, |reader| reader.expression(&it.test, steps));
                 self.asserted(it, steps);
             }
@@ -159,7 +159,9 @@ impl<'a> Reader<'a, '_> {
             None => {}
         }
         self.condition_expression(&it.test, steps);
-        self.tested(it, steps);
+        let asks = self.tested(it, steps);
+        let before = self.context;
+        self.context.is_conditional |= !asks;
         let (condition, swapped) = self.condition(&it.test);
         let more_than = self.more_gpus_in(&it.test);
         let first = self.guarded_block(&it.test, &it.body, more_than.filter(|_| !swapped));
@@ -172,6 +174,7 @@ impl<'a> Reader<'a, '_> {
             ..self.arm_context(&it.test, false)
         };
         let others = self.within(context, |reader| reader.arms(&it.elif_else_clauses));
+        self.context = before;
         push_branch(steps, condition, swapped, first, others);
     }
 
@@ -306,7 +309,7 @@ impl<'a> Reader<'a, '_> {
 
     /// An expression whose texts are compared or tested, and name no device to use.
     pub(super) fn condition_expression(&mut self, test: &'a Expr, steps: &mut Vec<Step>) {
-        let context = super::Context { only_tells: true, ..self.context };
+        let context = self.context.telling();
         self.within(context, |reader| reader.expression(test, steps));
     }
 }

@@ -159,10 +159,11 @@ impl<'a> Reader<'a, '_> {
 
     /// `@pytest.mark.skipif(torch.cuda.device_count() < 2)`, `@require_multi_gpu`, `@skip_if_lt_x_gpu(2)`.
     fn skips_below(&self, decorator: &Expr) -> Option<i64> {
-        let (name, call) = match decorator {
-            Expr::Call(it) => (super::call::last_segment(&it.func)?, Some(it)),
-            other => (super::call::last_segment(other)?, None),
+        let (function, call) = match decorator {
+            Expr::Call(it) => (&*it.func, Some(it)),
+            other => (other, None),
         };
+        let name = super::call::last_segment(function)?;
         match (name, call) {
             ("skipif" | "skipIf", Some(call)) => {
                 match self.condition(call.arguments.find_argument_value("condition", 0)?) {
@@ -180,9 +181,16 @@ impl<'a> Reader<'a, '_> {
                     _ => None,
                 }
             }
-            _ if MANY_GPUS.iter().any(|it| name.contains(it)) => Some(1),
+            _ if MANY_GPUS.iter().any(|it| name.contains(it)) && !self.is_mark(function) => Some(1),
             _ => None,
         }
+    }
+
+    /// `pytest.mark.multi_gpu`: a label by which tests are selected, and which skips none by itself.
+    fn is_mark(&self, decorator: &Expr) -> bool {
+        self.resolve(decorator).is_some_and(|it| {
+            it.name.root == Root::Absolute && it.name.path.starts_with("pytest.mark.")
+        })
     }
 
     pub(super) fn called_from_outside(&mut self, path: String) {

@@ -5,6 +5,8 @@ use std::ops::Range;
 pub(super) use ruff_python_ast::{
     self as ast, BoolOp, CmpOp, ExceptHandler, Expr, FStringPart, InterpolatedStringElement,
     IpyEscapeKind, Number, Operator, Stmt, UnaryOp,
+    statement_visitor::{StatementVisitor, walk_stmt},
+    visitor::{Visitor, walk_expr},
 };
 use ruff_python_ast::{ModModule, token::TokenKind};
 use ruff_python_parser::{Mode, ParseOptions, Parsed};

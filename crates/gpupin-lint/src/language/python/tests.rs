@@ -202,7 +202,7 @@ fn does(unit: &Unit, does: &Does) -> String {
 fn asks(it: &Asks) -> String {
     match it {
         Asks::Available => "available".to_owned(),
-        Asks::Count => "count".to_owned(),
+        Asks::Count { .. } => "count".to_owned(),
         Asks::Name { ordinal, texts, exact } => {
             let ordinal = ordinal.map_or_else(|| "current".to_owned(), |it| it.to_string());
             format!("name of {ordinal}{} {texts:?}", if *exact { " is" } else { "" })

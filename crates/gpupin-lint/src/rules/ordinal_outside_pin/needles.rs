@@ -167,7 +167,7 @@ mod tests {
                 Shape::Mask => "\"1\"",
                 Shape::Tail => "\"gpu:1\"",
                 Shape::Providers => "[(\"CUDAExecutionProvider\", {\"device_id\": 1})]",
-                Shape::Count | Shape::Strategy | Shape::Uses => continue,
+                Shape::Count | Shape::Shares | Shape::Strategy | Shape::Uses => continue,
             };
             if !argument.keyword.is_empty() {
                 examples.push(format!("{name}({}={value})", argument.keyword));

@@ -32,8 +32,8 @@ impl Reader<'_, '_> {
                         let inner = self.value_in(first, scope, depth);
                         return Spanned::new(as_integer(inner.value), inner.span);
                     }
-                    // The index with the most free memory.
-                    "max" | "min" if self.counts_nvml(first, None, scope, depth) => {
+                    // The index with the most free memory, or all of them in that order.
+                    "max" | "min" | "sorted" if self.counts_nvml(first, None, scope, depth) => {
                         return here(Value::NvmlIndex);
                     }
                     "list" | "tuple" | "sorted" | "set" => {
@@ -85,7 +85,10 @@ impl Reader<'_, '_> {
         if let Some(value) = self.returned(it, scope, depth) {
             return value;
         }
-        if self.reads_nvidia_smi(it, scope, depth) || self.picks_by_nvml(it, scope, depth) {
+        if self.reads_nvidia_smi(it, scope, depth)
+            || self.picks_by_nvml(it, scope, depth)
+            || self.returns_nvml_index(it, scope, depth)
+        {
             return here(Value::NvmlIndex);
         }
         here(Value::Unknown)
@@ -113,8 +116,11 @@ impl Reader<'_, '_> {
                 let Value::Str(separator) = self.value_in(&method.value, scope, depth).value else {
                     return None;
                 };
-                let Value::List(items) = self.mapped_list(first?, scope, depth) else {
-                    return Some(here(Value::Unknown));
+                let items = match self.mapped_list(first?, scope, depth) {
+                    Value::List(items) => items,
+                    // Several of NVML's indices.
+                    Value::NvmlIndex => return Some(here(Value::NvmlIndex)),
+                    _ => return Some(here(Value::Unknown)),
                 };
                 let mut parts = Vec::with_capacity(items.len() * 2);
                 for item in items {
@@ -135,6 +141,10 @@ impl Reader<'_, '_> {
                     _ => return None,
                 };
                 Some(Spanned::new(value, inner.span))
+            }
+            // Where in a list of one item per GPU the best stands.
+            "index" if self.lists_each_of_nvml(&method.value, scope, depth) => {
+                Some(here(Value::NvmlIndex))
             }
             "decode" | "read" | "rstrip" | "split" | "splitlines" => {
                 let inner = self.value_in(&method.value, scope, depth);
