@@ -20,6 +20,7 @@ mod analysis;
 pub mod baseline;
 pub mod catalogue;
 pub mod finding;
+pub mod fix;
 pub mod language;
 mod meant;
 pub mod needle;

@@ -14,7 +14,7 @@ use gpupin_policy::{LockFile, Policy, PolicyFile};
 use crate::{
     Analysis, Options, RULES, Rule, analyze,
     finding::Finding,
-    language,
+    fix, language,
     selection::Selection,
     unit::{Unit, UnitId},
 };
@@ -87,16 +87,12 @@ pub(crate) fn check_fix(before: &str, after: &str) {
     let rule = rule_of_caller(Location::caller());
     let case = Case::parse(before, "main.py");
     let analysis = case.analyze(&Selection::only([rule]));
-    let fixes = analysis.findings.iter().filter_map(|it| it.fix.as_ref());
-    let mut edits: Vec<_> = fixes.flat_map(|it| &it.edits).collect();
-    assert!(!edits.is_empty(), "nothing to fix in\n{before}");
-    edits.sort_by_key(|it| std::cmp::Reverse(it.span));
-    let mut text = case.units[0].source.text.clone();
-    for edit in edits {
-        text.replace_range(edit.span.range(), &edit.replacement);
-    }
+    let findings: Vec<_> = analysis.findings.iter().collect();
+    let fixed = fix::apply(&case.units[0].source, &findings, fix::Wanted::All);
+    assert!(!fixed.applied.is_empty(), "nothing to fix in\n{before}");
+    assert_eq!(fixed.left, [], "in\n{before}");
     let expected = Case::parse(after, "main.py");
-    assert_eq!(text, expected.units[0].source.text);
+    assert_eq!(fixed.text, expected.units[0].source.text);
 }
 
 /// A fixture, read.

@@ -1,0 +1,227 @@
+//! Applying the fixes of findings to a file's text.
+//!
+//! Whether a fix is safe, its rule says. Here it is decided which fixes of one file go together, in an order that
+//! depends on nothing but the fixes: by place, then by the code of the rule.
+
+use std::ops::Range;
+
+use crate::{
+    finding::{Edit, Finding, Fix, Safety},
+    source::Source,
+};
+
+/// Which fixes are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Safe,
+    /// Unsafe ones too.
+    All,
+}
+
+/// A file's text with fixes applied. Findings are named by their position in what was given to [`apply`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    pub text: String,
+    /// Findings whose fix is in the text, ascending.
+    pub applied: Vec<usize>,
+    /// Findings that have a fix which is not, ascending, and why.
+    pub left: Vec<(usize, Left)>,
+}
+
+/// Why a fix was not applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// It is unsafe, and only safe ones are wanted.
+    Unsafe(String),
+    /// It would change what the fix of this finding changes. It may be offered again once that one is applied.
+    Overlaps(usize),
+}
+
+/// Applies what goes together of the fixes of one file's findings.
+///
+/// A fix is applied whole or not at all. Fixes that make the very same edit share it: two findings that need the same
+/// import add it once.
+pub fn apply(source: &Source, findings: &[&Finding], wanted: Wanted) -> Fixed {
+    let mut left = Vec::new();
+    let mut candidates: Vec<(usize, &Finding, &Fix)> = Vec::new();
+    for (at, finding) in findings.iter().enumerate() {
+        match &finding.fix {
+            Some(Fix { safety: Safety::Unsafe(why), .. }) if wanted == Wanted::Safe => {
+                left.push((at, Left::Unsafe(why.clone())));
+            }
+            Some(fix) => candidates.push((at, *finding, fix)),
+            None => {}
+        }
+    }
+    candidates.sort_by_key(|(at, finding, fix)| {
+        (fix.edits.first().map(|it| it.span), finding.rule.code, finding.span, *at)
+    });
+
+    // Sorted by place, with the finding that each edit was made for first.
+    let mut edits: Vec<(&Edit, usize)> = Vec::new();
+    let mut applied = Vec::new();
+    for (at, _, fix) in candidates {
+        let clash = fix.edits.iter().find_map(|new| {
+            edits.iter().find(|(old, _)| *old != new && touch(old, new)).map(|it| it.1)
+        });
+        if let Some(with) = clash {
+            left.push((at, Left::Overlaps(with)));
+            continue;
+        }
+        for edit in &fix.edits {
+            if edits.iter().all(|it| it.0 != edit) {
+                edits.push((edit, at));
+            }
+        }
+        applied.push(at);
+    }
+    edits.sort_by_key(|it| it.0.span);
+    let mut text = String::with_capacity(source.text.len());
+    let mut copied = 0;
+    for (edit, _) in edits {
+        let Range { start, end } = edit.span.range();
+        text.push_str(&source.text[copied..start]);
+        text.push_str(&edit.replacement);
+        copied = end;
+    }
+    text.push_str(&source.text[copied..]);
+    applied.sort_unstable();
+    left.sort_unstable_by_key(|it| it.0);
+    Fixed { text, applied, left }
+}
+
+/// Whether two edits cannot both be made: they share a byte, one inserts within the other, or both insert at one place.
+fn touch(a: &Edit, b: &Edit) -> bool {
+    let (a, b) = (a.span, b.span);
+    a == b || (a.start < b.end && b.start < a.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Fixed, Left, Wanted, apply};
+    use crate::{
+        finding::{Edit, Finding, Safety},
+        rules::RULES,
+        source::{Charset, Encoding, Language, Source},
+        span::Span,
+        unit::UnitId,
+    };
+
+    const TEXT: &str = "abcdefghij";
+
+    fn source() -> Source {
+        Source {
+            path: "a.py".to_owned(),
+            language: Language::Python,
+            text: TEXT.to_owned(),
+            encoding: Encoding { byte_order_mark: false, charset: Charset::Utf8 },
+            cells: Vec::new(),
+        }
+    }
+
+    fn edit((start, end, replacement): (usize, usize, &str)) -> Edit {
+        Edit { span: Span::new(start, end), replacement: replacement.to_owned() }
+    }
+
+    fn finding(safety: Safety, edits: &[(usize, usize, &str)]) -> Finding {
+        let edits: Vec<_> = edits.iter().map(|it| edit(*it)).collect();
+        let span = edits.first().map_or(Span::default(), |it| it.span);
+        RULES[0].finding(UnitId(0), span, "").with_fix("Mend it", safety, edits)
+    }
+
+    fn applied(findings: &[Finding], wanted: Wanted) -> Fixed {
+        let findings: Vec<_> = findings.iter().collect();
+        apply(&source(), &findings, wanted)
+    }
+
+    /// Each fix is a list of `(start, end, replacement)`; all are safe. `left` is who is left for whom.
+    #[track_caller]
+    fn check(fixes: &[&[(usize, usize, &str)]], text: &str, left: &[(usize, usize)]) {
+        let findings: Vec<_> = fixes.iter().map(|it| finding(Safety::Safe, it)).collect();
+        let fixed = applied(&findings, Wanted::Safe);
+        let left: Vec<_> = left.iter().map(|it| (it.0, Left::Overlaps(it.1))).collect();
+        assert_eq!((fixed.text.as_str(), fixed.left), (text, left));
+    }
+
+    #[test]
+    fn fixes_beside_each_other_go_together() {
+        check(&[&[(4, 5, "E")], &[(0, 1, "A"), (9, 10, "")], &[(1, 4, "-")]], "A-Efghi", &[]);
+    }
+
+    #[test]
+    fn of_fixes_that_overlap_the_first_in_the_text_wins() {
+        check(&[&[(3, 6, "y")], &[(2, 4, "x")]], "abxefghij", &[(0, 1)]);
+        check(&[&[(2, 6, "x")], &[(3, 3, "y")]], "abxghij", &[(1, 0)]);
+    }
+
+    #[test]
+    fn a_fix_is_applied_whole_or_not_at_all() {
+        check(&[&[(0, 2, "x")], &[(1, 2, "y"), (8, 9, "z")]], "xcdefghij", &[(1, 0)]);
+    }
+
+    #[test]
+    fn two_insertions_at_one_place_have_no_order() {
+        check(&[&[(5, 5, "x")], &[(5, 5, "y")]], "abcdexfghij", &[(1, 0)]);
+    }
+
+    #[test]
+    fn an_edit_that_two_fixes_need_is_made_once() {
+        check(
+            &[&[(0, 0, "import os\n"), (4, 5, "E")], &[(0, 0, "import os\n"), (6, 7, "G")]],
+            "import os\nabcdEfGhij",
+            &[],
+        );
+    }
+
+    #[test]
+    fn an_insertion_stands_before_what_is_replaced_behind_it() {
+        check(&[&[(5, 6, "F")], &[(5, 5, "+")]], "abcde+Fghij", &[]);
+    }
+
+    #[test]
+    fn unsafe_fixes_wait_until_they_are_wanted() {
+        let findings = [
+            finding(Safety::Unsafe("who knows".to_owned()), &[(0, 1, "A")]),
+            finding(Safety::Safe, &[(1, 2, "B")]),
+        ];
+        let safe = applied(&findings, Wanted::Safe);
+        assert_eq!((safe.text.as_str(), &*safe.applied), ("aBcdefghij", &[1][..]));
+        assert_eq!(safe.left, [(0, Left::Unsafe("who knows".to_owned()))]);
+        let all = applied(&findings, Wanted::All);
+        assert_eq!((all.text.as_str(), &*all.applied), ("ABcdefghij", &[0, 1][..]));
+    }
+
+    proptest! {
+        /// Whatever is applied could be applied alone, and what is left is applied in a next round unless it clashes again.
+        #[test]
+        fn every_fix_is_applied_or_left_with_a_reason(
+            fixes in prop::collection::vec(
+                prop::collection::vec((0_usize..10, 0_usize..4, "[x-z]{0,2}"), 1..3), 0..6)
+        ) {
+            let fixes: Vec<Vec<(usize, usize, String)>> = fixes;
+            let findings: Vec<_> = fixes
+                .iter()
+                .map(|edits| {
+                    let mut edits: Vec<_> = edits
+                        .iter()
+                        .map(|(start, length, text)| (*start, (start + length).min(10), text.as_str()))
+                        .collect();
+                    edits.sort_unstable();
+                    edits.truncate(if edits.len() == 2 && edits[1].0 < edits[0].1 { 1 } else { 2 });
+                    edits.dedup_by_key(|it| it.0);
+                    finding(Safety::Safe, &edits)
+                })
+                .collect();
+            let fixed = applied(&findings, Wanted::Safe);
+            prop_assert_eq!(fixed.applied.len() + fixed.left.len(), findings.len());
+            for (_, why) in &fixed.left {
+                prop_assert!(matches!(why, Left::Overlaps(with) if fixed.applied.contains(with)));
+            }
+            // What is left out makes no difference to the text.
+            let kept: Vec<_> = fixed.applied.iter().map(|it| findings[*it].clone()).collect();
+            prop_assert_eq!(applied(&kept, Wanted::Safe).text, fixed.text);
+        }
+    }
+}
