@@ -90,6 +90,24 @@ mod tests {
     use crate::tests::{check, check_fix};
 
     #[test]
+    fn what_prepares_the_processes_of_a_pool_is_called() {
+        check(
+            r#"
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import Pool
+def first():
+    os.environ["CUDA_VISIBLE_DEVICES"] = "1"  # error: GP103
+def second():
+    os.environ["CUDA_VISIBLE_DEVICES"] = "0"  # error: GP103
+if __name__ == "__main__":
+    with ProcessPoolExecutor(4, initializer=first) as pool, Pool(2, second) as other:
+        pool.map(print, [1])
+"#,
+        );
+    }
+
+    #[test]
     fn a_dockerfile_is_judged_in_the_container_that_a_service_makes_of_it() {
         check(
             r#"

@@ -182,6 +182,8 @@ impl<'a> Reader<'a, '_> {
             "run_in_executor" => (arguments.find_positional(1), true),
             // A process of its own reads the environment afresh.
             "Process" => (arguments.find_argument_value("target", 1), false),
+            "ProcessPoolExecutor" => (arguments.find_argument_value("initializer", 2), false),
+            "Pool" => (arguments.find_argument_value("initializer", 1), false),
             "spawn" | "launch" | "notebook_launcher" => (arguments.find_positional(0), false),
             "register" if callee.name.path == "atexit.register" => {
                 (arguments.find_positional(0), false)
@@ -304,6 +306,8 @@ fn is_special(segment: &str) -> bool {
             | "apply_async"
             | "run_in_executor"
             | "Process"
+            | "ProcessPoolExecutor"
+            | "Pool"
             | "spawn"
             | "launch"
             | "notebook_launcher"
