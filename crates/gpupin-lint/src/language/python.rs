@@ -19,7 +19,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::UnitBuilder;
 use crate::{
     span::{Positions, Span},
-    unit::{Block, ChildEnvironment, Does, Purpose, Step},
+    unit::{Block, Does, Purpose, Step},
     value::{Name, Spanned},
 };
 
@@ -32,6 +32,7 @@ mod choice;
 mod compared;
 mod condition;
 mod constant;
+mod copies;
 mod device;
 mod entry;
 mod environment;
@@ -100,7 +101,7 @@ fn read_tree(tree: &Tree, text: &str, positions: &Positions, out: &mut UnitBuild
         depth: 0,
         context: Context::default(),
         class_body: &[],
-        copies: FxHashMap::default(),
+        copies: copies::Copies::default(),
         nvml_names: FxHashSet::default(),
         asks_nvml: false,
         candidates: Vec::new(),
@@ -143,7 +144,7 @@ struct Reader<'a, 'o> {
     /// The innermost class around; empty outside of any.
     class_body: &'a [syntax::Stmt],
     /// Copies of the environment by the name they are bound to: `env = os.environ.copy()`.
-    copies: FxHashMap<(ScopeId, &'a str), ChildEnvironment>,
+    copies: copies::Copies<'a>,
     /// Names to which a loop over NVML's GPUs assigns one of their indices: `best = i`.
     nvml_names: FxHashSet<(ScopeId, &'a str)>,
     /// The text mentions something that numbers GPUs as NVML does.

@@ -4,7 +4,7 @@ use crate::{
     project::{Literal, Project},
     rules::{Check, Rule, invalid_mask::is_placeholder},
     unit::{Unit, UnitId},
-    value::Value,
+    value::{Spanned, Value},
     variables::given,
 };
 
@@ -33,9 +33,17 @@ fn check(
         if given.value.value == Value::Variable("CUDA_VISIBLE_DEVICES".to_owned()) {
             continue;
         }
-        let known = project.known(id, given.value);
         let filled_in = |it: &Literal| matches!(it, Literal::Str(text) if is_placeholder(text));
-        if !known.is_empty() && !known.iter().any(|it| filled_in(&it.literal)) {
+        let is_computed = |value: &Spanned| {
+            let known = project.known(id, value);
+            known.is_empty() || known.iter().any(|it| filled_in(&it.literal))
+        };
+        // One way to it is enough.
+        let computed = match &given.value.value {
+            Value::OneOf(arms) => arms.iter().any(is_computed),
+            _ => is_computed(given.value),
+        };
+        if !computed {
             continue;
         }
         let message = match &given.value.value {
@@ -55,6 +63,29 @@ fn check(
 #[cfg(test)]
 mod tests {
     use crate::tests::{check, check_message};
+
+    #[test]
+    fn each_way_to_a_childs_mask_counts() {
+        check(
+            r#"
+import os, subprocess
+def start(command, device):
+    env = os.environ.copy()
+    if device.startswith("cuda:"):
+        env["CUDA_VISIBLE_DEVICES"] = device.split(":")[1]
+    elif device == "cpu":
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    subprocess.Popen(["python", "a.py"], env=env)  # error: GP110
+def other(command, device):
+    env = os.environ.copy()
+    if device.startswith("cuda:"):
+        env["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+    else:
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    subprocess.Popen(["python", "a.py"], env=env)
+"#,
+        );
+    }
 
     #[test]
     fn a_value_of_another_module_is_known() {

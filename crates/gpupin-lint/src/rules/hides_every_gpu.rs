@@ -36,15 +36,15 @@ fn check(
         if given.name != "CUDA_VISIBLE_DEVICES" || given.is_temporary() || given.stays_in_shell() {
             continue;
         }
-        // The value stands where it is decided, which for a child's environment is not where the child starts.
-        if unit.cpu_arms.iter().any(|it| it.contains(given.value.span)) {
-            continue;
-        }
         let from = match given.to {
             Recipient::Child(_) => "the program started here",
             Recipient::Set(..) | Recipient::Replaced => "this program",
         };
         for known in project.known(id, given.value) {
+            // The value stands where it is decided, which for a child's environment is not where the child starts.
+            if known.unit == id && unit.cpu_arms.iter().any(|it| it.contains(known.span)) {
+                continue;
+            }
             let text = match known.literal {
                 Literal::Str(text) => text,
                 Literal::Int(number) => number.to_string(),

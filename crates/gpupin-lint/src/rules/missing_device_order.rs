@@ -90,6 +90,23 @@ mod tests {
     use crate::tests::{check, check_fix};
 
     #[test]
+    fn an_index_in_one_arm_is_not_hidden_by_the_next() {
+        check(
+            r#"
+import os, subprocess
+env = os.environ.copy()
+if first:
+    env["CUDA_VISIBLE_DEVICES"] = "1"  # error: GP103
+elif second:
+    env["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+else:
+    env["CUDA_VISIBLE_DEVICES"] = ""
+subprocess.Popen(["python", "a.py"], env=env)
+"#,
+        );
+    }
+
+    #[test]
     fn what_prepares_the_processes_of_a_pool_is_called() {
         check(
             r#"

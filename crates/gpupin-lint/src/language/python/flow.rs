@@ -164,7 +164,9 @@ impl<'a> Reader<'a, '_> {
         self.context.is_conditional |= !asks;
         let (condition, swapped) = self.condition(&it.test);
         let more_than = self.more_gpus_in(&it.test);
+        let copies = self.copies.clone();
         let first = self.guarded_block(&it.test, &it.body, more_than.filter(|_| !swapped));
+        let copies = std::mem::replace(&mut self.copies, copies);
         let other_more_than = match condition {
             Condition::MoreGpusThan(count) if swapped => Some(count),
             _ => None,
@@ -175,6 +177,7 @@ impl<'a> Reader<'a, '_> {
         };
         let others = self.within(context, |reader| reader.arms(&it.elif_else_clauses));
         self.context = before;
+        self.join_copies(copies);
         push_branch(steps, condition, swapped, first, others);
     }
 
@@ -207,9 +210,12 @@ impl<'a> Reader<'a, '_> {
             return vec![self.clauses(clauses, 0)];
         }
         let before = self.context;
+        let copies = self.copies.clone();
+        let mut all_copies = Vec::new();
         let mut arms: Vec<_> = clauses
             .iter()
             .map(|it| {
+                all_copies.push(std::mem::replace(&mut self.copies, copies.clone()));
                 let mut steps = Vec::new();
                 let mut context = self.context;
                 if let Some(test) = &it.test {
@@ -225,6 +231,10 @@ impl<'a> Reader<'a, '_> {
         self.context = before;
         if clauses.last().is_none_or(|it| it.test.is_some()) {
             arms.push(Block::default());
+            all_copies.push(copies);
+        }
+        for copies in all_copies.into_iter().skip(1) {
+            self.join_copies(copies);
         }
         arms
     }
@@ -239,9 +249,12 @@ impl<'a> Reader<'a, '_> {
         self.condition_expression(test, &mut steps);
         let (condition, swapped) = self.condition(test);
         let more_than = self.more_gpus_in(test);
+        let copies = self.copies.clone();
         let first = self.guarded_block(test, &clause.body, more_than.filter(|_| !swapped));
+        let copies = std::mem::replace(&mut self.copies, copies);
         let context = self.arm_context(test, false);
         let others = vec![self.within(context, |reader| reader.clauses(clauses, at + 1))];
+        self.join_copies(copies);
         push_branch(&mut steps, condition, swapped, first, others);
         Block(steps)
     }
