@@ -51,6 +51,59 @@ mod tests {
     use crate::tests::check;
 
     #[test]
+    fn chains_of_calls_elifs_and_provider_lists_fall_back_too() {
+        check(
+            r#"
+import torch
+def infer():
+    if torch.cuda.is_available():  # error: GP204
+        return "cuda"
+    elif torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+def infer_other():
+    if torch.backends.mps.is_available():
+        return "mps"
+    elif torch.cuda.is_available():  # error: GP204
+        return "cuda"
+    return "cpu"
+if torch.cuda.is_available():  # error: GP204
+    providers = ["CUDAExecutionProvider"]
+else:
+    providers = ["CPUExecutionProvider"]
+"#,
+        );
+        check(
+            r#"
+import torch
+if torch.cuda.is_available():  # error: GP204
+    model = model.cuda().half().eval()
+"#,
+        );
+    }
+
+    #[test]
+    fn what_stands_beside_tests_and_what_needs_nccl_is_no_fallback() {
+        check(
+            r#"
+//- tests/testing_utils.py
+import torch
+torch_device = "cuda" if torch.cuda.is_available() else "cpu"
+"#,
+        );
+        check(
+            r#"
+import torch
+import torch.distributed as dist
+def device_for(group):
+    if dist.get_backend(group) == "nccl" and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+"#,
+        );
+    }
+
+    #[test]
     fn every_form_of_a_silent_fallback_is_reported() {
         check(
             r#"

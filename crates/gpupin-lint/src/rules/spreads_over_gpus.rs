@@ -99,6 +99,22 @@ mod tests {
     use crate::tests::check;
 
     #[test]
+    fn a_test_that_is_always_skipped_spreads_nothing() {
+        check(
+            r#"
+import unittest, pytest, torch
+@pytest.mark.skip(reason="broken")
+def test_x():
+    torch.nn.DataParallel(model)
+@unittest.skip("broken")
+class TestY(unittest.TestCase):
+    def test_y(self):
+        torch.nn.DataParallel(model)
+"#,
+        );
+    }
+
+    #[test]
     fn spreading_without_a_pin_is_reported() {
         check(
             r#"

@@ -64,7 +64,7 @@ impl<'a> Reader<'a, '_> {
     /// Whether the CPU is taken because there is no GPU, and not because the caller asked for it as well:
     /// `torch.cuda.is_available() and not force_cpu`.
     fn falls_for_want(&self, test: &Expr) -> bool {
-        !self.chooses_cpu(test) && self.asks_available(test)
+        !self.chooses_cpu(test) && !is_for_nccl(test) && self.asks_available(test)
     }
 
     fn falls_quietly(&self, body: &'a [Stmt], other: &'a [Stmt]) -> bool {
@@ -75,13 +75,20 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    /// `model.cuda()`, `model = model.to("cuda")`.
+    /// `model.cuda()`, `model = model.to("cuda")`, `model.cuda().half()`.
     fn moves_to_cuda(&self, statement: &Stmt) -> bool {
-        let value = match statement {
+        let mut value = match statement {
             Stmt::Expr(it) => &*it.value,
             Stmt::Assign(it) => &*it.value,
             _ => return false,
         };
+        // What is called on what was moved.
+        while let Expr::Call(call) = value
+            && let Expr::Attribute(method) = &*call.func
+            && matches!(method.attr.as_str(), "half" | "float" | "bfloat16" | "eval" | "train")
+        {
+            value = &method.value;
+        }
         matches!(value, Expr::Call(call)
             if matches!(super::call::last_segment(&call.func), Some("cuda" | "to")))
             && self.goes(value) == Some(Goes::Cuda)
@@ -94,16 +101,25 @@ impl<'a> Reader<'a, '_> {
             [Stmt::If(test), after @ Stmt::Return(_)] => (test, after),
             _ => return,
         };
-        if !test.elif_else_clauses.is_empty() {
+        let elifs = &test.elif_else_clauses;
+        if elifs.iter().any(|it| it.test.is_none()) {
             return;
         }
-        let falls = match (self.decides(std::slice::from_ref(other)), self.decides(&test.body)) {
+        let other = self.decides(std::slice::from_ref(other));
+        let falls = |body: &'a [Stmt]| match (other, self.decides(body)) {
             (Some((a, Goes::Cpu)), Some((b, Goes::Cuda))) => a == b,
-            (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) => a == b && !warns(&test.body),
+            // With further arms the GPU is what nothing else was asked for.
+            (Some((a, Goes::Cuda)), Some((b, Goes::Cpu))) => {
+                a == b && elifs.is_empty() && !warns(body)
+            }
             _ => false,
         };
-        if falls && self.falls_for_want(&test.test) {
-            self.fallback("if/else", range_of(&*test.test), steps);
+        let elifs = elifs.iter().filter_map(|it| Some((it.test.as_ref()?, &*it.body)));
+        let asking = std::iter::once((&*test.test, &*test.body))
+            .chain(elifs)
+            .find(|(test, body)| falls(body) && self.falls_for_want(test));
+        if let Some((test, _)) = asking {
+            self.fallback("if/else", range_of(test), steps);
         }
     }
 
@@ -147,6 +163,11 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// Test files, and what stands beside them: `tests/testing_utils.py`.
+    fn is_for_tests(&self) -> bool {
+        self.is_test || self.path.split('/').any(|it| matches!(it, "test" | "tests"))
+    }
+
     fn fallback(
         &mut self,
         kind: &'static str,
@@ -154,7 +175,7 @@ impl<'a> Reader<'a, '_> {
         steps: &mut Vec<Step>,
     ) {
         // A test does more where there is a GPU, and nobody works with what it leaves.
-        if self.is_test || self.context.chosen || self.class_tells() {
+        if self.is_for_tests() || self.context.chosen || self.class_tells() {
             return;
         }
         self.emit(steps, range, Does::CpuFallback(CpuFallback { kind }));
@@ -254,6 +275,16 @@ impl<'a> Reader<'a, '_> {
                 _ => None,
             },
             Expr::Attribute(it) if it.attr.as_str() == "type" => self.goes(&it.value),
+            // ONNX Runtime's providers: the first that can be had is taken.
+            Expr::List(it) => match it.elts.first()? {
+                Expr::StringLiteral(name) if argument::is_cuda_provider(name.value.to_str()) => {
+                    Some(Goes::Cuda)
+                }
+                Expr::StringLiteral(name) if name.value.to_str() == "CPUExecutionProvider" => {
+                    Some(Goes::Cpu)
+                }
+                _ => None,
+            },
             Expr::FString(_) => self.names_cuda(expression, self.scope, 0).map(|_| Goes::Cuda),
             Expr::Call(call) => {
                 let segment = super::call::last_segment(&call.func)?;
@@ -279,6 +310,15 @@ impl<'a> Reader<'a, '_> {
             _ => None,
         }
     }
+}
+
+/// `get_backend() == "nccl" and …`: gloo, the other, works with tensors on the CPU.
+fn is_for_nccl(test: &Expr) -> bool {
+    let Expr::BoolOp(it) = test else { return false };
+    it.values.iter().any(|it| {
+        matches!(it, Expr::Compare(it)
+            if it.comparators.iter().any(|it| it.as_string_literal_expr().is_some_and(|it| it.value == *"nccl")))
+    })
 }
 
 /// Whether a body tells somebody at warning or above.

@@ -181,9 +181,18 @@ impl<'a> Reader<'a, '_> {
                     _ => None,
                 }
             }
+            // Never run at all.
+            ("skip", _) if self.is_skip(function) => Some(i64::MAX),
             _ if MANY_GPUS.iter().any(|it| name.contains(it)) && !self.is_mark(function) => Some(1),
             _ => None,
         }
+    }
+
+    fn is_skip(&self, decorator: &Expr) -> bool {
+        self.resolve(decorator).is_some_and(|it| {
+            it.name.root == Root::Absolute
+                && matches!(it.name.path.as_str(), "unittest.skip" | "pytest.mark.skip")
+        })
     }
 
     /// `pytest.mark.multi_gpu`: a label by which tests are selected, and which skips none by itself.
