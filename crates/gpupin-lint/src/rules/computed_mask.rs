@@ -65,6 +65,25 @@ mod tests {
     use crate::tests::{check, check_message};
 
     #[test]
+    fn an_environment_that_a_function_makes_is_what_its_child_gets() {
+        check(
+            r#"
+import os, subprocess
+def environment(gpu=1):
+    env = os.environ.copy()
+    env["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    return env
+def pinned():
+    env = dict(os.environ)
+    env["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+    return env
+subprocess.run(["python", "a.py"], env=environment(2))  # error: GP110
+subprocess.run(["python", "a.py"], env=pinned())
+"#,
+        );
+    }
+
+    #[test]
     fn each_way_to_a_childs_mask_counts() {
         check(
             r#"

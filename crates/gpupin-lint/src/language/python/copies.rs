@@ -2,16 +2,47 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Reader, scope::ScopeId};
+use super::{
+    Reader,
+    provenance::returned,
+    scope::ScopeId,
+    syntax::{Expr, ast},
+};
 use crate::{
     unit::ChildEnvironment,
-    value::{Spanned, Value},
+    value::{Root, Spanned, Value},
 };
 
 /// Copies by the name they are bound to: `env = os.environ.copy()`.
 pub(super) type Copies<'a> = FxHashMap<(ScopeId, &'a str), ChildEnvironment>;
 
 impl<'a> Reader<'a, '_> {
+    /// The copy that a function of this file makes and returns: `env=with_gpu(1)`. One that stands further below was
+    /// not read yet.
+    pub(super) fn returned_copy(&self, it: &ast::ExprCall) -> Option<ChildEnvironment> {
+        let callee =
+            self.resolve(&it.func).filter(|it| it.name.root == Root::Here && !it.is_object)?;
+        let function = self.function_by_path(&callee.name.path)?;
+        let scope = self.scopes.of(function)?;
+        let mut copies = returned(function).into_iter().map(|it| match it {
+            Expr::Name(name) => self.copies.get(&(scope, name.id.as_str())).cloned(),
+            _ => None,
+        });
+        let first = copies.next()??;
+        let mut copy = copies.try_fold(first, |all, it| Some(join(all, it?)))?;
+        if let ChildEnvironment::Inherited(set)
+        | ChildEnvironment::Only(set)
+        | ChildEnvironment::Without { set, .. } = &mut copy
+        {
+            // The caller may give another value than the default.
+            for (_, value) in set.iter_mut().filter(|it| matches!(it.1.value, Value::ByDefault(_)))
+            {
+                value.value = Value::Unknown;
+            }
+        }
+        Some(copy)
+    }
+
     /// Adds what another arm made of the copies: behind the branch, either holds.
     pub(super) fn join_copies(&mut self, other: Copies<'a>) {
         #[expect(clippy::iter_over_hash_type, reason = "each name is joined by itself")]

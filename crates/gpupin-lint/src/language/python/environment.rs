@@ -507,7 +507,7 @@ impl<'a> Reader<'a, '_> {
                 }
                 environment
             }
-            _ => ChildEnvironment::Unknown,
+            _ => self.returned_copy(it).unwrap_or(ChildEnvironment::Unknown),
         }
     }
 

@@ -224,11 +224,8 @@ impl<'a> Reader<'a, '_> {
         if !MONITORS.iter().any(|it| body.contains(it)) {
             return false;
         }
-        let mut returned = Returned { values: Vec::new(), depth: 0 };
-        returned.visit_body(&function.body);
-        returned
-            .values
-            .iter()
+        returned(function)
+            .into_iter()
             .any(|it| self.value_in(it, inner, depth + LEVEL).value == Value::NvmlIndex)
     }
 
@@ -277,6 +274,12 @@ impl<'a> StatementVisitor<'a> for Picking<'_, 'a, '_> {
 }
 
 /// What a function returns, without the functions in it.
+pub(super) fn returned(function: &ast::StmtFunctionDef) -> Vec<&Expr> {
+    let mut returned = Returned { values: Vec::new(), depth: 0 };
+    returned.visit_body(&function.body);
+    returned.values
+}
+
 struct Returned<'a> {
     values: Vec<&'a Expr>,
     depth: u32,
