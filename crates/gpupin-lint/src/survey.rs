@@ -111,7 +111,8 @@ impl Surveyor {
                     ..Survey::default()
                 }
             }
-            // Scripts and services make programs of the files they start, whatever else they say.
+            // Scripts and services make programs of what they start, which any word may do: `uvicorn`, a console
+            // script of the project. They are few and short, so that all are read.
             Language::Shell
             | Language::PowerShell
             | Language::Batch
@@ -120,10 +121,7 @@ impl Surveyor {
             | Language::Kubernetes
             | Language::Workflow
             | Language::Systemd
-            | Language::Makefile => Survey {
-                interesting: interesting || imports::may_start_python(bytes),
-                ..Survey::default()
-            },
+            | Language::Makefile => Survey { interesting: true, ..Survey::default() },
             Language::Toml | Language::Ini => Survey {
                 interesting: interesting || imports::declares_scripts(bytes),
                 ..Survey::default()

@@ -252,13 +252,6 @@ pub(crate) fn looks_like_a_program(path: &str, bytes: &[u8]) -> bool {
                 || memmem::find(bytes, b"class Test").is_some()))
 }
 
-/// Whether a script or service could start a program of the project.
-pub(crate) fn may_start_python(bytes: &[u8]) -> bool {
-    [&b"python"[..], b"pytest", b".py", b".sh", b"gpupin"]
-        .iter()
-        .any(|it| memmem::find(bytes, it).is_some())
-}
-
 /// Whether a project file declares programs.
 pub(crate) fn declares_scripts(bytes: &[u8]) -> bool {
     memmem::find(bytes, b"scripts").is_some() || memmem::find(bytes, b"pytest").is_some()

@@ -378,6 +378,22 @@ fn a_name_for_a_baseline_follows_an_equals_sign() {
 }
 
 #[test]
+fn whatever_a_script_starts_is_a_program_for_a_filtered_scan_too() {
+    let sandbox = Sandbox::new()
+        .file("app/__init__.py", "")
+        .file("app/main.py", "import torch\nmodel = torch.zeros(1).cuda()\napp = FastAPI()\n")
+        .file("app/other.py", "import torch\ndef run():\n    torch.zeros(1).cuda()\n")
+        .file("pyproject.toml", "[project.scripts]\nmy-serve = \"app.other:run\"\n")
+        .file("start.sh", "exec uvicorn app.main:app --port 8000\n")
+        .file("other.sh", "my-serve --port 1\n");
+    let args = ["scan", "--output-format", "concise"];
+    let filtered = sandbox.gpupin(&args);
+    let whole = sandbox.gpupin(&[&args[..], &["--no-prefilter"]].concat());
+    assert!(filtered.out.contains("app/main.py:1:1: GP101"), "{}", filtered.whole());
+    assert_eq!(filtered.out, whole.out);
+}
+
+#[test]
 fn a_project_in_which_nothing_is_started_is_not_called_pinned() {
     let sandbox = Sandbox::new().file("app.py", "import torch\ntorch.zeros(1).cuda()\n");
     check(
