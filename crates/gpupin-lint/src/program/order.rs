@@ -10,6 +10,7 @@ use crate::{
         link::{Code, FunctionId, Linked, Op},
     },
     project::Project,
+    source::Language,
     span::Span,
     unit::{
         ChildEnvironment, Condition, Does, EventId, Leave, Reach, RemoveHow, SetHow, Start,
@@ -325,7 +326,13 @@ impl<'p, 'a> Walker<'p, 'a> {
             }
             Does::Freeze(it) => self.freeze(unit, event, it.sure),
             Does::Start(it) => self.start(unit, event, it),
-            Does::ContainerGpus(_) => self.state.container = Some((unit, event)),
+            Does::ContainerGpus(_) => {
+                let is_image = self.project.unit(unit).source.language == Language::Dockerfile;
+                // What an image asks for is a default for who starts it with nothing else.
+                if !is_image || self.state.container.is_none() {
+                    self.state.container = Some((unit, event));
+                }
+            }
             Does::Gpupin => self.state.pinned_by_gpupin = true,
             _ => {}
         }

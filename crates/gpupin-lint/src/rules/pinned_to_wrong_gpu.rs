@@ -77,8 +77,8 @@ fn of_container(
     let mut wrong = None;
     for machine in meant.machines(project) {
         // In whatever order they are counted: which GPUs there are is certain.
-        let seen = resolve(machine, &environment).visible;
-        let mut gpus = seen.iter().filter_map(|it| machine.get(it.uuid.as_ref()?));
+        let seen = resolve(machine, &environment).container.unwrap_or_default();
+        let mut gpus = seen.iter().filter_map(|it| machine.get(it));
         let leads = if seen.is_empty() {
             Leads::Nowhere { gpus: machine.usable().count() }
         } else {
@@ -215,6 +215,23 @@ docker run --gpus device=GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01 image
                 "`nowhere` gets `GPU-deadbeef-d72c-4106-c12f-20bd9faed9f6`, which is no GPU of `workstation`, which has 2 GPUs, the policy wants RTX 3090 with at least 20 GiB",
                 "`image` gets the RTX 5060 Ti on `workstation`, which the policy forbids, the policy wants RTX 3090 with at least 20 GiB",
             ],
+        );
+    }
+
+    #[test]
+    fn one_wrong_gpu_of_several_is_enough() {
+        check(
+            r#"
+//- run.sh
+docker run --gpus '"device=GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01"' image  # error: GP102
+//- compose.yaml
+services:
+  both:
+    image: a
+    runtime: nvidia
+    environment:
+      NVIDIA_VISIBLE_DEVICES: GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01  # error: GP102
+"#,
         );
     }
 

@@ -400,6 +400,27 @@ if __name__ == "__main__":
     }
 
     #[test]
+    fn what_an_image_asks_for_is_a_default_for_the_service_that_builds_it() {
+        check(
+            r#"
+//- compose.yaml
+services:
+  tts:
+    build: .
+    deploy: {resources: {reservations: {devices: [{driver: nvidia, capabilities: [gpu], device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]}]}}}
+//- Dockerfile
+FROM python
+ENV NVIDIA_VISIBLE_DEVICES=all
+CMD ["python3", "main.py"]
+//- main.py
+import torch
+if __name__ == "__main__":
+    torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
     fn conftest_pins_the_tests_below_it() {
         check(
             r#"
