@@ -22,9 +22,17 @@ const NEEDLES: &[Needle] = &[
     Needle::before("main_gpu=", "0123456789"),
 ];
 
+/// The same in files of data, where containers are given GPUs.
+const IN_DATA: &[Needle] =
+    &[Needle::new("NVIDIA_VISIBLE_DEVICES"), Needle::new("device_ids"), Needle::new("gpus:")];
+
 /// Every place in a text that looks like one, whatever it is.
 pub(super) fn hits(text: &str) -> impl Iterator<Item = Range<usize>> {
-    NEEDLES.iter().flat_map(move |needle| {
+    find(NEEDLES, text)
+}
+
+fn find<'t>(needles: &'static [Needle], text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+    needles.iter().flat_map(move |needle| {
         text.match_indices(needle.text)
             .map(|(start, _)| start..start + needle.text.len())
             .filter(move |it| needle.counts_at(text.as_bytes(), it.end))
@@ -45,7 +53,8 @@ pub(super) fn in_data(text: &str, out: &mut UnitBuilder) {
         Unread::Everything => 0,
         Unread::Part => text.get(..error).and_then(|it| it.rfind('\n')).map_or(0, |it| it + 1),
     };
-    let hidden = hits(text).filter(|it| it.start >= from).map(|it| Span::new(it.start, it.end));
+    let hits = hits(text).chain(find(IN_DATA, text));
+    let hidden = hits.filter(|it| it.start >= from).map(|it| Span::new(it.start, it.end));
     let mut found: Vec<_> = hidden.filter(|it| !is_read(unit, *it)).collect();
     found.sort_unstable();
     unit.possible.extend(found);

@@ -132,6 +132,13 @@ impl<'p, 'a> Walker<'p, 'a> {
         !self.has_pins && unit != self.entry && !self.walked.direct.contains(&unit)
     }
 
+    /// Calls a function that runs here whoever calls it: a hook of pytest.
+    pub(super) fn call_in_order(&mut self, function: FunctionId) {
+        self.via = self.linked.function(function).span;
+        self.call(function);
+        self.state.left = None;
+    }
+
     /// Calls a function that is not called in the file: a test, a handler, a console script's target.
     ///
     /// Each starts from where the module's top level ended: one test's doings are not held against the next.

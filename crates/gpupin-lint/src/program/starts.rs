@@ -19,6 +19,9 @@ use crate::{
 /// How many links of a chain of starters are followed: script, script, program.
 const ROUNDS: usize = 3;
 
+/// Functions of a `conftest.py` that pytest calls before it imports the test files.
+const HOOKS: [&str; 2] = ["pytest_configure", "pytest_sessionstart"];
+
 /// What somebody who starts a program hands to it.
 #[derive(Debug, Clone)]
 struct Handed {
@@ -121,6 +124,11 @@ fn walk(
             for conftest in conftests {
                 walker.direct(conftest);
                 walker.module(conftest);
+                for hook in HOOKS {
+                    if let Some(hook) = linked.find(project, conftest, &here(hook)) {
+                        walker.call_in_order(hook);
+                    }
+                }
             }
         }
         Kind::Script | Kind::Function(_) | Kind::Module => {

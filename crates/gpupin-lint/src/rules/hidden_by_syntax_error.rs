@@ -49,6 +49,21 @@ mod tests {
     use crate::tests::{check, check_message};
 
     #[test]
+    fn what_a_broken_compose_file_gives_to_containers_is_possible() {
+        check(
+            r#"
+//- compose.yaml
+services:
+  a:
+    image: x
+   bad: 1
+    gpus: all  # error: GP003
+    environment: {NVIDIA_VISIBLE_DEVICES: all}  # error: GP003
+"#,
+        );
+    }
+
+    #[test]
     fn a_broken_file_of_data_is_possible_from_the_error_on() {
         check(
             r#"

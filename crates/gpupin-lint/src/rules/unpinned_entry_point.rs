@@ -400,6 +400,22 @@ if __name__ == "__main__":
     }
 
     #[test]
+    fn a_hook_of_conftest_pins_the_tests_below_it() {
+        check(
+            r#"
+//- tests/conftest.py
+import os
+def pytest_configure(config):
+    os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+//- tests/test_model.py
+import torch
+def test_it_runs():
+    torch.zeros(1).cuda()
+"#,
+        );
+    }
+
+    #[test]
     fn what_an_image_asks_for_is_a_default_for_the_service_that_builds_it() {
         check(
             r#"
