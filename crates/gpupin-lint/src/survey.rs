@@ -5,7 +5,7 @@
 //! modules does it import, does it look like a program? [`Reading`] then asks for the files that can
 //! matter, in rounds, because what was read decides what else must be:
 //!
-//! 1. files with a needle, and programs that use a GPU library;
+//! 1. files with a needle, scripts and services, and programs that use a GPU library;
 //! 2. for each of these programs, the modules on the way to its first GPU library;
 //! 3. where a pin is set or removed, everything that runs in the same program;
 //! 4. modules that define a constant or function which a file refers to.
@@ -112,7 +112,8 @@ impl Surveyor {
                 }
             }
             // Scripts and services make programs of what they start, which any word may do: `uvicorn`, a console
-            // script of the project. They are few and short, so that all are read.
+            // script of the project, and files of variables set them for these. They are few and short, so that all
+            // are read.
             Language::Shell
             | Language::PowerShell
             | Language::Batch
@@ -121,12 +122,12 @@ impl Surveyor {
             | Language::Kubernetes
             | Language::Workflow
             | Language::Systemd
-            | Language::Makefile => Survey { interesting: true, ..Survey::default() },
+            | Language::Makefile
+            | Language::Dotenv => Survey { interesting: true, ..Survey::default() },
             Language::Toml | Language::Ini => Survey {
                 interesting: interesting || imports::declares_scripts(bytes),
                 ..Survey::default()
             },
-            Language::Dotenv => Survey { interesting: true, ..Survey::default() },
             Language::Json | Language::Yaml => Survey { interesting, ..Survey::default() },
         }
     }

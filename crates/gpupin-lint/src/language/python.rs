@@ -58,7 +58,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::is_test_file;
+pub(crate) use entry::{directory_of_tests, is_test_file};
 use options::Options;
 use scope::{ScopeId, Scopes};
 use syntax::Tree;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    language::python::directory_of_tests,
     program::{Kind, Program},
     project::{
         Project,
@@ -57,16 +58,12 @@ pub(crate) fn suites<'p>(
 
 /// The directory whose `conftest.py` would reach a test file: the outermost one named for tests, else the package around it.
 fn directory<'p>(project: &'p Project<'_>, test: UnitId) -> &'p str {
-    let path = parent(&project.unit(test).source.path);
-    let mut end = 0;
-    for part in path.split_inclusive('/') {
-        end += part.len();
-        if matches!(part.trim_end_matches('/'), "test" | "tests") {
-            return path[..end].trim_end_matches('/');
-        }
+    let path = &project.unit(test).source.path;
+    if let Some(directory) = directory_of_tests(path) {
+        return directory;
     }
     let is_package = |it: &str| project.modules.file(&join(it, "__init__.py")).is_some();
-    let mut directory = path;
+    let mut directory = parent(path);
     while is_package(directory) && is_package(parent(directory)) && !directory.is_empty() {
         directory = parent(directory);
     }

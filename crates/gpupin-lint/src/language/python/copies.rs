@@ -43,6 +43,14 @@ impl<'a> Reader<'a, '_> {
         Some(copy)
     }
 
+    /// Reads an arm that makes nothing of the copies for the other arms. Returns what it made of them, for
+    /// [`Self::join_copies`].
+    pub(super) fn apart<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, Copies<'a>) {
+        let before = self.copies.clone();
+        let result = read(self);
+        (result, std::mem::replace(&mut self.copies, before))
+    }
+
     /// Adds what another arm made of the copies: behind the branch, either holds.
     pub(super) fn join_copies(&mut self, other: Copies<'a>) {
         #[expect(clippy::iter_over_hash_type, reason = "each name is joined by itself")]

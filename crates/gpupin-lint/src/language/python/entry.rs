@@ -97,6 +97,15 @@ pub(crate) fn is_test_file(path: &str) -> bool {
         .is_some_and(|name| name.starts_with("test_") || name.ends_with("_test"))
 }
 
+/// The outermost directory of a path that is named for tests.
+pub(crate) fn directory_of_tests(path: &str) -> Option<&str> {
+    let mut end = 0;
+    path.split_inclusive('/').find_map(|part| {
+        end += part.len();
+        matches!(part, "test/" | "tests/").then(|| &path[..end - 1])
+    })
+}
+
 /// Whether pytest would collect a test here that does more than touch mocks.
 fn has_real_tests(statements: &[Stmt]) -> bool {
     statements.iter().any(|it| match it {

@@ -4,7 +4,7 @@
 //! what decides is an argument or an option and not whether there is a GPU.
 
 use super::{
-    Reader, argument,
+    Reader, argument, directory_of_tests,
     syntax::{ExceptHandler, Expr, Stmt, ast, range_of},
 };
 use crate::{
@@ -165,7 +165,7 @@ impl<'a> Reader<'a, '_> {
 
     /// Test files, and what stands beside them: `tests/testing_utils.py`.
     fn is_for_tests(&self) -> bool {
-        self.is_test || self.path.split('/').any(|it| matches!(it, "test" | "tests"))
+        self.is_test || directory_of_tests(&self.path).is_some()
     }
 
     fn fallback(

@@ -164,9 +164,8 @@ impl<'a> Reader<'a, '_> {
         self.context.is_conditional |= !asks;
         let (condition, swapped) = self.condition(&it.test);
         let more_than = self.more_gpus_in(&it.test);
-        let copies = self.copies.clone();
-        let first = self.guarded_block(&it.test, &it.body, more_than.filter(|_| !swapped));
-        let copies = std::mem::replace(&mut self.copies, copies);
+        let guard = more_than.filter(|_| !swapped);
+        let (first, copies) = self.apart(|reader| reader.guarded_block(&it.test, &it.body, guard));
         let other_more_than = match condition {
             Condition::MoreGpusThan(count) if swapped => Some(count),
             _ => None,
@@ -210,12 +209,10 @@ impl<'a> Reader<'a, '_> {
             return vec![self.clauses(clauses, 0)];
         }
         let before = self.context;
-        let copies = self.copies.clone();
-        let mut all_copies = Vec::new();
+        let mut made = Vec::new();
         let mut arms: Vec<_> = clauses
             .iter()
             .map(|it| {
-                all_copies.push(std::mem::replace(&mut self.copies, copies.clone()));
                 let mut steps = Vec::new();
                 let mut context = self.context;
                 if let Some(test) = &it.test {
@@ -224,16 +221,21 @@ impl<'a> Reader<'a, '_> {
                     context = self.arm_context(test, true);
                     self.context = self.arm_context(test, false);
                 }
-                self.within(context, |reader| reader.statements(&it.body, &mut steps));
+                let ((), copies) = self.apart(|reader| {
+                    reader.within(context, |reader| reader.statements(&it.body, &mut steps));
+                });
+                made.push(copies);
                 Block(steps)
             })
             .collect();
         self.context = before;
         if clauses.last().is_none_or(|it| it.test.is_some()) {
+            // No arm may be taken at all.
             arms.push(Block::default());
-            all_copies.push(copies);
+        } else {
+            self.copies = made.pop().unwrap_or_default();
         }
-        for copies in all_copies.into_iter().skip(1) {
+        for copies in made {
             self.join_copies(copies);
         }
         arms
@@ -249,9 +251,8 @@ impl<'a> Reader<'a, '_> {
         self.condition_expression(test, &mut steps);
         let (condition, swapped) = self.condition(test);
         let more_than = self.more_gpus_in(test);
-        let copies = self.copies.clone();
-        let first = self.guarded_block(test, &clause.body, more_than.filter(|_| !swapped));
-        let copies = std::mem::replace(&mut self.copies, copies);
+        let guard = more_than.filter(|_| !swapped);
+        let (first, copies) = self.apart(|reader| reader.guarded_block(test, &clause.body, guard));
         let context = self.arm_context(test, false);
         let others = vec![self.within(context, |reader| reader.clauses(clauses, at + 1))];
         self.join_copies(copies);

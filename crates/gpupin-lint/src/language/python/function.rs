@@ -182,24 +182,19 @@ impl<'a> Reader<'a, '_> {
                 }
             }
             // Never run at all.
-            ("skip", _) if self.is_skip(function) => Some(i64::MAX),
-            _ if MANY_GPUS.iter().any(|it| name.contains(it)) && !self.is_mark(function) => Some(1),
+            ("skip", _) => {
+                let path = self.resolve(function)?.name;
+                let path = path.library_path()?;
+                matches!(path, "unittest.skip" | "pytest.mark.skip").then_some(i64::MAX)
+            }
+            _ if MANY_GPUS.iter().any(|it| name.contains(it)) => {
+                // `pytest.mark.multi_gpu`: a label by which tests are selected, and which skips none by itself.
+                let path = self.resolve(function).map(|it| it.name);
+                let path = path.as_ref().and_then(|it| it.library_path());
+                path.is_none_or(|it| !it.starts_with("pytest.mark.")).then_some(1)
+            }
             _ => None,
         }
-    }
-
-    fn is_skip(&self, decorator: &Expr) -> bool {
-        self.resolve(decorator).is_some_and(|it| {
-            it.name.root == Root::Absolute
-                && matches!(it.name.path.as_str(), "unittest.skip" | "pytest.mark.skip")
-        })
-    }
-
-    /// `pytest.mark.multi_gpu`: a label by which tests are selected, and which skips none by itself.
-    fn is_mark(&self, decorator: &Expr) -> bool {
-        self.resolve(decorator).is_some_and(|it| {
-            it.name.root == Root::Absolute && it.name.path.starts_with("pytest.mark.")
-        })
     }
 
     pub(super) fn called_from_outside(&mut self, path: String) {
