@@ -426,6 +426,8 @@ pub struct ContainerGpus {
     pub request: GpuRequest,
     /// The container only runs `nvidia-smi` or the like.
     pub only_inspects: bool,
+    /// The Dockerfile that its image is built from, as the file says it.
+    pub built_from: Option<String>,
 }
 
 impl ContainerGpus {

@@ -81,7 +81,12 @@ impl Service<'_> {
         let words = self.words(out);
         if let Some((span, request)) = self.request(&variables, out) {
             let only_inspects = container::only_inspects(&words);
-            let gpus = ContainerGpus { service: self.name.clone(), request, only_inspects };
+            let gpus = ContainerGpus {
+                service: self.name.clone(),
+                request,
+                only_inspects,
+                built_from: self.dockerfile(),
+            };
             steps.push(out.event(span, Does::ContainerGpus(gpus)));
         }
         if let Some((key, files)) = self.entry("env_file") {

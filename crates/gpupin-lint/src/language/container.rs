@@ -41,7 +41,7 @@ pub(crate) fn docker(command: &Command, out: &mut UnitBuilder) -> Option<Vec<Ste
     let request = options.request(nvidia_docker, out);
     if let Some((span, request)) = request {
         let only_inspects = only_inspects(&inner);
-        let gpus = ContainerGpus { service, request, only_inspects };
+        let gpus = ContainerGpus { service, request, only_inspects, built_from: None };
         steps.push(out.event(span, Does::ContainerGpus(gpus)));
     }
     // The host's environment stays outside.

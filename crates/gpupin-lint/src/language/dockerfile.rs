@@ -181,7 +181,8 @@ impl Reader<'_> {
                 && let Some(request) = container::visible_devices(&variable.value, out)
             {
                 let service = out.service().unwrap_or(&self.file).to_owned();
-                let gpus = ContainerGpus { service, request, only_inspects: false };
+                let gpus =
+                    ContainerGpus { service, request, only_inspects: false, built_from: None };
                 found.push(out.event(variable.span, Does::ContainerGpus(gpus)));
             }
             found.push(container::set_in_container(variable, out));

@@ -82,7 +82,7 @@ fn read_container(
     }
     if let Some((span, request)) = request(tree, container, &variables, out) {
         let only_inspects = container::only_inspects(&words);
-        let gpus = ContainerGpus { service, request, only_inspects };
+        let gpus = ContainerGpus { service, request, only_inspects, built_from: None };
         steps.push(out.event(span, Does::ContainerGpus(gpus)));
     }
     for variable in variables {

@@ -64,7 +64,12 @@ pub(crate) fn read(text: &str, at: &Positions, out: &mut UnitBuilder) -> Block {
                         line.span_of(id),
                     )]),
                 };
-                let gpus = ContainerGpus { service: name.clone(), request, only_inspects: false };
+                let gpus = ContainerGpus {
+                    service: name.clone(),
+                    request,
+                    only_inspects: false,
+                    built_from: None,
+                };
                 steps.push(out.event(line.span_of(value), Does::ContainerGpus(gpus)));
             }
             _ => {}

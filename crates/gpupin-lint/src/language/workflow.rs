@@ -143,7 +143,7 @@ fn container_gpus(tree: &Tree<'_>, job: Id, out: &mut UnitBuilder, steps: &mut V
         let span = tree.span(options);
         if let Some(request) = container::requested(&words, out) {
             let service = out.service().unwrap_or_default().to_owned();
-            let gpus = ContainerGpus { service, request, only_inspects: false };
+            let gpus = ContainerGpus { service, request, only_inspects: false, built_from: None };
             steps.push(out.event(span, Does::ContainerGpus(gpus)));
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     project::{Known, Literal, Project},
     rules::{Check, Rule, invalid_mask::is_placeholder},
     source::Language,
-    unit::{ContainerGpus, Does, EventId, GpuRequest, Unit, UnitId},
+    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Unit, UnitId},
     value::Spanned,
 };
 
@@ -60,8 +60,17 @@ fn check(
 
 /// What a Dockerfile asks for holds only where whoever starts the image asks for nothing: here, a container of the project.
 fn is_given_others(project: &Project<'_>, id: UnitId) -> bool {
+    let builds = |from: UnitId, event: &Event| match &event.does {
+        Does::ContainerGpus(ContainerGpus { built_from: Some(file), .. }) => {
+            project.find_file(from, file) == Some(id)
+        }
+        _ => false,
+    };
     project.unit(id).source.language == Language::Dockerfile
-        && project.programs.iter().any(|it| it.entry == id && !it.containers.is_empty())
+        && (0..)
+            .map(UnitId)
+            .zip(project.units)
+            .any(|(from, unit)| unit.events.iter().any(|it| builds(from, it)))
 }
 
 /// What is wrong with a request, and what to do.
@@ -218,6 +227,8 @@ CMD ["python", "tts.py"]
             )
         };
         check(&compose("build: ."));
+        // Also where the service says what to run.
+        check(&compose("build: .\n    command: python3 main.py"));
         let message = "`Dockerfile` gets every GPU of the machine | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`";
         check_message(&compose("image: other"), &[message]);
     }
