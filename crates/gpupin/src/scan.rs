@@ -40,6 +40,8 @@ pub(crate) struct Scan {
     pub(crate) gpu_files: Option<usize>,
     /// How many files were looked at.
     pub(crate) files: usize,
+    /// What the linter knows the files by that the paths lead to, in their order.
+    pub(crate) keys: Vec<String>,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -95,5 +97,6 @@ pub(crate) fn scan(
         )
     });
     let Read { units, files, gpu_files, .. } = read;
-    Ok(Scan { units, analysis, gpu_files, files, problems })
+    let keys = found.files.into_iter().map(|it| it.key).collect();
+    Ok(Scan { units, analysis, gpu_files, files, keys, problems })
 }

@@ -130,8 +130,8 @@ fn ask(wanted: &mut Wanted, recorded: &[&Gpu], terminal: &mut Terminal) -> Resul
     }
     let which = if recorded.is_empty() { "" } else { ", or its number above" };
     // A number means a recorded GPU; anything else is a name.
-    let name = |answer: &str| match answer.parse().map(|it: usize| recorded.get(it.wrapping_sub(1)))
-    {
+    let recorded_at = |it: i64| recorded.get(usize::try_from(it).ok()?.checked_sub(1)?);
+    let name = |answer: &str| match answer.parse().map(recorded_at) {
         Ok(Some(gpu)) => Ok(gpu.short_name()),
         Ok(None) if !recorded.is_empty() => {
             Err(format!("there is no number {answer}, only 1 to {}", recorded.len()))

@@ -165,7 +165,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let start = args.paths.first().or(args.order.as_ref());
     let project = project::open(&args.project, start.map(PathBuf::as_path), terminal)?;
     let baseline = read_baseline(&args.baseline)?;
-    let mut scan = scan::scan(&project, &request(args, &project)?, terminal)?;
+    let request = request(args, &project)?;
+    let mut scan = scan::scan(&project, &request, terminal)?;
     let only = args.order.as_deref().map(|it| project.key(it));
     tell_missing_entry_points(&project, terminal);
     tell_unread(&project, &scan, only.as_deref(), terminal);
@@ -183,7 +184,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 
     if let Some(path) = &args.baseline.write_baseline {
         let path = baseline_path(path.as_deref(), args.baseline.baseline.as_deref(), &project);
-        write_baseline(&path, args, &project, &scan, terminal)?;
+        write_baseline(&path, &request, &project, &scan, terminal)?;
         return Ok(clean);
     }
 
@@ -323,13 +324,13 @@ fn tell_unread(project: &Project, scan: &Scan, only: Option<&str>, terminal: &mu
             Unread::Everything => "nothing in it was checked",
             Unread::Part => "not all of it was checked",
         };
-        terminal.warning(&format!("could not read `{path}`: {line}:{column}: {why}; {missing}"));
+        terminal.warning(&format!("could not parse `{path}`: {line}:{column}: {why}; {missing}"));
     }
     match unread.len() - told {
         0 => {}
-        1 => terminal.warning("could not read 1 more file, `--verbose` names it"),
+        1 => terminal.warning("could not parse 1 more file, `--verbose` names it"),
         more => {
-            terminal.warning(&format!("could not read {more} more files, `--verbose` names them"));
+            terminal.warning(&format!("could not parse {more} more files, `--verbose` names them"));
         }
     }
 }
@@ -381,7 +382,7 @@ fn baseline_path(given: Option<&Path>, read: Option<&Path>, project: &Project) -
 
 fn write_baseline(
     path: &Path,
-    args: &Args,
+    request: &Request,
     project: &Project,
     scan: &Scan,
     terminal: &mut Terminal,
@@ -391,15 +392,13 @@ fn write_baseline(
     if path.exists() {
         let older = read_baseline_file(path)
             .map_err(|error| error.hint("remove the file to write it anew"))?;
-        let request = request(args, project)?;
-        let roots: Vec<_> = request.paths.iter().map(|it| project.key(it)).collect();
-        let is_below = |path: &str, root: &str| {
-            path.strip_prefix(root)
-                .is_some_and(|it| root.is_empty() || it.is_empty() || it.starts_with('/'))
+        let was_scanned = |path: &str| {
+            scan.keys.binary_search_by(|it| it.as_str().cmp(path)).is_ok()
+                || !project.root.join(path).exists()
         };
         baseline.keep(older, |it| {
             request.options.selection.rules().any(|rule| rule.code == it.code)
-                && roots.iter().any(|root| is_below(&it.path, root))
+                && was_scanned(&it.path)
         });
     }
     let shown = project.display(&project.working_directory.join(path));

@@ -358,6 +358,9 @@ fn a_baseline_keeps_what_was_not_scanned() {
     .assert_eq(&outcome.whole());
     let all = ["scan", "--baseline", "gpupin-baseline.json"];
     assert_eq!(sandbox.gpupin(&all).code, 0);
+    let excluding = sandbox.gpupin(&["scan", "--write-baseline", "--exclude", "app"]);
+    assert!(excluding.err.contains("beside 1"), "{}", excluding.whole());
+    assert_eq!(sandbox.gpupin(&all).code, 0);
     let nothing_left = sandbox.file("app/run.sh", "").gpupin(&["scan", "--write-baseline", "app"]);
     assert!(nothing_left.err.contains("accepted 0 findings"), "{}", nothing_left.whole());
 }
@@ -486,9 +489,9 @@ fn files_of_data_that_do_not_parse_are_warned_of() {
             ----- stdout
             settings.toml:1:12: GP201 ordinal 1 of `main_gpu` picks a GPU by number, and no policy says which GPU is meant
             ----- stderr
-            warning: could not read `broken.ipynb`: 1:23: Unterminated array; nothing in it was checked
-            warning: could not read `compose.yaml`: 3:14: while scanning a plain scalar, found a tab; not all of it was checked
-            warning: could not read `settings.toml`: 2:7: key with no value, expected `=`; not all of it was checked
+            warning: could not parse `broken.ipynb`: 1:23: Unterminated array; nothing in it was checked
+            warning: could not parse `compose.yaml`: 3:14: while scanning a plain scalar, found a tab; not all of it was checked
+            warning: could not parse `settings.toml`: 2:7: key with no value, expected `=`; not all of it was checked
             found 1 warning in 1 file (5 files scanned, 0 programs ordered)
             1 file imports a GPU library, and none was seen to be started, so no pin was asked for: name what you start in `lint.entry-points`
         "#]],
@@ -510,7 +513,7 @@ fn of_many_files_that_do_not_parse_a_few_are_told() {
     };
     let told = warnings(&[]);
     assert_eq!(told.len(), 6);
-    assert_eq!(told[5], "warning: could not read 2 more files, `--verbose` names them");
+    assert_eq!(told[5], "warning: could not parse 2 more files, `--verbose` names them");
     assert_eq!(warnings(&["--verbose"]).len(), 7);
 }
 
