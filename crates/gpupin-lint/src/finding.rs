@@ -36,17 +36,18 @@ pub struct Related {
     pub message: String,
 }
 
-/// A proposed change of one file.
+/// A proposed change: all of its edits or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fix {
     /// Imperative, without a period: "Set `CUDA_DEVICE_ORDER` first".
     pub title: String,
     pub safety: Safety,
-    /// Sorted, not overlapping.
+    /// Sorted by file and place, not overlapping. Most change the file of the finding only; a pin that comes too late in
+    /// a module is set in the programs that import it.
     pub edits: Vec<Edit>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Safety {
     /// On every recorded machine the program then reaches exactly the policy's GPU, and nothing else changes.
     Safe,
@@ -56,6 +57,7 @@ pub enum Safety {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
+    pub unit: UnitId,
     pub span: Span,
     pub replacement: String,
 }

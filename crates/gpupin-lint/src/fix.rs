@@ -1,13 +1,16 @@
-//! Applying the fixes of findings to a file's text.
+//! Applying the fixes of findings to the texts of files.
 //!
-//! Whether a fix is safe, its rule says. Here it is decided which fixes of one file go together, in an order that
+//! Whether a fix is safe, its rule says. Here it is decided which fixes go together, in an order that
 //! depends on nothing but the fixes: by place, then by the code of the rule.
 
-use std::ops::Range;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use crate::{
     finding::{Edit, Finding, Fix, Safety},
-    source::Source,
+    unit::{Unit, UnitId},
 };
 
 /// Which fixes are wanted.
@@ -18,11 +21,12 @@ pub enum Wanted {
     All,
 }
 
-/// A file's text with fixes applied. Findings are named by their position in what was given to [`apply`].
+/// Texts with fixes applied. Findings are named by their position in what was given to [`apply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
-    pub text: String,
-    /// Findings whose fix is in the text, ascending.
+    /// The new texts of the files that change.
+    pub texts: BTreeMap<UnitId, String>,
+    /// Findings whose fix is in the texts, ascending.
     pub applied: Vec<usize>,
     /// Findings that have a fix which is not, ascending, and why.
     pub left: Vec<(usize, Left)>,
@@ -33,61 +37,81 @@ pub struct Fixed {
 pub enum Left {
     /// It is unsafe, and only safe ones are wanted.
     Unsafe(String),
+    /// It would change this file, which is to be left alone.
+    Untouchable(UnitId),
     /// It would change what the fix of this finding changes. It may be offered again once that one is applied.
     Overlaps(usize),
 }
 
-/// Applies what goes together of the fixes of one file's findings.
+/// Applies what goes together of the fixes of a project's findings, and changes none of the files `untouchable`.
 ///
 /// A fix is applied whole or not at all. Fixes that make the very same edit share it: two findings that need the same
 /// import add it once.
-pub fn apply(source: &Source, findings: &[&Finding], wanted: Wanted) -> Fixed {
+pub fn apply(
+    units: &[Unit],
+    findings: &[&Finding],
+    wanted: Wanted,
+    untouchable: &BTreeSet<UnitId>,
+) -> Fixed {
     let mut left = Vec::new();
     let mut candidates: Vec<(usize, &Finding, &Fix)> = Vec::new();
     for (at, finding) in findings.iter().enumerate() {
-        match &finding.fix {
-            Some(Fix { safety: Safety::Unsafe(why), .. }) if wanted == Wanted::Safe => {
+        let Some(fix) = &finding.fix else { continue };
+        let file = fix.edits.iter().map(|it| it.unit).find(|it| untouchable.contains(it));
+        match (&fix.safety, file) {
+            (Safety::Unsafe(why), _) if wanted == Wanted::Safe => {
                 left.push((at, Left::Unsafe(why.clone())));
             }
-            Some(fix) => candidates.push((at, *finding, fix)),
-            None => {}
+            (_, Some(file)) => left.push((at, Left::Untouchable(file))),
+            _ => candidates.push((at, *finding, fix)),
         }
     }
-    candidates.sort_by_key(|(at, finding, fix)| {
-        (fix.edits.first().map(|it| it.span), finding.rule.code, finding.span, *at)
-    });
+    let place = |fix: &Fix| fix.edits.first().map(|it| (it.unit, it.span));
+    candidates.sort_by_key(|(at, finding, fix)| (place(fix), finding.rule.code, finding.span, *at));
 
-    // Sorted by place, with the finding that each edit was made for first.
-    let mut edits: Vec<(&Edit, usize)> = Vec::new();
+    // Of each file, with the finding that each edit was made for first.
+    let mut edits: BTreeMap<UnitId, Vec<(&Edit, usize)>> = BTreeMap::new();
     let mut applied = Vec::new();
     for (at, _, fix) in candidates {
         let clash = fix.edits.iter().find_map(|new| {
-            edits.iter().find(|(old, _)| *old != new && touch(old, new)).map(|it| it.1)
+            let of_file = edits.get(&new.unit)?;
+            of_file.iter().find(|(old, _)| *old != new && touch(old, new)).map(|it| it.1)
         });
         if let Some(with) = clash {
             left.push((at, Left::Overlaps(with)));
             continue;
         }
         for edit in &fix.edits {
-            if edits.iter().all(|it| it.0 != edit) {
-                edits.push((edit, at));
+            let of_file = edits.entry(edit.unit).or_default();
+            if of_file.iter().all(|it| it.0 != edit) {
+                of_file.push((edit, at));
             }
         }
         applied.push(at);
     }
-    edits.sort_by_key(|it| it.0.span);
-    let mut text = String::with_capacity(source.text.len());
-    let mut copied = 0;
-    for (edit, _) in edits {
-        let Range { start, end } = edit.span.range();
-        text.push_str(&source.text[copied..start]);
-        text.push_str(&edit.replacement);
-        copied = end;
-    }
-    text.push_str(&source.text[copied..]);
+    let edited = |(unit, mut edits): (UnitId, Vec<(&Edit, usize)>)| {
+        edits.sort_by_key(|it| it.0.span);
+        let text = &units[unit.0 as usize].source.text;
+        (unit, edited(text, edits.into_iter().map(|it| it.0)))
+    };
+    let texts = edits.into_iter().map(edited).collect();
     applied.sort_unstable();
     left.sort_unstable_by_key(|it| it.0);
-    Fixed { text, applied, left }
+    Fixed { texts, applied, left }
+}
+
+/// A text with edits made, which are sorted and do not overlap.
+pub fn edited<'e>(text: &str, edits: impl IntoIterator<Item = &'e Edit>) -> String {
+    let mut new = String::with_capacity(text.len());
+    let mut copied = 0;
+    for edit in edits {
+        let Range { start, end } = edit.span.range();
+        new.push_str(&text[copied..start]);
+        new.push_str(&edit.replacement);
+        copied = end;
+    }
+    new.push_str(&text[copied..]);
+    new
 }
 
 /// Whether two edits cannot both be made: they share a byte, one inserts within the other, or both insert at one place.
@@ -98,51 +122,52 @@ fn touch(a: &Edit, b: &Edit) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::{Fixed, Left, Wanted, apply};
     use crate::{
         finding::{Edit, Finding, Safety},
+        language::read,
         rules::RULES,
-        source::{Charset, Encoding, Language, Source},
         span::Span,
-        unit::UnitId,
+        unit::{Unit, UnitId},
     };
 
     const TEXT: &str = "abcdefghij";
 
-    fn source() -> Source {
-        Source {
-            path: "a.py".to_owned(),
-            language: Language::Python,
-            text: TEXT.to_owned(),
-            encoding: Encoding { byte_order_mark: false, charset: Charset::Utf8 },
-            cells: Vec::new(),
-        }
+    fn units() -> Vec<Unit> {
+        ["a.py", "b.py"].map(|it| read(it, TEXT.as_bytes()).unwrap()).into()
     }
 
+    /// In the file `a.py`.
     fn edit((start, end, replacement): (usize, usize, &str)) -> Edit {
-        Edit { span: Span::new(start, end), replacement: replacement.to_owned() }
+        Edit { unit: UnitId(0), span: Span::new(start, end), replacement: replacement.to_owned() }
     }
 
-    fn finding(safety: Safety, edits: &[(usize, usize, &str)]) -> Finding {
-        let edits: Vec<_> = edits.iter().map(|it| edit(*it)).collect();
+    fn finding(safety: Safety, edits: Vec<Edit>) -> Finding {
         let span = edits.first().map_or(Span::default(), |it| it.span);
         RULES[0].finding(UnitId(0), span, "").with_fix("Mend it", safety, edits)
     }
 
     fn applied(findings: &[Finding], wanted: Wanted) -> Fixed {
         let findings: Vec<_> = findings.iter().collect();
-        apply(&source(), &findings, wanted)
+        apply(&units(), &findings, wanted, &BTreeSet::new())
+    }
+
+    fn first_text(fixed: &Fixed) -> &str {
+        fixed.texts.get(&UnitId(0)).map_or(TEXT, String::as_str)
     }
 
     /// Each fix is a list of `(start, end, replacement)`; all are safe. `left` is who is left for whom.
     #[track_caller]
     fn check(fixes: &[&[(usize, usize, &str)]], text: &str, left: &[(usize, usize)]) {
-        let findings: Vec<_> = fixes.iter().map(|it| finding(Safety::Safe, it)).collect();
+        let fixes = fixes.iter().map(|it| it.iter().map(|it| edit(*it)).collect());
+        let findings: Vec<_> = fixes.map(|it| finding(Safety::Safe, it)).collect();
         let fixed = applied(&findings, Wanted::Safe);
         let left: Vec<_> = left.iter().map(|it| (it.0, Left::Overlaps(it.1))).collect();
-        assert_eq!((fixed.text.as_str(), fixed.left), (text, left));
+        assert_eq!((first_text(&fixed), &fixed.left), (text, &left));
     }
 
     #[test]
@@ -183,14 +208,31 @@ mod tests {
     #[test]
     fn unsafe_fixes_wait_until_they_are_wanted() {
         let findings = [
-            finding(Safety::Unsafe("who knows".to_owned()), &[(0, 1, "A")]),
-            finding(Safety::Safe, &[(1, 2, "B")]),
+            finding(Safety::Unsafe("who knows".to_owned()), vec![edit((0, 1, "A"))]),
+            finding(Safety::Safe, vec![edit((1, 2, "B"))]),
         ];
         let safe = applied(&findings, Wanted::Safe);
-        assert_eq!((safe.text.as_str(), &*safe.applied), ("aBcdefghij", &[1][..]));
+        assert_eq!((first_text(&safe), &*safe.applied), ("aBcdefghij", &[1][..]));
         assert_eq!(safe.left, [(0, Left::Unsafe("who knows".to_owned()))]);
         let all = applied(&findings, Wanted::All);
-        assert_eq!((all.text.as_str(), &*all.applied), ("ABcdefghij", &[0, 1][..]));
+        assert_eq!((first_text(&all), &*all.applied), ("ABcdefghij", &[0, 1][..]));
+    }
+
+    #[test]
+    fn a_fix_of_two_files_is_made_in_both_or_in_none() {
+        let elsewhere = Edit { unit: UnitId(1), ..edit((0, 1, "B")) };
+        let findings = [
+            finding(Safety::Safe, vec![edit((0, 1, "A")), elsewhere]),
+            finding(Safety::Safe, vec![edit((9, 10, "J"))]),
+        ];
+        let both = applied(&findings, Wanted::Safe);
+        let texts: Vec<_> = both.texts.values().map(String::as_str).collect();
+        assert_eq!(texts, ["AbcdefghiJ", "Bbcdefghij"]);
+
+        let findings: Vec<_> = findings.iter().collect();
+        let one = apply(&units(), &findings, Wanted::Safe, &BTreeSet::from([UnitId(1)]));
+        assert_eq!(first_text(&one), "abcdefghiJ");
+        assert_eq!((one.texts.len(), one.left), (1, vec![(0, Left::Untouchable(UnitId(1)))]));
     }
 
     proptest! {
@@ -211,7 +253,7 @@ mod tests {
                     edits.sort_unstable();
                     edits.truncate(if edits.len() == 2 && edits[1].0 < edits[0].1 { 1 } else { 2 });
                     edits.dedup_by_key(|it| it.0);
-                    finding(Safety::Safe, &edits)
+                    finding(Safety::Safe, edits.into_iter().map(edit).collect())
                 })
                 .collect();
             let fixed = applied(&findings, Wanted::Safe);
@@ -221,7 +263,7 @@ mod tests {
             }
             // What is left out makes no difference to the text.
             let kept: Vec<_> = fixed.applied.iter().map(|it| findings[*it].clone()).collect();
-            prop_assert_eq!(applied(&kept, Wanted::Safe).text, fixed.text);
+            prop_assert_eq!(applied(&kept, Wanted::Safe).texts, fixed.texts);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! `gpupin.toml` and `gpupin.lock` are the policy and the lock file. Without them a fixture gets
 //! [`POLICY`] and [`LOCK`]: the project of DESIGN's example on a machine with two different GPUs.
 
-use std::{fmt::Write as _, panic::Location};
+use std::{collections::BTreeSet, fmt::Write as _, panic::Location};
 
 use gpupin_policy::{LockFile, Policy, PolicyFile};
 
@@ -81,18 +81,22 @@ pub(crate) fn check_message(fixture: &str, messages: &[&str]) {
     assert_eq!(actual, messages, "in\n{fixture}");
 }
 
-/// Applies every fix of the rule whose file calls this to the fixture's only file.
+/// Applies every fix of the rule whose file calls this.
 #[track_caller]
 pub(crate) fn check_fix(before: &str, after: &str) {
     let rule = rule_of_caller(Location::caller());
     let case = Case::parse(before, "main.py");
     let analysis = case.analyze(&Selection::only([rule]));
     let findings: Vec<_> = analysis.findings.iter().collect();
-    let fixed = fix::apply(&case.units[0].source, &findings, fix::Wanted::All);
+    let fixed = fix::apply(&case.units, &findings, fix::Wanted::All, &BTreeSet::new());
     assert!(!fixed.applied.is_empty(), "nothing to fix in\n{before}");
     assert_eq!(fixed.left, [], "in\n{before}");
     let expected = Case::parse(after, "main.py");
-    assert_eq!(fixed.text, expected.units[0].source.text);
+    let text = |case: &Case, at: UnitId| case.units[at.0 as usize].source.text.clone();
+    for id in (0..).map(UnitId).take(case.units.len()) {
+        let fixed = fixed.texts.get(&id).cloned().unwrap_or_else(|| text(&case, id));
+        assert_eq!(fixed, text(&expected, id));
+    }
 }
 
 /// A fixture, read.

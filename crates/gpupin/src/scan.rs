@@ -7,11 +7,16 @@
 //! The result does not depend on the number of threads. What cannot be read is a [`Problem`] and
 //! never ends the scan; neither does a panic while one file is read.
 
-use std::{num::NonZero, path::PathBuf, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZero,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use gpupin_lint::{Analysis, Options, analyze, survey::Surveyor, unit::Unit};
 
-use self::read::Read;
+use self::read::{Memory, Read};
 use crate::{failure::Failure, project::Project, terminal::Terminal};
 
 mod discover;
@@ -68,35 +73,109 @@ pub(crate) fn scan(
     request: &Request,
     terminal: &mut Terminal,
 ) -> Result<Scan, Failure> {
-    let started = Instant::now();
-    let found = discover::discover(project, request, terminal)?;
-    let discovered = Instant::now();
-    let mut problems = found.problems;
+    Ok(Session::open(project, request, terminal)?.scan(project, request, terminal))
+}
 
-    let surveyor = request
-        .prefilter
-        .then(|| Surveyor::new(request.options.selection.rules(), &project.policy));
-    let read = read::read(&found.files, surveyor.as_ref(), request.threads, project, terminal);
-    problems.extend(read.problems);
-    problems.sort();
-    let was_read = Instant::now();
+/// A scan that can be repeated with other contents of some files, without reading the others again.
+#[derive(Debug)]
+pub(crate) struct Session {
+    files: Vec<File>,
+    problems: Vec<Problem>,
+    memory: Memory,
+    walked: Duration,
+}
 
-    let options = Options { other_files: read.unread, ..request.options.clone() };
-    let analysis = analyze(&read.units, &project.policy, &project.lock, &options);
-    terminal.verbose(|| {
-        let milliseconds = |from: Instant, to: Instant| (to - from).as_millis();
-        format!(
-            "walked {} ms, surveyed {} ms, read {} ms, judged {} ms, with {} threads; parsed {} of {} files",
-            milliseconds(started, discovered),
-            milliseconds(discovered, read.surveyed),
-            milliseconds(read.surveyed, was_read),
-            was_read.elapsed().as_millis(),
+impl Session {
+    /// Finds the files.
+    pub(crate) fn open(
+        project: &Project,
+        request: &Request,
+        terminal: &mut Terminal,
+    ) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let discover::Found { files, problems } = discover::discover(project, request, terminal)?;
+        let walked = started.elapsed();
+        Ok(Self { files, problems, memory: Memory::default(), walked })
+    }
+
+    /// Remembers what the first scan finds, for [`Self::rescan`].
+    pub(crate) fn to_be_repeated(mut self) -> Self {
+        self.memory.surveys = Some(HashMap::new());
+        self
+    }
+
+    /// Reads these contents, by key, instead of the files. A file that the paths do not lead to is left out.
+    pub(crate) fn with_contents(mut self, contents: BTreeMap<String, Vec<u8>>) -> Self {
+        self.memory.contents = contents;
+        self
+    }
+
+    /// The files that were found.
+    pub(crate) fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    pub(crate) fn scan(
+        &mut self,
+        project: &Project,
+        request: &Request,
+        terminal: &mut Terminal,
+    ) -> Scan {
+        let started = Instant::now();
+        let mut problems = self.problems.clone();
+        let surveyor = request
+            .prefilter
+            .then(|| Surveyor::new(request.options.selection.rules(), &project.policy));
+        let read = read::read(
+            &self.files,
+            surveyor.as_ref(),
             request.threads,
-            read.units.len(),
-            read.files,
-        )
-    });
-    let Read { units, files, gpu_files, .. } = read;
-    let keys = found.files.into_iter().map(|it| it.key).collect();
-    Ok(Scan { units, analysis, gpu_files, files, keys, problems })
+            project,
+            &mut self.memory,
+            terminal,
+        );
+        problems.extend(read.problems);
+        problems.sort();
+        let was_read = Instant::now();
+
+        let options = Options { other_files: read.unread, ..request.options.clone() };
+        let analysis = analyze(&read.units, &project.policy, &project.lock, &options);
+        terminal.verbose(|| {
+            let milliseconds = |from: Instant, to: Instant| (to - from).as_millis();
+            format!(
+                "walked {} ms, surveyed {} ms, read {} ms, judged {} ms, with {} threads; parsed {} of {} files",
+                self.walked.as_millis(),
+                milliseconds(started, read.surveyed),
+                milliseconds(read.surveyed, was_read),
+                was_read.elapsed().as_millis(),
+                request.threads,
+                read.units.len(),
+                read.files,
+            )
+        });
+        let Read { units, files, gpu_files, .. } = read;
+        let keys = self.files.iter().map(|it| it.key.clone()).collect();
+        Scan { units, analysis, gpu_files, files, keys, problems }
+    }
+
+    /// Scans again, with other contents of the files that `changed` names by key.
+    pub(crate) fn rescan(
+        &mut self,
+        project: &Project,
+        request: &Request,
+        units: Vec<Unit>,
+        changed: BTreeMap<String, Vec<u8>>,
+        terminal: &mut Terminal,
+    ) -> Scan {
+        let memory = &mut self.memory;
+        memory.units = units.into_iter().map(|it| (it.source.path.clone(), it)).collect();
+        for key in changed.keys() {
+            memory.units.remove(key);
+            if let Some(surveys) = &mut memory.surveys {
+                surveys.remove(key);
+            }
+        }
+        memory.contents.extend(changed);
+        self.scan(project, request, terminal)
+    }
 }

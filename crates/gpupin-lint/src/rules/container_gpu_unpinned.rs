@@ -142,7 +142,7 @@ fn edit(
     let written = index(known)?.to_string();
     let uuid = meant.uuid(project)?;
     let span = unit.source.find_in(known.span, &written).filter(|_| known.unit == id)?;
-    Some(Edit { span, replacement: uuid })
+    Some(Edit { unit: id, span, replacement: uuid })
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ fn judge(
         .source
         .find_in(known.span, &value)
         .filter(|_| known.unit == id && gpus.count == 1)
-        .map(|span| Edit { span, replacement: "0".to_owned() });
+        .map(|span| Edit { unit: id, span, replacement: "0".to_owned() });
     Some(match edit {
         Some(edit) => {
             let environment = Environment {

@@ -67,7 +67,7 @@ fn finding(
         (Some(span), Some(replacement)) if is_here => finding.with_fix(
             format!("Write `{replacement}`"),
             Safety::Unsafe("the setting takes effect, where PyTorch fails today".to_owned()),
-            vec![Edit { span, replacement: replacement.clone() }],
+            vec![Edit { unit: id, span, replacement: replacement.clone() }],
         ),
         _ => finding,
     }

@@ -82,7 +82,7 @@ fn order_first(project: &Project<'_>, write: Write) -> Option<Edit> {
         _ => return None,
     };
     let line_end = if source.text.contains("\r\n") { "\r\n" } else { "\n" };
-    Some(Edit { span: at, replacement: format!("{order}{line_end}{indent}") })
+    Some(Edit { unit: write.unit, span: at, replacement: format!("{order}{line_end}{indent}") })
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn check(
             let Some(wrong) = wrong else { continue };
             let span = if event.span.contains(value.span) { event.span } else { value.span };
             let mut finding = rule.finding(id, span, message(&wrong));
-            if let Some(edit) = correct(unit, value.span, &wrong) {
+            if let Some(edit) = correct(id, unit, value.span, &wrong) {
                 let why =
                     "where the two orders differ, it changes which GPU an index means".to_owned();
                 finding = finding.with_fix(
@@ -71,10 +71,14 @@ fn message(wrong: &str) -> String {
 }
 
 /// Replaces the value where it stands literally.
-fn correct(unit: &Unit, value: Span, wrong: &str) -> Option<Edit> {
+fn correct(id: UnitId, unit: &Unit, value: Span, wrong: &str) -> Option<Edit> {
     let at = unit.source.slice(value).find(wrong).filter(|_| !wrong.is_empty())?;
     let start = value.start as usize + at;
-    Some(Edit { span: Span::new(start, start + wrong.len()), replacement: RIGHT.to_owned() })
+    Some(Edit {
+        unit: id,
+        span: Span::new(start, start + wrong.len()),
+        replacement: RIGHT.to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use gpupin_lint::{
-    finding::{Finding, Fix, Safety},
-    unit::UnitId,
-};
+use gpupin_lint::finding::{Finding, Fix, Safety};
 use serde::Serialize;
 
 use crate::report::{Report, severity, url, write_json};
@@ -48,6 +45,7 @@ struct JsonFix<'a> {
 
 #[derive(Serialize)]
 struct JsonEdit<'a> {
+    path: &'a str,
     line: u32,
     column: u32,
     end_line: u32,
@@ -100,20 +98,21 @@ pub(super) fn finding<'a>(report: &'a Report<'_>, finding: &'a Finding) -> JsonF
         end_column: end.column,
         message: &finding.message,
         url: url(finding.rule),
-        fix: finding.fix.as_ref().map(|it| fix(report, finding.unit, it)),
+        fix: finding.fix.as_ref().map(|it| fix(report, it)),
         programs: finding.programs.iter().map(|it| report.path(*it)).collect(),
         cell,
     }
 }
 
-fn fix<'a>(report: &Report<'_>, unit: UnitId, fix: &'a Fix) -> JsonFix<'a> {
+fn fix<'a>(report: &'a Report<'_>, fix: &'a Fix) -> JsonFix<'a> {
     let (safety, why) = match &fix.safety {
         Safety::Safe => ("safe", None),
         Safety::Unsafe(why) => ("unsafe", Some(why.as_str())),
     };
     let edits = fix.edits.iter().map(|it| {
-        let (start, end) = report.range(unit, it.span);
+        let (start, end) = report.range(it.unit, it.span);
         JsonEdit {
+            path: report.path(it.unit),
             line: start.line,
             column: start.column,
             end_line: end.line,

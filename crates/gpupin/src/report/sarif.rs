@@ -8,7 +8,7 @@ use std::{fmt::Write as _, io};
 
 use gpupin_lint::{
     RULES, Rule,
-    finding::{Finding, Fix, Safety, Severity},
+    finding::{Edit, Finding, Fix, Safety, Severity},
     span::Span,
     unit::UnitId,
 };
@@ -118,28 +118,32 @@ fn result(report: &Report<'_>, finding: &Finding) -> Value {
         });
     }
     if let Some(it) = &finding.fix {
-        result["fixes"] = json!([fix(report, finding.unit, it)]);
+        result["fixes"] = json!([fix(report, it)]);
     }
     result
 }
 
-fn fix(report: &Report<'_>, unit: UnitId, fix: &Fix) -> Value {
+fn fix(report: &Report<'_>, fix: &Fix) -> Value {
     let text = match &fix.safety {
         Safety::Safe => fix.title.clone(),
         Safety::Unsafe(why) => format!("{} (unsafe: {why})", fix.title),
     };
-    let replacement = |edit: &gpupin_lint::finding::Edit| {
+    let replacement = |edit: &Edit| {
         json!({
-            "deletedRegion": region(report, unit, edit.span),
+            "deletedRegion": region(report, edit.unit, edit.span),
             "insertedContent": { "text": edit.replacement },
         })
     };
+    let change = |edits: &[Edit]| {
+        json!({
+            "artifactLocation": artifact(report.path(edits[0].unit)),
+            "replacements": edits.iter().map(replacement).collect::<Vec<_>>(),
+        })
+    };
+    let changes = fix.edits.chunk_by(|a, b| a.unit == b.unit);
     json!({
         "description": { "text": text },
-        "artifactChanges": [{
-            "artifactLocation": artifact(report.path(unit)),
-            "replacements": fix.edits.iter().map(replacement).collect::<Vec<_>>(),
-        }],
+        "artifactChanges": changes.map(change).collect::<Vec<_>>(),
     })
 }
 

@@ -1,5 +1,6 @@
 use std::{
     cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
     fs,
     io::{self, Read as _},
     num::NonZero,
@@ -42,6 +43,23 @@ pub(super) struct Read {
     pub(super) surveyed: Instant,
 }
 
+/// What an earlier scan of the same files left, and what to read instead of what lies on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Contents of files, by key.
+    pub(super) contents: BTreeMap<String, Vec<u8>>,
+    /// Of every file that has a language, if it is kept.
+    pub(super) surveys: Option<HashMap<String, Survey>>,
+    pub(super) units: HashMap<String, Unit>,
+}
+
+impl Memory {
+    /// What is known of a file that has not changed since.
+    fn survey(&self, key: &str) -> Option<&Survey> {
+        self.surveys.as_ref()?.get(key)
+    }
+}
+
 /// What became of a file that was looked at.
 enum Outcome {
     /// Of no language.
@@ -57,13 +75,17 @@ pub(super) fn read(
     surveyor: Option<&Surveyor>,
     threads: NonZero<usize>,
     project: &Project,
+    memory: &mut Memory,
     terminal: &mut Terminal,
 ) -> Read {
     keep_panics_of_readers();
     let mut tell = |done| {
         terminal.progress(|| format!("reading {done} of {} files", files.len()));
     };
-    let outcomes = workers::map(files, threads, &mut tell, |file| look(file, surveyor));
+    let new: Vec<&File> = files.iter().filter(|it| memory.survey(&it.key).is_none()).collect();
+    let contents = std::mem::take(&mut memory.contents);
+    let mut outcomes =
+        workers::map(&new, threads, &mut tell, |file| look(file, &contents, surveyor)).into_iter();
     let mut read = Read {
         units: Vec::new(),
         unread: Vec::new(),
@@ -74,8 +96,16 @@ pub(super) fn read(
     };
     let mut surveys = Vec::new();
     let mut places = Vec::new();
-    for (place, (file, outcome)) in files.iter().zip(outcomes).enumerate() {
-        let survey = match outcome {
+    for (place, file) in files.iter().enumerate() {
+        if let Some(survey) = memory.survey(&file.key).cloned() {
+            if survey.interesting || surveyor.is_none() {
+                read.units.extend(memory.units.remove(&file.key));
+            }
+            surveys.push((file.key.clone(), survey));
+            places.push(place);
+            continue;
+        }
+        let survey = match outcomes.next().expect("each new file has an outcome") {
             Ok(Outcome::Nothing) => continue,
             Ok(Outcome::Surveyed(survey)) => survey,
             Ok(Outcome::Read(survey, unit)) => {
@@ -91,6 +121,9 @@ pub(super) fn read(
         places.push(place);
     }
     read.files = surveys.len();
+    if let Some(known) = &mut memory.surveys {
+        known.extend(surveys.iter().cloned());
+    }
     if surveyor.is_some() {
         let mut reading = Reading::new(surveys, &project.policy);
         loop {
@@ -99,7 +132,11 @@ pub(super) fn read(
             if wanted.is_empty() {
                 break;
             }
-            let outcomes = workers::map(&wanted, threads, &mut tell, |file| look(file, None));
+            let (known, wanted): (Vec<_>, Vec<_>) =
+                wanted.into_iter().partition(|it| memory.units.contains_key(&it.key));
+            read.units.extend(known.iter().filter_map(|it| memory.units.remove(&it.key)));
+            let outcomes =
+                workers::map(&wanted, threads, &mut tell, |file| look(file, &contents, None));
             for (file, outcome) in wanted.into_iter().zip(outcomes) {
                 match outcome {
                     Ok(Outcome::Read(_, unit)) => read.units.push(*unit),
@@ -114,18 +151,24 @@ pub(super) fn read(
         read.unread = reading.unread().map(str::to_owned).collect();
         read.units.sort_by(|a, b| a.source.path.cmp(&b.source.path));
     }
+    // A file that was changed for an earlier scan is still not what lies on disk.
+    memory.contents = contents;
     read
 }
 
 /// Surveys a file, and reads it if it is worth it.
-fn look(file: &File, surveyor: Option<&Surveyor>) -> Result<Outcome, String> {
+fn look(
+    file: &File,
+    contents: &BTreeMap<String, Vec<u8>>,
+    surveyor: Option<&Surveyor>,
+) -> Result<Outcome, String> {
     thread_local!(static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_KEPT]));
     BUFFER.with_borrow_mut(|buffer| {
-        let Some((bytes, language)) =
-            read_bytes(file, buffer).map_err(|error| error.to_string())?
-        else {
-            return Ok(Outcome::Nothing);
+        let read = match contents.get(&file.key) {
+            Some(bytes) => language(&file.key, bytes).map(|it| (bytes.as_slice(), it)),
+            None => read_bytes(file, buffer).map_err(|error| error.to_string())?,
         };
+        let Some((bytes, language)) = read else { return Ok(Outcome::Nothing) };
         let outcome = guarded(|| {
             let survey = surveyor.map(|it| it.survey(&file.key, language, bytes));
             let survey = match survey {

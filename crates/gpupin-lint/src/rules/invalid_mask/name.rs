@@ -61,7 +61,7 @@ pub(super) fn judge(rule: &'static Rule, id: UnitId, given: &Given<'_>) -> Optio
             Safety::Unsafe(
                 "the setting takes effect, which can change the GPU that is used".to_owned(),
             ),
-            vec![Edit { span, replacement: meant.to_owned() }],
+            vec![Edit { unit: id, span, replacement: meant.to_owned() }],
         ),
         None => finding,
     })

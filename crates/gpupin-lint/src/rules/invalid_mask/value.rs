@@ -121,7 +121,11 @@ fn not_a_text(
             finding.with_fix(
                 "Put the index in quotes",
                 Safety::Unsafe("today the program fails at this line".to_owned()),
-                vec![Edit { span: known.span, replacement: format!("\"{number}\"") }],
+                vec![Edit {
+                    unit: known.unit,
+                    span: known.span,
+                    replacement: format!("\"{number}\""),
+                }],
             )
         }
         _ => finding,

@@ -21,11 +21,11 @@ pub(super) fn edit(project: &Project<'_>, used: &Use<'_>, is_refused: bool) -> O
             if is_refused {
                 let colon = (start + digits.start).checked_sub(1)?;
                 let span = Span::new(colon, start + digits.end);
-                return Some(Edit { span, replacement: String::new() });
+                return Some(Edit { unit: *at, span, replacement: String::new() });
             }
             Span::new(start + digits.start, start + digits.end)
         }
         _ => return None,
     };
-    Some(Edit { span: digits, replacement: "0".to_owned() })
+    Some(Edit { unit: *at, span: digits, replacement: "0".to_owned() })
 }
