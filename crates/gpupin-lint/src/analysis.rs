@@ -92,6 +92,7 @@ fn run(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
             }
             of_rule = once_per_place(of_rule);
         }
+        Check::Programs(check) => check(rule, project, &mut of_rule),
         Check::Project(check) => {
             check(rule, project, &mut of_rule);
             drop_unexpected(rule, project, &mut of_rule);

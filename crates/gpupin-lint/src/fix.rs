@@ -3,6 +3,12 @@
 //! Whether a fix is safe, its rule says. Here it is decided which fixes go together, in an order that
 //! depends on nothing but the fixes: by place, then by the code of the rule.
 
+mod assign;
+pub(crate) mod mask;
+pub(crate) mod pin;
+pub(crate) mod reach;
+mod script;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,

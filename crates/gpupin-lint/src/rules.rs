@@ -103,6 +103,8 @@ pub(crate) enum Check {
     Unit(fn(&'static Rule, &Project<'_>, UnitId, &Unit, &mut Vec<Finding>)),
     /// One program's events in the order they run.
     Program(fn(&'static Rule, &Project<'_>, &Program, &mut Vec<Finding>)),
+    /// All programs together, for findings that several of them share.
+    Programs(fn(&'static Rule, &Project<'_>, &mut Vec<Finding>)),
     /// All files together, for one finding per cause where causes are shared.
     Project(fn(&'static Rule, &Project<'_>, &mut Vec<Finding>)),
     /// One suppression comment, after all other rules and with what it covered.

@@ -42,6 +42,7 @@ mod flow;
 mod format;
 mod function;
 mod import;
+pub(crate) mod layout;
 mod magic;
 mod mock;
 mod names;

@@ -6,6 +6,8 @@
 //! all (GP101). Only the problems of the first kind that occurs are kept, beside those that are not about
 //! the pin itself: late allocator settings and fragile places (GP106).
 
+use std::collections::BTreeMap;
+
 use gpupin_policy::visibility::{Certainty, EntryKind, Environment, Mask, MaskKind, resolve};
 use gpupin_policy::{Gpu, Inventory, PinStyle, Role, Selector};
 
@@ -13,6 +15,7 @@ use crate::{
     program::{Earlier, Happening, Kind, MASK, Moment, ORDER, Program, Setting, Use, Write},
     project::{Known, Literal, Project},
     source::Language,
+    span::Span,
     unit::{ContainerGpus, Does, EventId, GpuRequest, RemoveHow, Runs, SetHow, UnitId},
 };
 
@@ -89,6 +92,24 @@ pub(super) fn problems(project: &Project<'_>, program: &Program) -> Vec<Problem>
     problems
 }
 
+/// Problems that `place` gives a place for, one for each place, each with the programs that have it there.
+pub(crate) fn by_place<'p, T: Clone>(
+    project: &'p Project<'_>,
+    place: impl Fn(&'p Problem) -> Option<((UnitId, Span), T)>,
+) -> Vec<(T, Vec<&'p Program>)> {
+    let mut found: BTreeMap<(UnitId, Span), (T, Vec<&Program>)> = BTreeMap::new();
+    for program in &project.programs {
+        for problem in &program.problems {
+            let Some((at, it)) = place(problem) else { continue };
+            let (_, programs) = found.entry(at).or_insert((it, Vec::new()));
+            if programs.last().is_none_or(|it| !std::ptr::eq(*it, program)) {
+                programs.push(program);
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
 fn name_of(project: &Project<'_>, happening: &Happening) -> String {
     match &project.event(happening.unit, happening.event).does {
         Does::SetVariable(it) => it.name.clone(),
@@ -127,7 +148,7 @@ fn late<'p>(project: &Project<'_>, program: &'p Program) -> Vec<&'p Happening> {
     found
 }
 
-fn is_lasting(how: SetHow) -> bool {
+pub(crate) fn is_lasting(how: SetHow) -> bool {
     !matches!(how, SetHow::Temporary | SetHow::Persistent)
 }
 
@@ -156,6 +177,14 @@ fn changes_nothing(project: &Project<'_>, it: &Happening) -> bool {
         || (!new.is_empty()
             && new.iter().all(|it| !it.1)
             && it.before.writes.iter().all(|write| known_masks(project, *write) == new))
+}
+
+/// What a write certainly sets.
+pub(crate) fn sure_text(project: &Project<'_>, write: Write) -> Option<String> {
+    match &*known_masks(project, write) {
+        [(text, false)] => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// What a write may set, as texts; empty when unknown.
@@ -302,13 +331,7 @@ fn widened(project: &Project<'_>, program: &Program) -> Vec<Problem> {
 }
 
 fn conflicts(project: &Project<'_>, program: &Program) -> Vec<Problem> {
-    let certain = |write| -> Option<String> {
-        let known = known_masks(project, write);
-        match known.as_slice() {
-            [(text, false)] => Some(text.clone()),
-            _ => None,
-        }
-    };
+    let certain = |write| sure_text(project, write);
     let counts = |name: &str| is_frozen_by_cuda(name) || project.policy.env.contains_key(name);
     replacements(project, program, counts)
         .filter(|(write, before)| matches!((certain(*write), certain(*before)), (Some(new), Some(old)) if new != old))

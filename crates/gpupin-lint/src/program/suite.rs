@@ -75,6 +75,10 @@ impl<'p> Suite<'p> {
         self.programs[0].0
     }
 
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &'p Program> {
+        self.programs.iter().map(|it| it.0)
+    }
+
     pub(crate) fn entries(&self) -> Vec<UnitId> {
         let mut entries: Vec<_> = self.programs.iter().map(|it| it.0.entry).collect();
         entries.dedup();

@@ -1,9 +1,10 @@
 use crate::{
     finding::{Finding, Severity},
+    fix::pin,
     needle::Needle,
-    program::{Problem, Program, Write},
+    program::{Problem, Write, pins::by_place},
     project::{Literal, Project},
-    rules::{Check, Rule},
+    rules::{Check, Rule, pin_after_freeze::entries},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -17,22 +18,28 @@ pub(super) const RULE: Rule = Rule {
         Needle::new("CUDA_DEVICE_ORDER"),
         Needle::new("_ALLOC_CONF"),
     ],
-    check: Check::Program(check),
+    check: Check::Programs(check),
 };
 
-fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    for problem in &program.problems {
-        let Problem::Conflict { write, before } = problem else { continue };
-        let (name, value) = text(project, *write);
-        let (_, earlier) = text(project, *before);
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let conflicts = by_place(project, |it| match it {
+        Problem::Conflict { write, before } => {
+            Some(((write.unit, project.write_span(*write)), (*write, *before)))
+        }
+        _ => None,
+    });
+    for ((write, before), programs) in conflicts {
+        let (name, value) = text(project, write);
+        let (_, earlier) = text(project, before);
         let message = format!(
             "`{name}` is set to `{value}` here and to `{earlier}` before: the later one wins"
         );
         let mut finding = rule
-            .finding(write.unit, project.write_span(*write), message)
-            .with_related(before.unit, project.write_span(*before), "set before");
-        finding.programs.push(program.entry);
-        found.push(finding);
+            .finding(write.unit, project.write_span(write), message)
+            .with_related(before.unit, project.write_span(before), "set before");
+        finding.programs = entries(&programs);
+        let places = [(before.unit, before.event), (write.unit, write.event)];
+        found.push(pin::cure(finding, project, &programs, &places));
     }
 }
 

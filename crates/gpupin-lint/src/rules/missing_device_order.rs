@@ -1,11 +1,10 @@
 use crate::{
-    finding::{Edit, Finding, Safety, Severity},
+    finding::{Finding, Severity},
+    fix::mask,
     needle::Needle,
-    program::{Problem, Program, Write},
+    program::{Problem, pins::by_place},
     project::Project,
-    rules::{Check, Rule},
-    source::Language,
-    span::Span,
+    rules::{Check, Rule, pin_after_freeze::entries},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -15,31 +14,27 @@ pub(super) const RULE: Rule = Rule {
     default: true,
     docs: include_str!("missing_device_order.md"),
     needles: &[Needle::new("CUDA_VISIBLE_DEVICES")],
-    check: Check::Program(check),
+    check: Check::Programs(check),
 };
 
-fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    for problem in &program.problems {
-        let Problem::NoOrder { write, by_default } = problem else { continue };
-        let by_default = if *by_default { " (by default)" } else { "" };
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let without = by_place(project, |it| match it {
+        Problem::NoOrder { write, by_default } => {
+            Some(((write.unit, project.write_span(*write)), (*write, *by_default)))
+        }
+        _ => None,
+    });
+    for ((write, by_default), programs) in without {
+        let by_default = if by_default { " (by default)" } else { "" };
         let message = format!(
             "the mask is an index{by_default} and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus"
         );
-        let mut finding = rule.finding(write.unit, project.write_span(*write), message);
+        let mut finding = rule.finding(write.unit, project.write_span(write), message);
         if let Some(candidates) = candidates(project) {
             finding = finding.with_help(candidates);
         }
-        if let Some(edit) = order_first(project, *write) {
-            let why =
-                "where the two orders differ, it changes which GPU the program uses".to_owned();
-            finding = finding.with_fix(
-                "Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first",
-                Safety::Unsafe(why),
-                vec![edit],
-            );
-        }
-        finding.programs.push(program.entry);
-        found.push(finding);
+        finding.programs = entries(&programs);
+        found.push(mask::with_order(finding, project, &programs, write));
     }
 }
 
@@ -48,41 +43,6 @@ fn candidates(project: &Project<'_>) -> Option<String> {
     let machine = project.lock.machines().iter().find(|it| it.usable().count() > 1)?;
     let names: Vec<_> = machine.usable().map(|it| format!("the {}", it.short_name())).collect();
     Some(format!("on `{}` it may be {}", machine.host, names.join(" or ")))
-}
-
-/// The same statement for the order, put in front of the mask's.
-fn order_first(project: &Project<'_>, write: Write) -> Option<Edit> {
-    if write.slot.is_some() {
-        return None;
-    }
-    let source = &project.unit(write.unit).source;
-    let event = project.event(write.unit, write.event);
-    let statement = source.slice(event.span);
-    let at = Span { start: event.span.start, end: event.span.start };
-    let line_start = source.text[..at.start as usize].rfind('\n').map_or(0, |it| it + 1);
-    let indent = &source.text[line_start..at.start as usize];
-    if !indent.chars().all(char::is_whitespace) {
-        return None;
-    }
-    let order = match source.language {
-        Language::Python => {
-            let (target, rest) = statement.split_once('[')?;
-            let quote = rest.chars().next().filter(|it| "\"'".contains(*it))?;
-            if !rest[1..].starts_with("CUDA_VISIBLE_DEVICES") {
-                return None;
-            }
-            format!("{target}[{quote}CUDA_DEVICE_ORDER{quote}] = {quote}PCI_BUS_ID{quote}")
-        }
-        Language::Shell if statement.starts_with("export CUDA_VISIBLE_DEVICES=") => {
-            "export CUDA_DEVICE_ORDER=PCI_BUS_ID".to_owned()
-        }
-        Language::Dotenv if statement.starts_with("CUDA_VISIBLE_DEVICES=") => {
-            "CUDA_DEVICE_ORDER=PCI_BUS_ID".to_owned()
-        }
-        _ => return None,
-    };
-    let line_end = if source.text.contains("\r\n") { "\r\n" } else { "\n" };
-    Some(Edit { unit: write.unit, span: at, replacement: format!("{order}{line_end}{indent}") })
 }
 
 #[cfg(test)]

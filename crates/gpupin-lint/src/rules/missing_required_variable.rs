@@ -1,5 +1,6 @@
 use crate::{
     finding::{Finding, Severity},
+    fix::pin,
     program::{Kind, Problem, Program, Use},
     project::Project,
     rules::{Check, Rule},
@@ -36,7 +37,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         );
         let mut finding = rule.finding(program.entry, by.via, message);
         finding.programs.push(program.entry);
-        found.push(finding);
+        found.push(pin::cure(finding, project, &[program], &[]));
     }
 }
 

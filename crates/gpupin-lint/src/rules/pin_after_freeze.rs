@@ -1,10 +1,11 @@
 use crate::{
     finding::{Finding, Severity},
+    fix::pin,
     needle::Needle,
-    program::{Earlier, Problem, Program},
+    program::{Earlier, Problem, Program, pins::by_place},
     project::Project,
     rules::{Check, Rule},
-    unit::Does,
+    unit::{Does, UnitId},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -18,14 +19,19 @@ pub(super) const RULE: Rule = Rule {
         Needle::new("CUDA_DEVICE_ORDER"),
         Needle::new("_ALLOC_CONF"),
     ],
-    check: Check::Program(check),
+    check: Check::Programs(check),
 };
 
-fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    for problem in &program.problems {
-        let Problem::Late { unit, event, by } = problem else { continue };
-        let late = project.event(*unit, *event);
-        let freeze = name_of(project, *by);
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let late = by_place(project, |it| match it {
+        Problem::Late { unit, event, by } => {
+            Some(((*unit, project.event(*unit, *event).span), (*unit, *event, *by)))
+        }
+        _ => None,
+    });
+    for ((unit, event, by), programs) in late {
+        let late = project.event(unit, event);
+        let freeze = name_of(project, by);
         let message = match &late.does {
             Does::RemoveVariable(it) => {
                 format!(
@@ -40,14 +46,22 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         };
         let freezing = project.event(by.unit, by.event).span;
         let mut finding = rule
-            .finding(*unit, late.span, message)
+            .finding(unit, late.span, message)
             .with_related(by.unit, freezing, "CUDA reads its environment here, once")
             .with_help(
                 "set it before the first GPU library is imported, or in what starts the program",
             );
-        finding.programs.push(program.entry);
-        found.push(finding);
+        finding.programs = entries(&programs);
+        found.push(pin::cure(finding, project, &programs, &[(unit, event)]));
     }
+}
+
+/// The files in which programs start, each once.
+pub(super) fn entries(programs: &[&Program]) -> Vec<UnitId> {
+    let mut entries: Vec<_> = programs.iter().map(|it| it.entry).collect();
+    entries.sort_unstable();
+    entries.dedup();
+    entries
 }
 
 /// What to call something that froze the environment.

@@ -1,9 +1,13 @@
 use crate::{
     finding::{Finding, Severity},
+    fix::pin,
     needle::Needle,
-    program::{Earlier, Problem, Program},
+    program::{Earlier, Problem, pins::by_place},
     project::Project,
-    rules::{Check, Rule, pin_after_freeze::name_of},
+    rules::{
+        Check, Rule,
+        pin_after_freeze::{entries, name_of},
+    },
     unit::{Does, EventId, UnitId},
 };
 
@@ -18,16 +22,22 @@ pub(super) const RULE: Rule = Rule {
         Needle::new("CUDA_DEVICE_ORDER"),
         Needle::new("_ALLOC_CONF"),
     ],
-    check: Check::Program(check),
+    check: Check::Programs(check),
 };
 
-fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    for problem in &program.problems {
-        let Problem::Fragile { settings, by, may_be_frozen } = problem else { continue };
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let fragile = by_place(project, |it| match it {
+        Problem::Fragile { settings, by, may_be_frozen } => {
+            let (unit, first) = *settings.first()?;
+            Some(((unit, project.event(unit, first).span), (settings, *by, *may_be_frozen)))
+        }
+        _ => None,
+    });
+    for ((settings, by, may_be_frozen), programs) in fragile {
         let Some((unit, first)) = settings.first().copied() else { continue };
-        let message = message(project, settings, *by, *may_be_frozen);
+        let message = message(project, settings, by, may_be_frozen);
         let earlier = project.event(by.unit, by.event).span;
-        let related = if *may_be_frozen {
+        let related = if may_be_frozen {
             "this may read the environment"
         } else {
             "the library is imported here"
@@ -36,8 +46,8 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
             .finding(unit, project.event(unit, first).span, message)
             .with_related(by.unit, earlier, related)
             .with_help("move the block above the first import of a GPU library");
-        finding.programs.push(program.entry);
-        found.push(finding);
+        finding.programs = entries(&programs);
+        found.push(pin::cure(finding, project, &programs, settings));
     }
 }
 

@@ -1,9 +1,10 @@
 use crate::{
     finding::{Finding, Severity},
+    fix::pin,
     needle::Needle,
-    program::{MASK, Problem, Program},
+    program::{MASK, Problem, pins::by_place},
     project::Project,
-    rules::{Check, Rule},
+    rules::{Check, Rule, pin_after_freeze::entries},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -17,19 +18,27 @@ pub(super) const RULE: Rule = Rule {
         Needle::new("environ.clear"),
         Needle::new("environ ="),
     ],
-    check: Check::Program(check),
+    check: Check::Programs(check),
 };
 
-fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &mut Vec<Finding>) {
-    for problem in &program.problems {
+fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+    let removed = by_place(project, |it| match it {
+        Problem::Removed { unit, event } => Some(((*unit, project.event(*unit, *event).span), it)),
+        Problem::Widened { write, .. } => Some(((write.unit, project.write_span(*write)), it)),
+        _ => None,
+    });
+    for (problem, programs) in removed {
+        let mut places = Vec::new();
         let mut finding = match problem {
             Problem::Removed { unit, event } => {
+                places.push((*unit, *event));
                 let message = format!(
                     "`{MASK}` is removed before CUDA reads it: a launcher's pin is lost, every GPU is visible"
                 );
                 rule.finding(*unit, project.event(*unit, *event).span, message)
             }
             Problem::Widened { write, before } => {
+                places.extend([(before.unit, before.event), (write.unit, write.event)]);
                 let message = format!("this `{MASK}` shows more GPUs than the one set before");
                 rule.finding(write.unit, project.write_span(*write), message).with_related(
                     before.unit,
@@ -39,8 +48,8 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
             }
             _ => continue,
         };
-        finding.programs.push(program.entry);
-        found.push(finding);
+        finding.programs = entries(&programs);
+        found.push(pin::cure(finding, project, &programs, &places));
     }
 }
 

@@ -1,12 +1,16 @@
 use gpupin_policy::visibility::{Environment, resolve};
 
 use crate::{
-    finding::{Finding, Severity, once_per_place},
+    finding::{Finding, Severity},
+    fix::mask,
     meant::Meant,
     needle::Needle,
-    program::{Problem, pins::Leads},
+    program::{
+        Problem,
+        pins::{Leads, by_place},
+    },
     project::{Literal, Project},
-    rules::{Check, Rule},
+    rules::{Check, Rule, pin_after_freeze::entries},
     unit::{ContainerGpus, Does, EventId, GpuRequest, UnitId},
 };
 
@@ -27,21 +31,21 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
-    for program in &project.programs {
-        for problem in &program.problems {
-            let Problem::WrongGpu { write, wrong } = problem else { continue };
-            let meant = project
-                .wanted(program)
-                .map(|it| format!(", the policy wants {it}"))
-                .unwrap_or_default();
-            let leads = in_words(&wrong.host, &wrong.leads, "no GPU");
-            let message = format!("mask `{}` is {leads}{meant}", wrong.mask);
-            let mut finding = rule.finding(write.unit, project.write_span(*write), message);
-            finding.programs.push(program.entry);
-            found.push(finding);
+    let wrong = by_place(project, |it| match it {
+        Problem::WrongGpu { write, wrong } => {
+            Some(((write.unit, project.write_span(*write)), (*write, wrong)))
         }
+        _ => None,
+    });
+    for ((write, wrong), programs) in wrong {
+        let meant = programs.first().and_then(|it| project.wanted(it));
+        let meant = meant.map(|it| format!(", the policy wants {it}")).unwrap_or_default();
+        let leads = in_words(&wrong.host, &wrong.leads, "no GPU");
+        let message = format!("mask `{}` is {leads}{meant}", wrong.mask);
+        let mut finding = rule.finding(write.unit, project.write_span(write), message);
+        finding.programs = entries(&programs);
+        found.push(mask::correct(finding, project, &programs, write));
     }
-    *found = once_per_place(std::mem::take(found));
     for (id, unit) in (0..).map(UnitId).zip(project.units) {
         for (at, event) in (0..).map(EventId).zip(&unit.events) {
             if let Does::ContainerGpus(container) = &event.does

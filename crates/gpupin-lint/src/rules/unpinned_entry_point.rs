@@ -3,6 +3,7 @@ use gpupin_policy::{RequirePinIn, Selector};
 use crate::{
     catalogue::Library,
     finding::{Finding, Severity},
+    fix::pin,
     program::{MASK, Problem, Program, Use, suite},
     project::Project,
     rules::{Check, Rule},
@@ -53,7 +54,14 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
                 finding.with_related(named.unit, span, format!("`{library}` is imported here"));
         }
         finding.programs = suite.entries();
-        found.push(finding);
+        // One `conftest.py` pins all test files below it.
+        let file = suite.conftest().map(|it| project.modules.at(&it));
+        let tops: Vec<_> = match file {
+            Some(Some(conftest)) => vec![(conftest, suite.first())],
+            Some(None) => Vec::new(),
+            None => suite.programs().map(|it| (it.entry, it)).collect(),
+        };
+        found.push(pin::cure_at(finding, project, &tops, &[]));
     }
     if project.policy.lint.require_pin_in == RequirePinIn::EveryGpuFile {
         for (id, unit) in (0..).map(UnitId).zip(project.units) {
@@ -86,9 +94,11 @@ fn every_file(
     });
     if let Some((span, library)) = first {
         let message = format!("this file uses `{library}` and carries no pin of its own");
-        found.push(
-            rule.finding(id, span, message).with_help(help(project.policy.gpu.as_ref(), "here")),
-        );
+        let finding =
+            rule.finding(id, span, message).with_help(help(project.policy.gpu.as_ref(), "here"));
+        let program = project.programs.iter().find(|it| it.runs(id));
+        let tops: Vec<_> = program.map(|it| (id, it)).into_iter().collect();
+        found.push(pin::cure_at(finding, project, &tops, &[]));
     }
 }
 

@@ -1,0 +1,119 @@
+//! Making a mask right where it is set.
+
+use gpupin_policy::visibility::Environment;
+
+use super::{
+    assign,
+    pin::{PCI_BUS_ID, variables},
+    reach,
+};
+use crate::{
+    finding::{Edit, Finding, Safety},
+    program::{MASK, ORDER, Program, Write, pins::sure_text},
+    project::Project,
+};
+
+/// Offers to set the order in front of an index that has none. Where that index leads to another GPU than the
+/// policy's, the mask is corrected too.
+pub(crate) fn with_order(
+    finding: Finding,
+    project: &Project<'_>,
+    programs: &[&Program],
+    write: Write,
+) -> Finding {
+    let mask = sure_text(project, write);
+    let right = |mask: String| {
+        let environment = Environment::from_pairs([(ORDER, PCI_BUS_ID.to_owned()), (MASK, mask)]);
+        judged(project, programs, &environment)
+    };
+    let is_right = mask.map_or_else(|| Err("it is only the default".to_owned()), right);
+    let order = assign::beside(project, write, ORDER, PCI_BUS_ID);
+    if is_right.is_err()
+        && let Some(corrected) = corrected(project, programs, write, false)
+    {
+        return offered(finding, corrected);
+    }
+    let Some(order) = order else { return finding };
+    let safety = match is_right {
+        Ok(()) => Safety::Safe,
+        Err(_) => {
+            let why = "where the two orders differ, it changes which GPU the program uses";
+            Safety::Unsafe(why.to_owned())
+        }
+    };
+    finding.with_fix("Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first", safety, vec![order])
+}
+
+/// Offers to write the policy's mask in the place of one that leads elsewhere.
+pub(crate) fn correct(
+    finding: Finding,
+    project: &Project<'_>,
+    programs: &[&Program],
+    write: Write,
+) -> Finding {
+    let has_order = programs.iter().flat_map(|it| &it.moments).all(|moment| {
+        let setting = moment.setting(ORDER);
+        !setting.writes.is_empty()
+            && setting
+                .writes
+                .iter()
+                .all(|it| sure_text(project, *it).as_deref() == Some(PCI_BUS_ID))
+    });
+    match corrected(project, programs, write, has_order) {
+        Some(corrected) => offered(finding, corrected),
+        None => finding,
+    }
+}
+
+struct Corrected {
+    title: String,
+    safety: Result<(), String>,
+    edits: Vec<Edit>,
+}
+
+fn offered(finding: Finding, it: Corrected) -> Finding {
+    finding.with_fix(it.title, reach::safety(it.safety), it.edits)
+}
+
+/// The policy's mask at the place of a write, with its order where there is none.
+fn corrected(
+    project: &Project<'_>,
+    programs: &[&Program],
+    write: Write,
+    has_order: bool,
+) -> Option<Corrected> {
+    let wanted = project.wanted(programs.first()?)?;
+    // Programs of several roles share the setting.
+    if programs.iter().any(|it| project.wanted(it) != Some(wanted)) {
+        return None;
+    }
+    let (pin, name) = variables(project, wanted)?;
+    let safety = judged(project, programs, &Environment::from_pairs(pin.clone()));
+    let mut edits = Vec::new();
+    for (variable, text) in pin {
+        match variable {
+            MASK => edits.push(assign::value(project, write, &text)?),
+            ORDER if has_order => {}
+            _ => edits.push(assign::beside(project, write, variable, &text)?),
+        }
+    }
+    edits.sort_by_key(|it| it.span);
+    Some(Corrected { title: format!("Name the {name} instead"), safety, edits })
+}
+
+/// Whether programs reach exactly the policy's GPU in an environment.
+fn judged(
+    project: &Project<'_>,
+    programs: &[&Program],
+    environment: &Environment,
+) -> Result<(), String> {
+    for program in programs {
+        let in_container = !program.containers.is_empty()
+            || program.moments.iter().any(|it| it.container.is_some());
+        if in_container {
+            return Err("in its container that GPU may not be there".to_owned());
+        }
+        reach::exactly(project, project.wanted(program), environment)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! Pinning a program where it starts, as the policy's style says, and taking out what that replaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gpupin_policy::{
+    Inventory, PinAs, PinStyle, Selector,
+    visibility::{Environment, pin},
+};
+
+use super::{
+    reach,
+    script::{Removable, Script},
+};
+use crate::{
+    finding::{Edit, Finding},
+    program::{
+        MASK, ORDER, Program,
+        pins::{is_frozen_by_cuda, is_lasting, sure_text},
+    },
+    project::Project,
+    unit::{Does, EventId, Reach, RemoveHow, SetHow, UnitId},
+};
+
+/// The lines around a pin that gpupin wrote, by which it finds it again.
+pub(super) const BEGIN: &str = "# gpupin: begin of the pin, written by `gpupin fix`";
+pub(super) const END: &str = "# gpupin: end of the pin";
+
+/// What the style `import` inserts.
+pub(super) const IMPORT: &str = "import gpupin.auto  # pins the GPU of gpupin.toml";
+
+/// The order in which `nvidia-smi` counts. A mask of UUIDs needs none, but a child with a mask of its own may.
+pub(crate) const PCI_BUS_ID: &str = "PCI_BUS_ID";
+
+/// A place that sets or removes a variable.
+type Place = (UnitId, EventId);
+
+/// Offers to pin programs where they start, and to take out the settings at `places`, which come too late, are in
+/// conflict with it or remove it.
+pub(crate) fn cure(
+    finding: Finding,
+    project: &Project<'_>,
+    programs: &[&Program],
+    places: &[Place],
+) -> Finding {
+    let tops: Vec<_> = programs.iter().map(|it| (it.entry, *it)).collect();
+    cure_at(finding, project, &tops, places)
+}
+
+/// As [`cure`], with the file in which each program is pinned.
+pub(crate) fn cure_at(
+    finding: Finding,
+    project: &Project<'_>,
+    tops: &[(UnitId, &Program)],
+    places: &[Place],
+) -> Finding {
+    match Cure::of(project, tops, places) {
+        Some(cure) => finding.with_fix(cure.title, reach::safety(cure.safety), cure.edits),
+        None => finding,
+    }
+}
+
+struct Cure {
+    title: String,
+    safety: Result<(), String>,
+    edits: Vec<Edit>,
+}
+
+/// What a program gets at its top.
+struct Block {
+    /// Names and values in order; none for the import.
+    sets: Vec<(String, String)>,
+    /// Behind the mask: which GPU that is.
+    name: Option<String>,
+    is_import: bool,
+    safety: Result<(), String>,
+}
+
+impl Cure {
+    fn of(project: &Project<'_>, cured: &[(UnitId, &Program)], places: &[Place]) -> Option<Self> {
+        let style = project.policy.lint.style;
+        let mut tops: BTreeMap<UnitId, &Program> = BTreeMap::new();
+        for (unit, program) in cured {
+            tops.entry(*unit).or_insert(program);
+        }
+        let mut cure = Self { title: String::new(), safety: Ok(()), edits: Vec::new() };
+        let mut scripts: BTreeMap<UnitId, Script<'_>> = BTreeMap::new();
+        let mut script = |unit: UnitId| -> bool {
+            if let Some(it) = Script::of(unit, &project.unit(unit).source) {
+                scripts.entry(unit).or_insert(it);
+            }
+            scripts.contains_key(&unit)
+        };
+        let places: Vec<Place> = places.iter().copied().filter(|it| script(it.0)).collect();
+        tops.retain(|unit, _| script(*unit));
+        if tops.is_empty() {
+            return None;
+        }
+        let blocks: BTreeMap<UnitId, Option<Block>> =
+            tops.iter().map(|(unit, it)| (*unit, block(project, project.wanted(it)))).collect();
+        // What cannot be pinned can still be moved, in a file of its own.
+        let moves = style != PinStyle::External && blocks.values().all(Option::is_none);
+        if moves && (tops.len() > 1 || places.iter().any(|it| !tops.contains_key(&it.0))) {
+            return None;
+        }
+        let mut removed: BTreeMap<UnitId, Vec<Removable>> = BTreeMap::new();
+        let mut gone: BTreeSet<Place> = BTreeSet::new();
+        let mut carried: BTreeMap<UnitId, Vec<Carried>> = BTreeMap::new();
+        let covered: Vec<&str> = blocks
+            .values()
+            .flatten()
+            .flat_map(|it| it.sets.iter().map(|it| it.0.as_str()))
+            .chain([MASK, ORDER])
+            .chain(project.policy.env.keys().map(String::as_str))
+            .collect();
+        let is_covered = |name: &str| !moves && covered.contains(&name);
+        for place in redundant(project, &tops, &places, &is_covered) {
+            if !is_needed_by_none(project, place, cured, &tops) {
+                continue;
+            }
+            let Some(it) = removable(project, &scripts[&place.0], place) else {
+                if moves {
+                    return None;
+                }
+                continue;
+            };
+            for event in same_statement(project, place) {
+                let Some(set) = setting(project, event) else { continue };
+                if is_covered(&set.0) {
+                    continue;
+                }
+                let Some(value) = set.1 else { return None };
+                carried.entry(place.0).or_default().push(Carried { name: set.0, value });
+            }
+            gone.extend(same_statement(project, place));
+            removed.entry(place.0).or_default().push(it);
+        }
+        if moves && removed.is_empty() {
+            return None;
+        }
+        for (unit, program) in &tops {
+            let script = &scripts[unit];
+            let moved = carried.remove(unit).unwrap_or_default();
+            let block = blocks[unit].as_ref();
+            if style != PinStyle::External || !moved.is_empty() {
+                cure.edits.push(put(script, block, &moved)?);
+            }
+            cure.judge(project, program, block, &moved, &gone);
+        }
+        // What is set in another file has nowhere to go.
+        if !carried.is_empty() {
+            return None;
+        }
+        let name = blocks.values().flatten().find_map(|it| it.name.clone());
+        cure.title = match (style, name) {
+            (PinStyle::External, _) => "Take it out: `gpupin run` pins from outside".to_owned(),
+            _ if moves => "Move it to the top of the file".to_owned(),
+            (_, Some(name)) => format!("Pin the {name} where the program starts"),
+            (_, None) => "Pin the policy's GPU where the program starts".to_owned(),
+        };
+        for (unit, statements) in removed {
+            let edits = scripts[&unit].remove(&statements);
+            // A statement that stands in a block of gpupin's is replaced with it.
+            let is_new = |it: &Edit| {
+                cure.edits.iter().all(|other| {
+                    other.unit != it.unit
+                        || it.span.end <= other.span.start
+                        || it.span.start >= other.span.end
+                })
+            };
+            let edits: Vec<_> = edits.into_iter().filter(|it| is_new(it)).collect();
+            cure.edits.extend(edits);
+        }
+        cure.edits.sort_by_key(|it| (it.unit, it.span));
+        let clash = cure
+            .edits
+            .windows(2)
+            .any(|it| it[0].unit == it[1].unit && it[0].span.end > it[1].span.start);
+        (!clash && !cure.edits.is_empty()).then_some(cure)
+    }
+
+    /// Adds what one program says of the safety.
+    fn judge(
+        &mut self,
+        project: &Project<'_>,
+        program: &Program,
+        block: Option<&Block>,
+        moved: &[Carried],
+        gone: &BTreeSet<Place>,
+    ) {
+        let mut and = |result: Result<(), String>| {
+            if self.safety.is_ok() {
+                self.safety = result;
+            }
+        };
+        match block {
+            None => {
+                if project.policy.lint.style == PinStyle::External {
+                    and(reach::by_policy(project, project.wanted(program)));
+                } else {
+                    and(Err("which GPU it then uses is not known".to_owned()));
+                }
+            }
+            Some(block) => {
+                and(block.safety.clone());
+                if let Some(path) = sets_again(project, program, block, gone) {
+                    and(Err(format!("`{path}` sets the mask or its order again")));
+                }
+                let in_container = program.moments.iter().any(|it| it.container.is_some())
+                    || !program.containers.is_empty();
+                if in_container {
+                    and(Err("in its container that GPU may not be there".to_owned()));
+                }
+            }
+        }
+        if let Some(it) = moved.iter().find(|it| it.name != MASK && it.name != ORDER) {
+            and(Err(format!("`{}` takes effect then", it.name)));
+        }
+    }
+}
+
+/// A setting that goes to the top with its value.
+struct Carried {
+    name: String,
+    value: String,
+}
+
+/// What pins the GPUs of a selector; `None` if nothing can.
+fn block(project: &Project<'_>, wanted: Option<&Selector>) -> Option<Block> {
+    let selector = wanted?;
+    let style = project.policy.lint.style;
+    if style == PinStyle::External {
+        return None;
+    }
+    let header = || {
+        let (mask, name) = variables(project, selector)?;
+        let safety = reach::exactly(project, wanted, &Environment::from_pairs(mask.clone()));
+        let mut sets = vec![(ORDER.to_owned(), PCI_BUS_ID.to_owned())];
+        sets.extend(mask.into_iter().filter(|it| it.0 != ORDER).map(|it| (it.0.to_owned(), it.1)));
+        sets.extend(project.policy.env.iter().map(|it| (it.0.clone(), it.1.clone())));
+        Some(Block { sets, name: Some(name), is_import: false, safety })
+    };
+    let import = |safety| Block { sets: Vec::new(), name: None, is_import: true, safety };
+    if style == PinStyle::Import {
+        return Some(import(reach::by_policy(project, wanted)));
+    }
+    Some(header().unwrap_or_else(|| {
+        let why = "no mask is right on every recorded machine, and the program then needs the package `gpupin`";
+        import(Err(why.to_owned()))
+    }))
+}
+
+/// The mask, with its order, that is right on every recorded machine that has the GPU, and the GPU's name. None with
+/// twins: which of them is free, nobody knows before the program starts.
+pub(super) fn variables(
+    project: &Project<'_>,
+    selector: &Selector,
+) -> Option<(Vec<(&'static str, String)>, String)> {
+    let matching = |machine: &Inventory| -> Vec<_> {
+        machine.usable().filter(|it| selector.matches(it)).map(|it| it.uuid.clone()).collect()
+    };
+    let machines = project.lock.machines().iter().filter(|it| !matching(it).is_empty());
+    let machines: Vec<_> = machines.collect();
+    let count = usize::try_from(selector.count).unwrap_or(usize::MAX);
+    if machines.iter().any(|it| matching(it).len() != count) {
+        return None;
+    }
+    // A UUID is one machine's.
+    let pin_as = if machines.len() == 1 { project.policy.pin.as_ } else { PinAs::Index };
+    let mut pins = machines.iter().map(|it| pin(it, &matching(it), pin_as));
+    let first = pins.next()??;
+    let name = machines[0].get(matching(machines[0]).first()?)?.short_name();
+    pins.all(|it| it.as_ref() == Some(&first)).then_some((first, name))
+}
+
+/// Puts a block at the top of a file, or in the place of the one that is there.
+fn put(script: &Script<'_>, block: Option<&Block>, moved: &[Carried]) -> Option<Edit> {
+    let mut lines = Vec::new();
+    let set = |name: &str, value: &str| format!("os.environ[\"{name}\"] = {}", quoted(value));
+    let mut sets: Vec<String> = Vec::new();
+    if let Some(block) = block {
+        for (name, value) in &block.sets {
+            let comment = match &block.name {
+                Some(gpu) if name == MASK && value.starts_with("GPU-") => format!("  # {gpu}"),
+                _ => String::new(),
+            };
+            sets.push(set(name, value) + &comment);
+        }
+    }
+    sets.extend(moved.iter().map(|it| set(&it.name, &it.value)));
+    let is_import = block.is_some_and(|it| it.is_import);
+    if is_import {
+        lines.push(IMPORT.to_owned());
+    }
+    if !sets.is_empty() {
+        lines.push("import os".to_owned());
+        lines.extend(sets);
+    }
+    let has_marks = block.is_some_and(|it| !it.is_import);
+    if has_marks {
+        lines.insert(0, BEGIN.to_owned());
+        lines.push(END.to_owned());
+    }
+    if let Some(old) = script.block(BEGIN, END) {
+        return Some(script.replace(&old, &lines));
+    }
+    let top = script.top()?;
+    if script.wants_blank_before(top) {
+        lines.insert(0, String::new());
+    }
+    if script.wants_blank_behind(top) {
+        lines.push(String::new());
+    }
+    Some(script.insert(top, &lines))
+}
+
+/// A text as Python writes it.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Settings to be taken out: those asked for, and in the files that get a pin all others that it replaces.
+fn redundant(
+    project: &Project<'_>,
+    tops: &BTreeMap<UnitId, &Program>,
+    places: &[Place],
+    is_covered: &dyn Fn(&str) -> bool,
+) -> Vec<Place> {
+    let mut all: BTreeSet<Place> = places.iter().copied().collect();
+    for (unit, program) in tops {
+        for it in program.trace.iter().filter(|it| it.unit == *unit) {
+            let event = project.event(it.unit, it.event);
+            let Does::SetVariable(set) = &event.does else { continue };
+            if is_covered(&set.name)
+                && is_lasting(set.how)
+                && set.reach == Reach::Process
+                && event.function.is_none()
+                && !it.conditional
+            {
+                all.insert((it.unit, it.event));
+            }
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// Whether every program that runs a statement is pinned at its top now, or does without what it sets.
+fn is_needed_by_none(
+    project: &Project<'_>,
+    place: Place,
+    cured: &[(UnitId, &Program)],
+    tops: &BTreeMap<UnitId, &Program>,
+) -> bool {
+    if tops.contains_key(&place.0) {
+        return true;
+    }
+    project.programs.iter().filter(|it| it.runs(place.0)).all(|program| {
+        let is_cured = cured.iter().any(|it| it.1.entry == program.entry);
+        let uses = || {
+            let settings = program.moments.iter().flat_map(|it| it.variables.values());
+            settings.flat_map(|it| &it.writes).any(|it| (it.unit, it.event) == place)
+        };
+        is_cured || !uses()
+    })
+}
+
+/// The statement at a place, if all that it does can go.
+fn removable(project: &Project<'_>, script: &Script<'_>, place: Place) -> Option<Removable> {
+    let goes = |event: &Place| match &project.event(event.0, event.1).does {
+        Does::SetVariable(it) => {
+            is_frozen_by_cuda(&it.name) || project.policy.env.contains_key(&it.name)
+        }
+        Does::RemoveVariable(it) => it.how == RemoveHow::Remove,
+        _ => false,
+    };
+    let statement = same_statement(project, place);
+    if !statement.iter().all(goes) {
+        return None;
+    }
+    script.removable(project.event(place.0, place.1).span)
+}
+
+/// All that the statement at a place does: `os.environ.update(…)` sets several variables.
+fn same_statement(project: &Project<'_>, place: Place) -> Vec<Place> {
+    let span = project.event(place.0, place.1).span;
+    let events = (0..).map(EventId).zip(&project.unit(place.0).events);
+    events.filter(|it| it.1.span == span).map(|it| (place.0, it.0)).collect()
+}
+
+/// The variable that is set at a place, with its value if that is certain.
+fn setting(project: &Project<'_>, place: Place) -> Option<(String, Option<String>)> {
+    let Does::SetVariable(set) = &project.event(place.0, place.1).does else { return None };
+    let write = crate::program::Write { unit: place.0, event: place.1, slot: None };
+    let value = sure_text(project, write).filter(|_| set.how != SetHow::IfUnset);
+    Some((set.name.clone(), value))
+}
+
+/// A file that sets the mask or the order to something else than the block does, and keeps doing so.
+fn sets_again(
+    project: &Project<'_>,
+    program: &Program,
+    block: &Block,
+    gone: &BTreeSet<Place>,
+) -> Option<String> {
+    let again = program.trace.iter().find(|it| {
+        let Does::SetVariable(set) = &project.event(it.unit, it.event).does else { return false };
+        if set.name != MASK && set.name != ORDER {
+            return false;
+        }
+        let write = crate::program::Write { unit: it.unit, event: it.event, slot: None };
+        let value = sure_text(project, write);
+        let is_same = block.sets.iter().any(|it| it.0 == set.name && Some(&it.1) == value.as_ref());
+        // An order says nothing beside a mask of UUIDs.
+        let counts = set.name == MASK || block.sets.iter().any(|it| it.0 == ORDER);
+        counts && is_lasting(set.how) && !is_same && !gone.contains(&(it.unit, it.event))
+    })?;
+    Some(project.unit(again.unit).source.path.clone())
+}

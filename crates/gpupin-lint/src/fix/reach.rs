@@ -1,0 +1,128 @@
+//! Which GPU a program reaches: what makes a fix safe.
+//!
+//! Nothing is assumed: every recorded machine is asked, through [`gpupin_policy::visibility`], and without one nothing
+//! about masks is safe.
+
+use gpupin_policy::{
+    PinStyle, Selector,
+    visibility::{Certainty, Environment, resolve},
+};
+
+use crate::{
+    finding::Safety,
+    program::{Kind, MASK, Moment, ORDER, Program, pins::sure_text},
+    project::Project,
+    source::Language,
+    unit::UnitId,
+};
+
+/// Whether an environment shows exactly the GPUs that a selector wants, on every recorded machine. If not, why.
+pub(crate) fn exactly(
+    project: &Project<'_>,
+    wanted: Option<&Selector>,
+    environment: &Environment,
+) -> Result<(), String> {
+    let Some(wanted) = wanted else {
+        return Err("no policy says which GPU is meant".to_owned());
+    };
+    let machines = project.lock.machines();
+    if machines.is_empty() {
+        return Err("no machine is recorded in `gpupin.lock`".to_owned());
+    }
+    for machine in machines {
+        if !machine.usable().any(|it| wanted.matches(it)) {
+            return Err(format!("`{}` has no GPU that the policy wants", machine.host));
+        }
+        let seen = resolve(machine, environment);
+        let is_wanted = seen.visible.iter().all(|it| {
+            let gpu = it.uuid.as_ref().and_then(|it| machine.get(it));
+            gpu.is_some_and(|it| wanted.matches(it))
+        });
+        let count = usize::try_from(wanted.count).unwrap_or(usize::MAX);
+        if seen.certainty != Certainty::Exact || !is_wanted || seen.visible.len() != count {
+            return Err(format!("on `{}` it is not certainly the GPU of the policy", machine.host));
+        }
+    }
+    Ok(())
+}
+
+/// As [`exactly`], as the safety of a fix.
+pub(crate) fn safety(result: Result<(), String>) -> Safety {
+    result.map_or_else(Safety::Unsafe, |()| Safety::Safe)
+}
+
+/// Whether a program certainly runs on exactly the policy's GPU as it stands. If not, why.
+pub(crate) fn by_its_pin(project: &Project<'_>, program: &Program) -> Result<(), String> {
+    let wanted = project.wanted(program);
+    if project.policy.lint.style == PinStyle::External {
+        // Programs are started through `gpupin run`, which pins as the policy says.
+        return by_policy(project, wanted);
+    }
+    let entry = || format!("no pin is certain in `{}`", project.unit(program.entry).source.path);
+    if program.moments.is_empty() {
+        return Err(entry());
+    }
+    for moment in &program.moments {
+        if moment.pinned_by_gpupin {
+            by_policy(project, wanted)?;
+            continue;
+        }
+        if moment.container.is_some() {
+            return Err("in a container other GPUs may be numbered".to_owned());
+        }
+        let environment = environment(project, moment).ok_or_else(entry)?;
+        exactly(project, wanted, &environment)?;
+    }
+    Ok(())
+}
+
+/// Whether pinning as the policy says leads to exactly its GPUs, on every recorded machine.
+pub(super) fn by_policy(project: &Project<'_>, wanted: Option<&Selector>) -> Result<(), String> {
+    let Some(selector) = wanted else { return exactly(project, None, &Environment::default()) };
+    let machines = project.lock.machines();
+    if machines.is_empty() {
+        return exactly(project, wanted, &Environment::default());
+    }
+    for machine in machines {
+        let matching = machine.usable().filter(|it| selector.matches(it)).count();
+        if matching < usize::try_from(selector.count).unwrap_or(usize::MAX) {
+            return Err(format!("`{}` has no GPU that the policy wants", machine.host));
+        }
+    }
+    Ok(())
+}
+
+/// What is certainly set at a moment; `None` if the mask is not.
+fn environment(project: &Project<'_>, moment: &Moment) -> Option<Environment> {
+    let sure = |name: &str| {
+        let setting = moment.setting(name);
+        let [write] = *setting.writes else { return None };
+        (!setting.inherited).then(|| sure_text(project, write)).flatten()
+    };
+    Some(Environment {
+        cuda_visible_devices: Some(sure(MASK)?),
+        cuda_device_order: sure(ORDER),
+        nvidia_visible_devices: None,
+    })
+}
+
+/// Whether a number in a file certainly counts among exactly the policy's GPUs: every program that runs it is pinned.
+/// A file that no program runs, such as one of settings, may be read by any of them.
+pub(crate) fn where_read(project: &Project<'_>, unit: UnitId) -> Result<(), String> {
+    let is_python = |it: UnitId| {
+        matches!(project.unit(it).source.language, Language::Python | Language::Notebook)
+    };
+    let uses_a_gpu = |it: &&Program| it.kind != Kind::Module && !it.uses.is_empty();
+    let runs = |it: &&Program| it.runs(unit) && it.kind != Kind::Module;
+    let mut programs: Vec<&Program> = project.programs.iter().filter(runs).collect();
+    if programs.is_empty() && is_python(unit) {
+        return Err("no program is seen to run it".to_owned());
+    }
+    if programs.is_empty() {
+        programs = project.programs.iter().filter(uses_a_gpu).collect();
+    }
+    if programs.is_empty() {
+        return Err("no program is seen that reads it".to_owned());
+    }
+    programs.into_iter().try_for_each(|it| by_its_pin(project, it))
+}

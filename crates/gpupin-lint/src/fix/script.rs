@@ -1,0 +1,287 @@
+//! Whole lines of Python: of a module, or of a notebook's cells, where each is a string of the JSON.
+
+use std::ops::Range;
+
+use crate::{
+    finding::Edit,
+    language::python::layout::{Layout, Statement},
+    source::{Language, Source},
+    span::Span,
+    unit::UnitId,
+};
+
+/// A Python file in which lines can be put and taken out.
+pub(super) struct Script<'a> {
+    unit: UnitId,
+    source: &'a Source,
+    /// Notebooks have none: their statements are taken for lines.
+    layout: Option<Layout>,
+}
+
+/// A statement that can be taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Removable {
+    /// Whole lines, in the file.
+    lines: Range<usize>,
+    statement: Statement,
+}
+
+impl<'a> Script<'a> {
+    /// `None` for another language, and for a module that does not parse.
+    pub(super) fn of(unit: UnitId, source: &'a Source) -> Option<Self> {
+        let layout = match source.language {
+            Language::Python => Some(Layout::of(&source.text)?),
+            Language::Notebook => None,
+            _ => return None,
+        };
+        Some(Self { unit, source, layout })
+    }
+
+    /// Where lines go that are to run before anything else.
+    pub(super) fn top(&self) -> Option<usize> {
+        match &self.layout {
+            Some(layout) => Some(layout.top),
+            None => self.top_of_notebook(),
+        }
+    }
+
+    fn top_of_notebook(&self) -> Option<usize> {
+        for cell in &self.source.cells {
+            let lines = cell.lines.iter().map(|it| *it as usize);
+            let text = |at: usize| self.source.text[at..].trim_start_matches(' ');
+            // `%%bash`: what stands in it is no Python.
+            if lines.clone().any(|it| text(it).starts_with("%%")) {
+                continue;
+            }
+            let goes_first = |it: &usize| {
+                let text = text(*it);
+                text.starts_with("from __future__") || text.starts_with('#')
+            };
+            // A future import must stay first; what only comments on it stays with it.
+            let futures =
+                lines.clone().filter(|it| text(*it).starts_with("from __future__")).count();
+            let place = if futures == 0 {
+                lines.clone().next()
+            } else {
+                lines.clone().find(|it| !goes_first(it))
+            };
+            if let Some(place) = place {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Whether lines that go to the top need a blank one in front.
+    pub(super) fn wants_blank_before(&self, place: usize) -> bool {
+        let before = &self.source.text[..place];
+        self.layout.is_some()
+            && !before.is_empty()
+            && !before.ends_with("\n\n")
+            && !before.ends_with("\n\r\n")
+    }
+
+    /// Whether lines that go to the top need a blank one behind.
+    pub(super) fn wants_blank_behind(&self, place: usize) -> bool {
+        let behind = &self.source.text[place..];
+        self.layout.is_none() || !(behind.is_empty() || behind.starts_with(['\n', '\r']))
+    }
+
+    /// Puts lines, which have no line end, in front of the line that starts at `place`.
+    pub(super) fn insert(&self, place: usize, lines: &[String]) -> Edit {
+        let replacement = self.written(place, lines);
+        let start = self.element(place).map_or(place, |it| it.start);
+        Edit { unit: self.unit, span: Span::new(start, start), replacement }
+    }
+
+    /// Lines in the form that they have at a place.
+    fn written(&self, place: usize, lines: &[String]) -> String {
+        let text = &self.source.text;
+        if self.layout.is_some() {
+            let end = line_end(text);
+            let mut written = String::new();
+            // The last line of the file may have no end.
+            if place == text.len() && !text.is_empty() && !text.ends_with('\n') {
+                written.push_str(end);
+            }
+            for line in lines {
+                written.push_str(line);
+                written.push_str(end);
+            }
+            return written;
+        }
+        let escaped = |line: &String| {
+            let quoted = serde_json::Value::from(format!("{line}\n")).to_string();
+            quoted[1..quoted.len() - 1].to_owned()
+        };
+        match self.element(place) {
+            Some(element) => lines
+                .iter()
+                .map(|it| format!("\"{}\",{}", escaped(it), element.separator))
+                .collect(),
+            None => lines.iter().map(escaped).collect(),
+        }
+    }
+
+    /// The string of a list that holds the line which starts at `place`.
+    fn element(&self, place: usize) -> Option<Element<'a>> {
+        if self.layout.is_some() {
+            return None;
+        }
+        let text = &self.source.text;
+        let cell = self.source.cells.iter().find(|it| it.span.range().contains(&place))?;
+        let start = place.checked_sub(1).filter(|it| text.as_bytes()[*it] == b'"')?;
+        if !self.source.slice(cell.span).starts_with('[') {
+            return None;
+        }
+        let before = text[..start].trim_end().len();
+        Some(Element { start, separator: if before == start { " " } else { &text[before..start] } })
+    }
+
+    /// The place of the block between two lines, these included.
+    pub(super) fn block(&self, first: &str, last: &str) -> Option<Range<usize>> {
+        let text = &self.source.text;
+        let start = text.find(first)?;
+        let end = start + text[start..].find(last)?;
+        let (start, end) = (self.line_at(start)?.start, self.line_at(end)?.end);
+        Some(start..end)
+    }
+
+    /// Replaces whole lines by others.
+    pub(super) fn replace(&self, old: &Range<usize>, lines: &[String]) -> Edit {
+        let place = if self.layout.is_some() { old.start } else { old.start + 1 };
+        let replacement = self.written(place, lines);
+        Edit { unit: self.unit, span: Span::new(old.start, old.end), replacement }
+    }
+
+    /// The whole line, with its end, or the element of the list, with its comma, at an offset.
+    fn line_at(&self, offset: usize) -> Option<Range<usize>> {
+        let text = &self.source.text;
+        if self.layout.is_some() {
+            let start = text[..offset].rfind('\n').map_or(0, |it| it + 1);
+            let end = text[offset..].find('\n').map_or(text.len(), |it| offset + it + 1);
+            return Some(start..end);
+        }
+        let lines = self.source.cells.iter().flat_map(|it| &it.lines).map(|it| *it as usize);
+        let line = lines.filter(|it| *it <= offset).max()?;
+        let element = self.element(line)?;
+        // Only a line that another one follows: the last has no comma, and no line end in it.
+        let rest = &text[offset..];
+        let close = offset + rest.find("\\n\",")? + "\\n\",".len();
+        let next = close + text[close..].len() - text[close..].trim_start().len();
+        Some(element.start..next)
+    }
+
+    /// The statement around a place, if it has its lines for itself and nobody needs what it gives.
+    pub(super) fn removable(&self, place: Span) -> Option<Removable> {
+        let text = &self.source.text;
+        let Some(layout) = &self.layout else {
+            let line = self.line_at(place.start as usize)?;
+            let content = &text[line.start + 1..];
+            let statement = self.source.slice(place);
+            let rest = content.strip_prefix(statement)?;
+            // With only a comment behind it, and in this one line.
+            let is_whole = rest.starts_with("\\n\"") || rest.trim_start().starts_with('#');
+            let statement =
+                Statement { range: place.range(), block: 0, of_block: None, is_plain: true };
+            return (is_whole && line.end >= place.end as usize)
+                .then_some(Removable { lines: line, statement });
+        };
+        let statement = layout.around(&place.range())?;
+        let range = &statement.range;
+        let start = text[..range.start].rfind('\n').map_or(0, |it| it + 1);
+        let end = text[range.end..].find('\n').map_or(text.len(), |it| range.end + it + 1);
+        let before = text[start..range.start].trim();
+        let behind = text[range.end..end].trim();
+        let is_whole = before.is_empty() && (behind.is_empty() || behind.starts_with('#'));
+        (statement.is_plain && is_whole)
+            .then(|| Removable { lines: start..end, statement: statement.clone() })
+    }
+
+    /// The line of a statement once more, with parts replaced, to be put in front of it. `None` if the statement does
+    /// not stand in a line of its own.
+    pub(super) fn copied(
+        &self,
+        place: Span,
+        parts: &[(&Range<usize>, &str)],
+    ) -> Option<(usize, String)> {
+        let Removable { lines, statement } = self.removable(place)?;
+        let text = &self.source.text;
+        // Without its comment, which is about the other.
+        let end = if self.layout.is_some() { statement.range.end } else { place.end as usize };
+        if text[lines.start..end].contains('\n') {
+            return None;
+        }
+        let mut line = String::new();
+        let mut copied = lines.start;
+        for (range, new) in parts {
+            line.push_str(text.get(copied..range.start)?);
+            line.push_str(new);
+            copied = range.end;
+        }
+        line.push_str(text.get(copied..end)?);
+        match self.element(lines.start + 1) {
+            _ if self.layout.is_some() => line.push_str(line_end(text)),
+            Some(element) => line = format!("{line}\\n\",{}", element.separator),
+            None => return None,
+        }
+        Some((lines.start, line))
+    }
+
+    /// Takes statements out; of a block that would be empty, `pass` remains.
+    pub(super) fn remove(&self, statements: &[Removable]) -> Vec<Edit> {
+        let edit = |range: &Range<usize>, text: &str| Edit {
+            unit: self.unit,
+            span: Span::new(range.start, range.end),
+            replacement: text.to_owned(),
+        };
+        let mut lines: Vec<Range<usize>> = Vec::new();
+        let mut edits = Vec::new();
+        let mut sorted: Vec<_> = statements.iter().collect();
+        sorted.sort_by_key(|it| it.lines.start);
+        sorted.dedup();
+        let mut emptied = Vec::new();
+        for it in &sorted {
+            let Statement { range, block, of_block, .. } = &it.statement;
+            let of_this_block = sorted.iter().filter(|it| it.statement.block == *block).count();
+            if *of_block == Some(of_this_block) && !emptied.contains(block) {
+                emptied.push(*block);
+                edits.push(edit(range, "pass"));
+                continue;
+            }
+            match lines.last_mut() {
+                Some(last) if last.end == it.lines.start => last.end = it.lines.end,
+                _ => lines.push(it.lines.clone()),
+            }
+        }
+        for range in &mut lines {
+            range.end = self.without_double_blank(range);
+        }
+        edits.extend(lines.iter().map(|it| edit(it, "")));
+        edits
+    }
+
+    /// Where lines to be taken out end, so that no blank line stands behind another one.
+    fn without_double_blank(&self, lines: &Range<usize>) -> usize {
+        let text = &self.source.text;
+        let is_blank_before = text[..lines.start].ends_with("\n\n")
+            || text[..lines.start].ends_with("\n\r\n")
+            || lines.start == 0;
+        let rest = &text[lines.end..];
+        let blank =
+            ["\r\n", "\n"].iter().find(|it| rest.starts_with(**it)).map_or(0, |it| it.len());
+        if is_blank_before && self.layout.is_some() { lines.end + blank } else { lines.end }
+    }
+}
+
+struct Element<'a> {
+    /// Of its opening quote.
+    start: usize,
+    /// What stands between it and the one before.
+    separator: &'a str,
+}
+
+/// The line end that a text uses.
+pub(super) fn line_end(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
+}
