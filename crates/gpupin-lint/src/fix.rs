@@ -7,7 +7,7 @@ mod assign;
 pub(crate) mod mask;
 pub(crate) mod pin;
 pub(crate) mod reach;
-mod script;
+pub(crate) mod script;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -126,6 +126,8 @@ fn touch(a: &Edit, b: &Edit) -> bool {
     a == b || (a.start < b.end && b.start < a.end)
 }
 
+#[cfg(test)]
+mod cures;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -102,8 +102,8 @@ pub(crate) fn check_fix(before: &str, after: &str) {
 /// A fixture, read.
 pub(crate) struct Case {
     pub(crate) units: Vec<Unit>,
-    policy: Policy,
-    lock: LockFile,
+    pub(crate) policy: Policy,
+    pub(crate) lock: LockFile,
     /// `path:line code`, sorted.
     expected: Vec<String>,
 }

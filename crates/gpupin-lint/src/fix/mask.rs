@@ -11,6 +11,8 @@ use crate::{
     finding::{Edit, Finding, Safety},
     program::{MASK, ORDER, Program, Write, pins::sure_text},
     project::Project,
+    unit::{EventId, UnitId},
+    value::Spanned,
 };
 
 /// Offers to set the order in front of an index that has none. Where that index leads to another GPU than the
@@ -42,6 +44,23 @@ pub(crate) fn with_order(
         }
     };
     finding.with_fix("Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first", safety, vec![order])
+}
+
+/// Offers to write the policy's mask where an event sets one that CUDA does not understand, if a program reads that.
+pub(crate) fn correct_event(
+    finding: Finding,
+    project: &Project<'_>,
+    (unit, event): (UnitId, EventId),
+) -> Finding {
+    let reads = |it: &&Program| {
+        let mut writes = it.moments.iter().flat_map(|it| it.setting(MASK).writes);
+        writes.any(|it| (it.unit, it.event, it.slot) == (unit, event, None))
+    };
+    let programs: Vec<_> = project.programs.iter().filter(reads).collect();
+    if programs.is_empty() {
+        return finding;
+    }
+    correct(finding, project, &programs, Write { unit, event, slot: None })
 }
 
 /// Offers to write the policy's mask in the place of one that leads elsewhere.
@@ -88,7 +107,10 @@ fn corrected(
         return None;
     }
     let (pin, name) = variables(project, wanted)?;
-    let safety = judged(project, programs, &Environment::from_pairs(pin.clone()));
+    let mut safety = judged(project, programs, &Environment::from_pairs(pin.clone()));
+    if project.written(write).is_some_and(|it| is_default(project, write, it.1)) {
+        safety = Err("it is only the default: somebody may say otherwise".to_owned());
+    }
     let mut edits = Vec::new();
     for (variable, text) in pin {
         match variable {
@@ -99,6 +121,10 @@ fn corrected(
     }
     edits.sort_by_key(|it| it.span);
     Some(Corrected { title: format!("Name the {name} instead"), safety, edits })
+}
+
+fn is_default(project: &Project<'_>, write: Write, value: &Spanned) -> bool {
+    project.known(write.unit, value).iter().any(|it| it.by_default)
 }
 
 /// Whether programs reach exactly the policy's GPU in an environment.

@@ -10,10 +10,10 @@ use gpupin_policy::{
 
 use crate::{
     finding::Safety,
-    program::{Kind, MASK, Moment, ORDER, Program, pins::sure_text},
+    program::{Happening, Kind, MASK, Moment, ORDER, Program, pins::sure_text},
     project::Project,
     source::Language,
-    unit::UnitId,
+    unit::{EventId, UnitId},
 };
 
 /// Whether an environment shows exactly the GPUs that a selector wants, on every recorded machine. If not, why.
@@ -90,6 +90,48 @@ pub(super) fn by_policy(project: &Project<'_>, wanted: Option<&Selector>) -> Res
         }
     }
     Ok(())
+}
+
+/// Whether every program that may get what a place sets, then reaches exactly the policy's GPU: with `text` in the
+/// variable `name`, and the rest as it is.
+pub(crate) fn with(
+    project: &Project<'_>,
+    (unit, event): (UnitId, EventId),
+    name: &str,
+    text: &str,
+) -> Result<(), String> {
+    let mut is_read = false;
+    for program in &project.programs {
+        let here = |it: &Happening| (it.unit, it.event) == (unit, event);
+        let is_set = |it: &&Moment| {
+            let mut writes = it.variables.values().flat_map(|it| &it.writes);
+            writes.any(|it| (it.unit, it.event) == (unit, event))
+        };
+        // A misspelt variable is in no environment that anybody reads.
+        let misspelt = program.trace.iter().find(|it| here(it) && !it.conditional);
+        let moments = program.moments.iter().filter(|it| is_set(it) || misspelt.is_some());
+        for moment in moments {
+            is_read = true;
+            if moment.container.is_some() || !program.containers.is_empty() {
+                return Err("in a container other GPUs may be numbered".to_owned());
+            }
+            let mut pairs = Vec::new();
+            for other in [MASK, ORDER] {
+                let setting = moment.setting(other);
+                match *setting.writes {
+                    _ if other == name => pairs.push((other, text.to_owned())),
+                    [write] if !setting.inherited => {
+                        let why = || format!("the value of `{other}` is not certain");
+                        pairs.push((other, sure_text(project, write).ok_or_else(why)?));
+                    }
+                    [] => {}
+                    _ => return Err(format!("the value of `{other}` is not certain")),
+                }
+            }
+            exactly(project, project.wanted(program), &Environment::from_pairs(pairs))?;
+        }
+    }
+    if is_read { Ok(()) } else { Err("no program is seen that gets it".to_owned()) }
 }
 
 /// What is certainly set at a moment; `None` if the mask is not.

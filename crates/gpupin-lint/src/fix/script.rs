@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::{
-    finding::Edit,
+    finding::{Edit, Finding, Safety},
     language::python::layout::{Layout, Statement},
+    project::Project,
     source::{Language, Source},
     span::Span,
     unit::UnitId,
@@ -176,16 +177,7 @@ impl<'a> Script<'a> {
     pub(super) fn removable(&self, place: Span) -> Option<Removable> {
         let text = &self.source.text;
         let Some(layout) = &self.layout else {
-            let line = self.line_at(place.start as usize)?;
-            let content = &text[line.start + 1..];
-            let statement = self.source.slice(place);
-            let rest = content.strip_prefix(statement)?;
-            // With only a comment behind it, and in this one line.
-            let is_whole = rest.starts_with("\\n\"") || rest.trim_start().starts_with('#');
-            let statement =
-                Statement { range: place.range(), block: 0, of_block: None, is_plain: true };
-            return (is_whole && line.end >= place.end as usize)
-                .then_some(Removable { lines: line, statement });
+            return self.removable_of_notebook(place);
         };
         let statement = layout.around(&place.range())?;
         let range = &statement.range;
@@ -196,6 +188,26 @@ impl<'a> Script<'a> {
         let is_whole = before.is_empty() && (behind.is_empty() || behind.starts_with('#'));
         (statement.is_plain && is_whole)
             .then(|| Removable { lines: start..end, statement: statement.clone() })
+    }
+
+    fn removable_of_notebook(&self, place: Span) -> Option<Removable> {
+        let (start, end) = (place.start as usize, place.end as usize);
+        let opening = start.checked_sub(1)?;
+        self.element(start)?;
+        let statement =
+            Statement { range: place.range(), block: 0, of_block: None, is_plain: true };
+        let rest = &self.source.text[end..];
+        // In one line of its own, with at most a comment behind it.
+        let is_whole = |rest: &str| rest.starts_with('"') || rest.trim_start().starts_with('#');
+        if let Some(line) = self.line_at(start)
+            && line.start == opening
+            && line.end > end
+            && rest.strip_prefix("\\n").map_or_else(|| is_whole(rest), is_whole)
+        {
+            return Some(Removable { lines: line, statement });
+        }
+        // The last line keeps its place in the list, which has no comma behind it.
+        rest.starts_with('"').then_some(Removable { lines: start..end, statement })
     }
 
     /// The line of a statement once more, with parts replaced, to be put in front of it. `None` if the statement does
@@ -212,7 +224,10 @@ impl<'a> Script<'a> {
         if text[lines.start..end].contains('\n') {
             return None;
         }
-        let mut line = String::new();
+        // The last line of a cell begins behind its quote.
+        let is_last = self.layout.is_none() && !text[lines.start..].starts_with('"');
+        let (start, mut line) =
+            if is_last { (lines.start - 1, "\"".to_owned()) } else { (lines.start, String::new()) };
         let mut copied = lines.start;
         for (range, new) in parts {
             line.push_str(text.get(copied..range.start)?);
@@ -220,12 +235,12 @@ impl<'a> Script<'a> {
             copied = range.end;
         }
         line.push_str(text.get(copied..end)?);
-        match self.element(lines.start + 1) {
+        match self.element(start + 1) {
             _ if self.layout.is_some() => line.push_str(line_end(text)),
             Some(element) => line = format!("{line}\\n\",{}", element.separator),
             None => return None,
         }
-        Some((lines.start, line))
+        Some((start, line))
     }
 
     /// Takes statements out; of a block that would be empty, `pass` remains.
@@ -271,6 +286,28 @@ impl<'a> Script<'a> {
         let blank =
             ["\r\n", "\n"].iter().find(|it| rest.starts_with(**it)).map_or(0, |it| it.len());
         if is_blank_before && self.layout.is_some() { lines.end + blank } else { lines.end }
+    }
+}
+
+/// Offers to take out a statement.
+pub(crate) fn without(
+    finding: Finding,
+    project: &Project<'_>,
+    unit: UnitId,
+    place: Span,
+    safety: Safety,
+) -> Finding {
+    // `os.environ.update(…)` may set others too.
+    let of_statement = project.unit(unit).events.iter().filter(|it| it.span == place);
+    let edits = match Script::of(unit, &project.unit(unit).source) {
+        Some(script) if of_statement.count() == 1 => {
+            script.removable(place).map(|it| script.remove(&[it]))
+        }
+        _ => None,
+    };
+    match edits {
+        Some(edits) => finding.with_fix("Take it out", safety, edits),
+        None => finding,
     }
 }
 

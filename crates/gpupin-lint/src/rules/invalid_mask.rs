@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Finding, Safety, Severity},
+    fix::script,
     needle::Needle,
     project::Project,
     rules::{Check, Rule},
@@ -49,9 +50,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
                     }
                 }
             } else if given.name == "NVIDIA_VISIBLE_DEVICES" {
-                found.extend(judge_container_variable(rule, id, unit, &given));
+                found.extend(judge_container_variable(rule, project, id, unit, &given));
             } else if !given.stays_in_shell() {
-                found.extend(name::judge(rule, id, &given));
+                found.extend(name::judge(rule, project, id, unit, &given));
             }
         }
     }
@@ -60,6 +61,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
 /// `NVIDIA_VISIBLE_DEVICES` where no container runtime sees it.
 fn judge_container_variable(
     rule: &'static Rule,
+    project: &Project<'_>,
     id: UnitId,
     unit: &Unit,
     given: &Given<'_>,
@@ -77,7 +79,13 @@ fn judge_container_variable(
     for_a_process.then(|| {
         let message = "`NVIDIA_VISIBLE_DEVICES` is read when a container is made: in a process it changes nothing";
         let finding = rule.finding(id, given.event.span, message);
-        finding.with_help("the mask of a process is `CUDA_VISIBLE_DEVICES`")
+        let finding = finding.with_help("the mask of a process is `CUDA_VISIBLE_DEVICES`");
+        let safety = if starts(|_| true) {
+            Safety::Unsafe("what the file starts may make a container".to_owned())
+        } else {
+            Safety::Safe
+        };
+        script::without(finding, project, id, given.event.span, safety)
     })
 }
 
@@ -166,7 +174,11 @@ subprocess.run(["python", "a.py"], env={**os.environ, "CUDA_VISIBLE_DEVICES": 1}
         );
         check_fix(
             "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = 1\n",
-            "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n",
+            "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"GPU-8932f937-d72c-4106-c12f-20bd9faed9f6\"\n",
+        );
+        check_fix(
+            "//- gpupin.toml\n//- main.py\nimport os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = 1\n",
+            "//- main.py\nimport os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n",
         );
     }
 

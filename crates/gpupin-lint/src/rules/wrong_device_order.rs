@@ -1,11 +1,12 @@
 use crate::{
-    finding::{Edit, Finding, Safety, Severity},
+    finding::{Edit, Finding, Severity},
+    fix::reach,
     needle::Needle,
     program::ORDER,
     project::{Literal, Project},
     rules::{Check, Rule},
     span::Span,
-    unit::{Does, SetHow, Unit, UnitId},
+    unit::{Does, EventId, SetHow, Unit, UnitId},
     value::Spanned,
 };
 
@@ -28,7 +29,7 @@ fn check(
     unit: &Unit,
     found: &mut Vec<Finding>,
 ) {
-    for event in &unit.events {
+    for (at, event) in (0..).map(EventId).zip(&unit.events) {
         let settings: Vec<(&str, &Spanned)> = match &event.does {
             Does::SetVariable(it) if it.how != SetHow::Temporary => {
                 vec![(it.name.as_str(), &it.value)]
@@ -47,11 +48,14 @@ fn check(
             let span = if event.span.contains(value.span) { event.span } else { value.span };
             let mut finding = rule.finding(id, span, message(&wrong));
             if let Some(edit) = correct(id, unit, value.span, &wrong) {
-                let why =
-                    "where the two orders differ, it changes which GPU an index means".to_owned();
+                let safety = reach::with(project, (id, at), ORDER, RIGHT).map_err(|why| {
+                    format!(
+                        "where the two orders differ, it changes which GPU an index means: {why}"
+                    )
+                });
                 finding = finding.with_fix(
                     format!("Replace `{wrong}` by `{RIGHT}`"),
-                    Safety::Unsafe(why),
+                    reach::safety(safety),
                     vec![edit],
                 );
             }

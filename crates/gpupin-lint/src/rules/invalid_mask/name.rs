@@ -1,10 +1,13 @@
 //! Misspelt variables.
 
-use super::NEEDLES;
+use super::{NEEDLES, value::event_id};
 use crate::{
-    finding::{Edit, Finding, Safety},
+    finding::{Edit, Finding},
+    fix::reach,
+    program::{MASK, ORDER},
+    project::{Literal, Project},
     rules::Rule,
-    unit::UnitId,
+    unit::{Unit, UnitId},
     variables::Given,
 };
 
@@ -50,17 +53,32 @@ const MIXED_UP: &[(&str, &str)] = &[
     ("CUDA_DEVICE_ORDERING", "CUDA_DEVICE_ORDER"),
 ];
 
-pub(super) fn judge(rule: &'static Rule, id: UnitId, given: &Given<'_>) -> Option<Finding> {
+pub(super) fn judge(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+    given: &Given<'_>,
+) -> Option<Finding> {
     let meant = meant(given.name)?;
     let name = given.name;
     let message = format!("nothing reads `{name}`: this should be `{meant}`");
     let finding = rule.finding(id, given.event.span, message);
+    let safety = || {
+        let effect = "the setting takes effect, which can change the GPU that is used";
+        let [known] = &*project.known(id, given.value) else { return Err(effect.to_owned()) };
+        match &known.literal {
+            Literal::Str(text) if meant == MASK || meant == ORDER => {
+                reach::with(project, (id, event_id(unit, given)), meant, text)
+                    .map_err(|why| format!("{effect}: {why}"))
+            }
+            _ => Err(effect.to_owned()),
+        }
+    };
     Some(match given.name_span {
         Some(span) => finding.with_fix(
             format!("Rename to `{meant}`"),
-            Safety::Unsafe(
-                "the setting takes effect, which can change the GPU that is used".to_owned(),
-            ),
+            reach::safety(safety()),
             vec![Edit { unit: id, span, replacement: meant.to_owned() }],
         ),
         None => finding,

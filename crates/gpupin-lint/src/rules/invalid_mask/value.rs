@@ -4,10 +4,11 @@ use gpupin_policy::visibility::{EntryKind, Mask, MaskEntry, Quirk};
 
 use crate::{
     finding::{Edit, Finding, Safety},
+    fix::mask,
     project::{Known, Literal, Project},
     rules::Rule,
     source::Language,
-    unit::{Event, SetHow, Unit, UnitId},
+    unit::{Event, EventId, SetHow, Unit, UnitId},
     value::Value,
     variables::{Given, Recipient},
 };
@@ -25,7 +26,9 @@ pub(super) fn judge(
         Literal::NvmlIndex => return None,
         // `x or None`, where the program sees to it that it is not.
         Literal::None if given.value.value != Value::None => return None,
-        _ if wants_texts(unit, given) => return Some(not_a_text(rule, project, id, given, known)),
+        _ if wants_texts(unit, given) => {
+            return Some(not_a_text(rule, project, id, unit, given, known));
+        }
         Literal::Int(number) => number.to_string(),
         Literal::Bool(it) => it.to_string(),
         Literal::None | Literal::Float(_) | Literal::List(_) => return None,
@@ -46,10 +49,17 @@ pub(super) fn judge(
     let message = format!("{by_default}{subject} {problem}{effect}");
     let finding = rule.finding(id, given.event.span, message);
     let finding = at_literal(finding, id, given.event, known);
+    let finding = mask::correct_event(finding, project, (id, event_id(unit, given)));
     Some(match text.trim().to_ascii_lowercase().as_str() {
         "all" => finding.with_help("leave the variable unset to see every GPU"),
         _ => finding,
     })
+}
+
+/// Which event of its file gives the value.
+pub(super) fn event_id(unit: &Unit, given: &Given<'_>) -> EventId {
+    let at = unit.events.iter().position(|it| std::ptr::eq(it, given.event));
+    EventId(at.and_then(|it| u32::try_from(it).ok()).unwrap_or(u32::MAX))
 }
 
 /// Where the value stands, if that is another place.
@@ -107,6 +117,7 @@ fn not_a_text(
     rule: &'static Rule,
     project: &Project<'_>,
     id: UnitId,
+    unit: &Unit,
     given: &Given<'_>,
     known: &Known,
 ) -> Finding {
@@ -115,6 +126,10 @@ fn not_a_text(
         format!("the value `{written}` of the mask is not a text: Python raises a `TypeError`");
     let finding = rule.finding(id, given.event.span, message);
     let finding = at_literal(finding, id, given.event, known);
+    let finding = mask::correct_event(finding, project, (id, event_id(unit, given)));
+    if finding.fix.is_some() {
+        return finding;
+    }
     match &known.literal {
         // Elsewhere the number may be used as a number too.
         Literal::Int(number) if known.span == given.value.span && written == number.to_string() => {

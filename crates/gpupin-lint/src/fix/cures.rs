@@ -1,0 +1,347 @@
+//! Pins as fixes leave them: in rounds, as `gpupin fix` applies them, until nothing is left to do.
+
+use std::collections::BTreeSet;
+
+use super::{Wanted, apply};
+use crate::{
+    RULES,
+    finding::{Finding, Safety},
+    language::read,
+    rules::find,
+    selection::Selection,
+    tests::Case,
+    unit::{Unit, UnitId},
+};
+
+const UUID: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
+
+const HEADER: &str = r#"# gpupin: begin of the pin, written by `gpupin fix`
+import os
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"  # RTX 3090
+# gpupin: end of the pin
+"#;
+
+/// Applies the fixes of some rules in rounds, and compares all files; `HEADER` and `UUID` stand for what they name.
+#[track_caller]
+fn check_with(codes: &[&str], wanted: Wanted, before: &str, after: &str) {
+    let mut case = Case::parse(before, "main.py");
+    let rules: Vec<_> = match codes {
+        [] => RULES.iter().collect(),
+        codes => codes.iter().map(|it| find(it).unwrap()).collect(),
+    };
+    let selection = Selection::only(rules);
+    let errors = |units: &[Unit]| units.iter().map(|it| it.syntax_errors.len()).sum::<usize>();
+    let broken = errors(&case.units);
+    for round in 0.. {
+        assert!(round < 9, "fixes do not come to an end in\n{before}");
+        let analysis = case.analyze(&selection);
+        let findings: Vec<&Finding> = analysis.findings.iter().collect();
+        let fixed = apply(&case.units, &findings, wanted, &BTreeSet::new());
+        let old = |it: &(&UnitId, &String)| case.units[it.0.0 as usize].source.text != *it.1;
+        if !fixed.texts.iter().any(|it| old(&it)) {
+            break;
+        }
+        for (id, text) in &fixed.texts {
+            let path = case.units[id.0 as usize].source.path.clone();
+            case.units[id.0 as usize] = read(&path, text.as_bytes()).unwrap();
+        }
+        assert_eq!(errors(&case.units), broken, "a syntax error in\n{:?}", fixed.texts);
+    }
+    let after = after.replace("HEADER\n", HEADER).replace("UUID", UUID);
+    let expected = Case::parse(&after, "main.py");
+    for (unit, expected) in case.units.iter().zip(&expected.units) {
+        assert_eq!(unit.source.text, expected.source.text, "`{}`", unit.source.path);
+    }
+}
+
+#[track_caller]
+fn check(codes: &[&str], before: &str, after: &str) {
+    check_with(codes, Wanted::Safe, before, after);
+}
+
+#[track_caller]
+fn check_unsafe(codes: &[&str], before: &str, after: &str) {
+    check_with(codes, Wanted::Safe, before, before);
+    check_with(codes, Wanted::All, before, after);
+}
+
+/// What the only fix of a rule says of its safety; empty if it is safe.
+#[track_caller]
+fn check_why(code: &str, fixture: &str, expected: &str) {
+    let case = Case::parse(fixture, "main.py");
+    let analysis = case.analyze(&Selection::only([find(code).unwrap()]));
+    let [finding] = &*analysis.findings else { panic!("{:?}", analysis.findings) };
+    let why = match &finding.fix.as_ref().expect("there is a fix").safety {
+        Safety::Safe => "",
+        Safety::Unsafe(why) => why,
+    };
+    assert_eq!(why, expected);
+}
+
+const MAIN: &str = "if __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n";
+
+#[test]
+fn a_program_is_pinned_above_all_else() {
+    check(
+        &[],
+        &format!("\"\"\"Speaks.\"\"\"\nfrom __future__ import annotations\nimport torch\n{MAIN}"),
+        &format!(
+            "\"\"\"Speaks.\"\"\"\nfrom __future__ import annotations\n\nHEADER\n\nimport torch\n{MAIN}"
+        ),
+    );
+    check(
+        &["GP101"],
+        &format!("#!/usr/bin/env python3\n# Licence\n\nimport torch\n{MAIN}"),
+        &format!("#!/usr/bin/env python3\n# Licence\n\nHEADER\n\nimport torch\n{MAIN}"),
+    );
+}
+
+#[test]
+fn line_ends_stay_as_they_are() {
+    let before = format!("import torch\n{MAIN}").replace('\n', "\r\n");
+    let after = format!("{HEADER}\nimport torch\n{MAIN}").replace('\n', "\r\n");
+    check(&["GP101"], &before, &after);
+}
+
+#[test]
+fn the_policys_variables_come_with_the_pin() {
+    let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[env]\nPYTORCH_CUDA_ALLOC_CONF = \"max_split_size_mb:1024\"\n//- main.py\n";
+    let variable =
+        "os.environ[\"PYTORCH_CUDA_ALLOC_CONF\"] = \"max_split_size_mb:1024\"\n# gpupin: end";
+    let header = HEADER.replace("# gpupin: end", variable);
+    check(
+        &[],
+        &format!("{policy}import torch\n{MAIN}"),
+        &format!("{policy}{header}\nimport torch\n{MAIN}"),
+    );
+    // A pin that lacks it is written anew.
+    check(
+        &[],
+        &format!("{policy}{HEADER}\nimport torch\n{MAIN}"),
+        &format!("{policy}{header}\nimport torch\n{MAIN}"),
+    );
+}
+
+#[test]
+fn without_a_machine_or_with_twins_the_gpu_is_found_at_run_time() {
+    let import = "import gpupin.auto  # pins the GPU of gpupin.toml\n";
+    let why = "no mask is right on every recorded machine, and the program then needs the package `gpupin`";
+    let no_machine = format!("//- gpupin.lock\n//- main.py\nimport torch\n{MAIN}");
+    check_unsafe(&["GP101"], &no_machine, &format!("//- main.py\n{import}\nimport torch\n{MAIN}"));
+    check_why("GP101", &no_machine, why);
+    let by_style = format!(
+        "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[lint]\nstyle = \"import\"\n//- main.py\nimport torch\n{MAIN}"
+    );
+    check(&["GP101"], &by_style, &format!("//- main.py\n{import}\nimport torch\n{MAIN}"));
+}
+
+#[test]
+fn a_block_that_comes_too_late_is_moved() {
+    check(
+        &[],
+        &format!(
+            "import os\nimport torch\n\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n\nx = 1\n{MAIN}"
+        ),
+        &format!("HEADER\n\nimport os\nimport torch\n\nx = 1\n{MAIN}"),
+    );
+}
+
+#[test]
+fn without_a_policy_a_block_is_moved_as_it_is() {
+    check_unsafe(
+        &["GP106"],
+        &format!(
+            "//- gpupin.toml\n//- main.py\nimport os\nimport torch\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n{MAIN}"
+        ),
+        &format!(
+            "//- main.py\nimport os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n\nimport os\nimport torch\n{MAIN}"
+        ),
+    );
+}
+
+#[test]
+fn what_does_nothing_goes_and_its_block_stays() {
+    check(
+        &["GP105"],
+        "import os\nimport torch\nif torch.cuda.is_available():\n    # on the 3090\n    os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n",
+        "HEADER\n\nimport os\nimport torch\nif torch.cuda.is_available():\n    # on the 3090\n    pass\n",
+    );
+}
+
+#[test]
+fn a_late_pin_of_a_module_is_set_in_every_program_that_imports_it() {
+    let module = "import os\nimport torch\ntorch.cuda.is_available()\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n";
+    let program = "import engine\nif __name__ == \"__main__\":\n    print(engine)\n";
+    check(
+        &[],
+        &format!("//- engine.py\n{module}//- one.py\n{program}//- two.py\n{program}"),
+        &format!(
+            "//- engine.py\nimport os\nimport torch\ntorch.cuda.is_available()\n//- one.py\nHEADER\n\n{program}//- two.py\nHEADER\n\n{program}"
+        ),
+    );
+}
+
+#[test]
+fn a_mask_that_leads_elsewhere_names_the_gpu_instead() {
+    check(
+        &[],
+        "import os\nos.environ['CUDA_DEVICE_ORDER'] = 'PCI_BUS_ID'\nos.environ['CUDA_VISIBLE_DEVICES'] = '0'  # the big one\n",
+        "import os\nos.environ['CUDA_DEVICE_ORDER'] = 'PCI_BUS_ID'\nos.environ['CUDA_VISIBLE_DEVICES'] = 'UUID'  # the big one\n",
+    );
+    check(
+        &[],
+        "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[pin]\nas = \"index\"\n//- main.py\nimport os\nos.environ.setdefault(\"CUDA_VISIBLE_DEVICES\", \"0\")\n",
+        "//- main.py\nimport os\nos.environ.setdefault(\"CUDA_DEVICE_ORDER\", \"PCI_BUS_ID\")\nos.environ.setdefault(\"CUDA_VISIBLE_DEVICES\", \"1\")\n",
+    );
+}
+
+#[test]
+fn the_order_is_set_as_the_mask_is_in_every_language() {
+    for (path, before, after) in [
+        (
+            "a.sh",
+            "export CUDA_VISIBLE_DEVICES=1 # big\npython main.py\n",
+            "export CUDA_DEVICE_ORDER=PCI_BUS_ID\nexport CUDA_VISIBLE_DEVICES=1 # big\npython main.py\n",
+        ),
+        (
+            "a.sh",
+            "CUDA_VISIBLE_DEVICES=1 python main.py\n",
+            "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1 python main.py\n",
+        ),
+        (
+            "a.ps1",
+            "$env:CUDA_VISIBLE_DEVICES = '1'\npython main.py\n",
+            "$env:CUDA_DEVICE_ORDER = 'PCI_BUS_ID'\n$env:CUDA_VISIBLE_DEVICES = '1'\npython main.py\n",
+        ),
+        (
+            "a.ps1",
+            "$env:CUDA_VISIBLE_DEVICES=\"1\"; python main.py\n",
+            "$env:CUDA_DEVICE_ORDER=\"PCI_BUS_ID\"; $env:CUDA_VISIBLE_DEVICES=\"1\"; python main.py\n",
+        ),
+        (
+            "a.bat",
+            "set CUDA_VISIBLE_DEVICES=1\r\npython main.py\r\n",
+            "set CUDA_DEVICE_ORDER=PCI_BUS_ID\r\nset CUDA_VISIBLE_DEVICES=1\r\npython main.py\r\n",
+        ),
+        (
+            "a.bat",
+            "set \"CUDA_VISIBLE_DEVICES=1\"\npython main.py\n",
+            "set \"CUDA_DEVICE_ORDER=PCI_BUS_ID\"\nset \"CUDA_VISIBLE_DEVICES=1\"\npython main.py\n",
+        ),
+        (
+            "a.service",
+            "[Service]\nEnvironment=CUDA_VISIBLE_DEVICES=1\nExecStart=python main.py\n",
+            "[Service]\nEnvironment=CUDA_DEVICE_ORDER=PCI_BUS_ID\nEnvironment=CUDA_VISIBLE_DEVICES=1\nExecStart=python main.py\n",
+        ),
+        (
+            "Makefile",
+            "export CUDA_VISIBLE_DEVICES := 1\nrun:\n\tpython main.py\n",
+            "export CUDA_DEVICE_ORDER := PCI_BUS_ID\nexport CUDA_VISIBLE_DEVICES := 1\nrun:\n\tpython main.py\n",
+        ),
+        (
+            ".github/workflows/a.yml",
+            "on: push\njobs:\n  a:\n    runs-on: gpu\n    env:\n      CUDA_VISIBLE_DEVICES: \"1\"\n    steps:\n      - run: python main.py\n",
+            "on: push\njobs:\n  a:\n    runs-on: gpu\n    env:\n      CUDA_DEVICE_ORDER: \"PCI_BUS_ID\"\n      CUDA_VISIBLE_DEVICES: \"1\"\n    steps:\n      - run: python main.py\n",
+        ),
+        (
+            "a.py",
+            "import os, subprocess\nsubprocess.run([\"python\", \"main.py\"], env={**os.environ, \"CUDA_VISIBLE_DEVICES\": \"1\"})\n",
+            "import os, subprocess\nsubprocess.run([\"python\", \"main.py\"], env={**os.environ, \"CUDA_DEVICE_ORDER\": \"PCI_BUS_ID\", \"CUDA_VISIBLE_DEVICES\": \"1\"})\n",
+        ),
+        (
+            "a.py",
+            "import os, subprocess\nsubprocess.run([\"python\", \"main.py\"], env=dict(os.environ, CUDA_VISIBLE_DEVICES='1'))\n",
+            "import os, subprocess\nsubprocess.run([\"python\", \"main.py\"], env=dict(os.environ, CUDA_DEVICE_ORDER='PCI_BUS_ID', CUDA_VISIBLE_DEVICES='1'))\n",
+        ),
+    ] {
+        let program = format!("//- main.py\nimport torch\n{MAIN}");
+        let fixture = |text: &str| format!("//- {path}\n{text}{program}");
+        check(&["GP103"], &fixture(before), &fixture(after));
+    }
+}
+
+#[test]
+fn only_a_default_is_not_certain() {
+    let fixture = "//- a.sh\nexport CUDA_VISIBLE_DEVICES=${GPU:-1}\npython main.py\n//- main.py\nimport torch\ntorch.zeros(1).cuda()\n";
+    check_why("GP103", fixture, "it is only the default: somebody may say otherwise");
+}
+
+#[test]
+fn a_notebook_is_pinned_in_its_first_cell() {
+    let notebook = |lines: &[&str]| {
+        let lines: Vec<_> = lines.iter().map(|it| format!("    {it}")).collect();
+        format!(
+            "//- a.ipynb\n{{\n \"cells\": [\n  {{\n   \"cell_type\": \"code\",\n   \"source\": [\n{}\n   ]\n  }}\n ],\n \"nbformat\": 4\n}}\n",
+            lines.join(",\n")
+        )
+    };
+    check(
+        &["GP101", "GP106"],
+        &notebook(&[
+            r#""import os\n""#,
+            r#""import torch\n""#,
+            r#""os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n""#,
+            r#""torch.zeros(1).cuda()""#,
+        ]),
+        &notebook(&[
+            r##""# gpupin: begin of the pin, written by `gpupin fix`\n""##,
+            r#""import os\n""#,
+            r#""os.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\n""#,
+            r#""os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"UUID\"  # RTX 3090\n""#,
+            r##""# gpupin: end of the pin\n""##,
+            r#""\n""#,
+            r#""import os\n""#,
+            r#""import torch\n""#,
+            r#""torch.zeros(1).cuda()""#,
+        ]),
+    );
+}
+
+#[test]
+fn several_machines_are_asked() {
+    let lock = r#"//- gpupin.lock
+version = 1
+[[machine]]
+host = "one"
+[[machine.gpu]]
+index = 0
+uuid = "GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01"
+name = "NVIDIA GeForce RTX 5060 Ti"
+vram = "16 GiB"
+compute-capability = "12.0"
+pci = "0000:01:00.0"
+[[machine.gpu]]
+index = 1
+uuid = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+name = "NVIDIA GeForce RTX 3090"
+vram = "24 GiB"
+compute-capability = "8.6"
+pci = "0000:02:00.0"
+[[machine]]
+host = "two"
+[[machine.gpu]]
+index = 0
+uuid = "GPU-11111111-2d3a-4c55-9a77-0f6f0d1e2a01"
+name = "NVIDIA GeForce RTX 4090"
+vram = "24 GiB"
+compute-capability = "8.9"
+pci = "0000:01:00.0"
+[[machine.gpu]]
+index = 1
+uuid = "GPU-22222222-d72c-4106-c12f-20bd9faed9f6"
+name = "NVIDIA GeForce RTX 3090"
+vram = "24 GiB"
+compute-capability = "8.6"
+pci = "0000:02:00.0"
+"#;
+    // The index is the same on both, a UUID is not.
+    check(
+        &["GP101"],
+        &format!("{lock}//- main.py\nimport torch\n{MAIN}"),
+        &format!(
+            "//- main.py\n{}\nimport torch\n{MAIN}",
+            HEADER.replace(&format!("{UUID}\"  # RTX 3090"), "1\"")
+        ),
+    );
+}
