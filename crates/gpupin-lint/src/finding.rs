@@ -45,6 +45,16 @@ pub struct Fix {
     /// Sorted by file and place, not overlapping. Most change the file of the finding only; a pin that comes too late in
     /// a module is set in the programs that import it.
     pub edits: Vec<Edit>,
+    /// Files that do not exist yet: a `conftest.py` that pins the tests below it.
+    pub new_files: Vec<NewFile>,
+}
+
+/// A file to be made.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NewFile {
+    /// As [`crate::source::Source::path`].
+    pub path: String,
+    pub text: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +92,16 @@ pub(crate) fn once_per_place(mut found: Vec<Finding>) -> Vec<Finding> {
 impl Finding {
     #[must_use]
     pub fn with_fix(mut self, title: impl Into<String>, safety: Safety, edits: Vec<Edit>) -> Self {
-        self.fix = Some(Fix { title: title.into(), safety, edits });
+        self.fix = Some(Fix { title: title.into(), safety, edits, new_files: Vec::new() });
+        self
+    }
+
+    /// The fix also makes a file.
+    #[must_use]
+    pub fn creating(mut self, file: NewFile) -> Self {
+        if let Some(fix) = &mut self.fix {
+            fix.new_files.push(file);
+        }
         self
     }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    finding::{Edit, Finding, Fix, Safety},
+    finding::{Edit, Finding, Fix, NewFile, Safety},
     unit::{Unit, UnitId},
 };
 
@@ -32,6 +32,8 @@ pub enum Wanted {
 pub struct Fixed {
     /// The new texts of the files that change.
     pub texts: BTreeMap<UnitId, String>,
+    /// The texts of files that are new, by path.
+    pub new_files: BTreeMap<String, String>,
     /// Findings whose fix is in the texts, ascending.
     pub applied: Vec<usize>,
     /// Findings that have a fix which is not, ascending, and why.
@@ -77,11 +79,18 @@ pub fn apply(
 
     // Of each file, with the finding that each edit was made for first.
     let mut edits: BTreeMap<UnitId, Vec<(&Edit, usize)>> = BTreeMap::new();
+    let mut new_files: BTreeMap<String, String> = BTreeMap::new();
+    let mut owners: BTreeMap<&str, usize> = BTreeMap::new();
     let mut applied = Vec::new();
     for (at, _, fix) in candidates {
         let clash = fix.edits.iter().find_map(|new| {
             let of_file = edits.get(&new.unit)?;
             of_file.iter().find(|(old, _)| *old != new && touch(old, new)).map(|it| it.1)
+        });
+        let other = |it: &NewFile| new_files.get(&it.path).is_some_and(|text| *text != it.text);
+        let clash = clash.or_else(|| {
+            let file = fix.new_files.iter().find(|it| other(it))?;
+            owners.get(file.path.as_str()).copied()
         });
         if let Some(with) = clash {
             left.push((at, Left::Overlaps(with)));
@@ -93,6 +102,10 @@ pub fn apply(
                 of_file.push((edit, at));
             }
         }
+        for file in &fix.new_files {
+            owners.entry(&file.path).or_insert(at);
+            new_files.insert(file.path.clone(), file.text.clone());
+        }
         applied.push(at);
     }
     let edited = |(unit, mut edits): (UnitId, Vec<(&Edit, usize)>)| {
@@ -103,7 +116,7 @@ pub fn apply(
     let texts = edits.into_iter().map(edited).collect();
     applied.sort_unstable();
     left.sort_unstable_by_key(|it| it.0);
-    Fixed { texts, applied, left }
+    Fixed { texts, new_files, applied, left }
 }
 
 /// A text with edits made, which are sorted and do not overlap.

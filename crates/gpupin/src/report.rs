@@ -70,6 +70,7 @@ impl Format {
 /// Findings, and what formats need to tell them.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
+    project: &'a Project,
     scan: &'a Scan,
     /// Findings that the baseline takes out.
     accepted: &'a [Finding],
@@ -87,18 +88,20 @@ struct Places {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(project: &Project, scan: &'a Scan, accepted: &'a [Finding]) -> Self {
+    pub(crate) fn new(project: &'a Project, scan: &'a Scan, accepted: &'a [Finding]) -> Self {
         let mut places = BTreeMap::new();
         let analysis = &scan.analysis;
         for finding in analysis.findings.iter().chain(&analysis.suppressed).chain(accepted) {
             let related = finding.related.iter().map(|it| it.unit);
-            let units = related.chain(finding.programs.iter().copied()).chain([finding.unit]);
+            let edited = finding.fix.iter().flat_map(|it| &it.edits).map(|it| it.unit);
+            let units =
+                related.chain(finding.programs.iter().copied()).chain(edited).chain([finding.unit]);
             for unit in units {
                 let source = &scan.units[unit.0 as usize].source;
                 places.entry(unit).or_insert_with(|| Places::new(source, project));
             }
         }
-        Self { scan, accepted, places }
+        Self { project, scan, accepted, places }
     }
 
     pub(crate) fn write(
@@ -180,6 +183,11 @@ impl<'a> Report<'a> {
 
     fn unit(&self, unit: UnitId) -> &'a Unit {
         &self.scan.units[unit.0 as usize]
+    }
+
+    /// The path of a file that is not there, as people would know it.
+    fn new_path(&self, path: &str) -> String {
+        self.project.shown(path)
     }
 
     /// A unit's path, as people know it.

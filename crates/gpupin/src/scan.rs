@@ -158,13 +158,14 @@ impl Session {
         Scan { units, analysis, gpu_files, files, keys, problems }
     }
 
-    /// Scans again, with other contents of the files that `changed` names by key.
+    /// Scans again, with other contents of the files that `changed` names by key: new ones too, and none for those
+    /// that are there no more.
     pub(crate) fn rescan(
         &mut self,
         project: &Project,
         request: &Request,
         units: Vec<Unit>,
-        changed: BTreeMap<String, Vec<u8>>,
+        changed: BTreeMap<String, Option<Vec<u8>>>,
         terminal: &mut Terminal,
     ) -> Scan {
         let memory = &mut self.memory;
@@ -175,7 +176,24 @@ impl Session {
                 surveys.remove(key);
             }
         }
-        memory.contents.extend(changed);
+        for (key, content) in changed {
+            let at = self.files.binary_search_by(|it| it.key.cmp(&key));
+            match (content, at) {
+                (Some(content), at) => {
+                    if let Err(at) = at {
+                        let path = project.root.join(&key);
+                        self.files.insert(at, File { key: key.clone(), path });
+                    }
+                    memory.contents.insert(key, content);
+                }
+                (None, at) => {
+                    memory.contents.remove(&key);
+                    if let Ok(at) = at {
+                        self.files.remove(at);
+                    }
+                }
+            }
+        }
         self.scan(project, request, terminal)
     }
 }

@@ -39,17 +39,22 @@ fn check_with(codes: &[&str], wanted: Wanted, before: &str, after: &str) {
         let findings: Vec<&Finding> = analysis.findings.iter().collect();
         let fixed = apply(&case.units, &findings, wanted, &BTreeSet::new());
         let old = |it: &(&UnitId, &String)| case.units[it.0.0 as usize].source.text != *it.1;
-        if !fixed.texts.iter().any(|it| old(&it)) {
+        if !fixed.texts.iter().any(|it| old(&it)) && fixed.new_files.is_empty() {
             break;
         }
         for (id, text) in &fixed.texts {
             let path = case.units[id.0 as usize].source.path.clone();
             case.units[id.0 as usize] = read(&path, text.as_bytes()).unwrap();
         }
+        for (path, text) in &fixed.new_files {
+            case.units.push(read(path, text.as_bytes()).unwrap());
+        }
+        case.units.sort_by(|a, b| a.source.path.cmp(&b.source.path));
         assert_eq!(errors(&case.units), broken, "a syntax error in\n{:?}", fixed.texts);
     }
     let after = after.replace("HEADER\n", HEADER).replace("UUID", UUID);
     let expected = Case::parse(&after, "main.py");
+    assert_eq!(case.units.len(), expected.units.len());
     for (unit, expected) in case.units.iter().zip(&expected.units) {
         assert_eq!(unit.source.text, expected.source.text, "`{}`", unit.source.path);
     }
@@ -295,6 +300,18 @@ fn a_notebook_is_pinned_in_its_first_cell() {
             r#""import torch\n""#,
             r#""torch.zeros(1).cuda()""#,
         ]),
+    );
+}
+
+#[test]
+fn test_files_are_pinned_by_a_new_conftest() {
+    let test = "import torch\ndef test_it():\n    torch.zeros(1).cuda()\n";
+    check(
+        &["GP101"],
+        &format!("//- tests/test_a.py\n{test}//- tests/test_b.py\n{test}"),
+        &format!(
+            "//- tests/conftest.py\nHEADER\n//- tests/test_a.py\n{test}//- tests/test_b.py\n{test}"
+        ),
     );
 }
 

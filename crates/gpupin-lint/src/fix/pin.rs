@@ -12,9 +12,9 @@ use super::{
     script::{Removable, Script},
 };
 use crate::{
-    finding::{Edit, Finding},
+    finding::{Edit, Finding, NewFile},
     program::{
-        MASK, ORDER, Program,
+        Kind, MASK, ORDER, Program,
         pins::{is_frozen_by_cuda, is_lasting, sure_text},
     },
     project::Project,
@@ -57,6 +57,20 @@ pub(crate) fn cure_at(
         Some(cure) => finding.with_fix(cure.title, reach::safety(cure.safety), cure.edits),
         None => finding,
     }
+}
+
+/// Offers a new file that pins programs: pytest runs a `conftest.py` before the tests below it.
+pub(crate) fn cure_in_new_file(
+    finding: Finding,
+    project: &Project<'_>,
+    program: &Program,
+    path: String,
+) -> Finding {
+    let Some(block) = block(project, project.wanted(program)) else { return finding };
+    let text: String = lines(Some(&block), &[]).iter().map(|it| format!("{it}\n")).collect();
+    finding
+        .with_fix(format!("Pin them in a new `{path}`"), reach::safety(block.safety), Vec::new())
+        .creating(NewFile { path, text })
 }
 
 struct Cure {
@@ -144,7 +158,7 @@ impl Cure {
             if style != PinStyle::External || !moved.is_empty() {
                 cure.edits.push(put(script, block, &moved)?);
             }
-            cure.judge(project, program, block, &moved, &gone);
+            cure.judge(project, (*unit, program), block, &moved, &gone);
         }
         // What is set in another file has nowhere to go.
         if !carried.is_empty() {
@@ -182,7 +196,7 @@ impl Cure {
     fn judge(
         &mut self,
         project: &Project<'_>,
-        program: &Program,
+        (top, program): (UnitId, &Program),
         block: Option<&Block>,
         moved: &[Carried],
         gone: &BTreeSet<Place>,
@@ -204,6 +218,9 @@ impl Cure {
                 and(block.safety.clone());
                 if let Some(path) = sets_again(project, program, block, gone) {
                     and(Err(format!("`{path}` sets the mask or its order again")));
+                }
+                if let Some(path) = pinned_too(project, top) {
+                    and(Err(format!("`{path}` imports the file and would be pinned by it")));
                 }
                 let in_container = program.moments.iter().any(|it| it.container.is_some())
                     || !program.containers.is_empty();
@@ -274,6 +291,22 @@ pub(super) fn variables(
 
 /// Puts a block at the top of a file, or in the place of the one that is there.
 fn put(script: &Script<'_>, block: Option<&Block>, moved: &[Carried]) -> Option<Edit> {
+    let mut lines = lines(block, moved);
+    if let Some(old) = script.block(BEGIN, END) {
+        return Some(script.replace(&old, &lines));
+    }
+    let top = script.top()?;
+    if script.wants_blank_before(top) {
+        lines.insert(0, String::new());
+    }
+    if script.wants_blank_behind(top) {
+        lines.push(String::new());
+    }
+    Some(script.insert(top, &lines))
+}
+
+/// The lines of a pin, and of what is moved there.
+fn lines(block: Option<&Block>, moved: &[Carried]) -> Vec<String> {
     let mut lines = Vec::new();
     let set = |name: &str, value: &str| format!("os.environ[\"{name}\"] = {}", quoted(value));
     let mut sets: Vec<String> = Vec::new();
@@ -300,17 +333,7 @@ fn put(script: &Script<'_>, block: Option<&Block>, moved: &[Carried]) -> Option<
         lines.insert(0, BEGIN.to_owned());
         lines.push(END.to_owned());
     }
-    if let Some(old) = script.block(BEGIN, END) {
-        return Some(script.replace(&old, &lines));
-    }
-    let top = script.top()?;
-    if script.wants_blank_before(top) {
-        lines.insert(0, String::new());
-    }
-    if script.wants_blank_behind(top) {
-        lines.push(String::new());
-    }
-    Some(script.insert(top, &lines))
+    lines
 }
 
 /// A text as Python writes it.
@@ -392,6 +415,23 @@ fn setting(project: &Project<'_>, place: Place) -> Option<(String, Option<String
     let write = crate::program::Write { unit: place.0, event: place.1, slot: None };
     let value = sure_text(project, write).filter(|_| set.how != SetHow::IfUnset);
     Some((set.name.clone(), value))
+}
+
+/// Another program that runs a file and has no certain pin of its own.
+fn pinned_too(project: &Project<'_>, top: UnitId) -> Option<String> {
+    let other = project.programs.iter().find(|it| {
+        it.entry != top
+            && it.kind != Kind::Module
+            && it.runs(top)
+            && !is_conftest_of(project, top, it)
+            && reach::by_its_pin(project, it).is_err()
+    })?;
+    Some(project.unit(other.entry).source.path.clone())
+}
+
+/// Whether a file is there for the tests of a program: what it sets is meant for them.
+fn is_conftest_of(project: &Project<'_>, top: UnitId, program: &Program) -> bool {
+    program.kind == Kind::Tests && project.unit(top).source.path.ends_with("conftest.py")
 }
 
 /// A file that sets the mask or the order to something else than the block does, and keeps doing so.

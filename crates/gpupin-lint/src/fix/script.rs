@@ -167,8 +167,12 @@ impl<'a> Script<'a> {
         let line = lines.filter(|it| *it <= offset).max()?;
         let element = self.element(line)?;
         // Only a line that another one follows: the last has no comma, and no line end in it.
-        let rest = &text[offset..];
-        let close = offset + rest.find("\\n\",")? + "\\n\",".len();
+        let close = line + end_of_string(&text[line..])?;
+        let is_followed = text[..close].ends_with("\\n") && text[close..].starts_with("\",");
+        if !is_followed || offset > close {
+            return None;
+        }
+        let close = close + "\",".len();
         let next = close + text[close..].len() - text[close..].trim_start().len();
         Some(element.start..next)
     }
@@ -287,6 +291,16 @@ impl<'a> Script<'a> {
             ["\r\n", "\n"].iter().find(|it| rest.starts_with(**it)).map_or(0, |it| it.len());
         if is_blank_before && self.layout.is_some() { lines.end + blank } else { lines.end }
     }
+}
+
+/// Where the string of a JSON text ends whose content begins it: the offset of its closing quote.
+fn end_of_string(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })
 }
 
 /// Offers to take out a statement.

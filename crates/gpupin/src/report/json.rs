@@ -41,6 +41,13 @@ struct JsonFix<'a> {
     safety: &'static str,
     why: Option<&'a str>,
     edits: Vec<JsonEdit<'a>>,
+    new_files: Vec<JsonFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonFile<'a> {
+    path: String,
+    text: &'a str,
 }
 
 #[derive(Serialize)]
@@ -120,5 +127,7 @@ fn fix<'a>(report: &'a Report<'_>, fix: &'a Fix) -> JsonFix<'a> {
             replacement: &it.replacement,
         }
     });
-    JsonFix { safety, why, edits: edits.collect() }
+    let new_files =
+        fix.new_files.iter().map(|it| JsonFile { path: report.new_path(&it.path), text: &it.text });
+    JsonFix { safety, why, edits: edits.collect(), new_files: new_files.collect() }
 }

@@ -140,10 +140,17 @@ fn fix(report: &Report<'_>, fix: &Fix) -> Value {
             "replacements": edits.iter().map(replacement).collect::<Vec<_>>(),
         })
     };
-    let changes = fix.edits.chunk_by(|a, b| a.unit == b.unit);
+    let made = fix.new_files.iter().map(|it| {
+        let start = json!({ "startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1 });
+        json!({
+            "artifactLocation": artifact(&report.new_path(&it.path)),
+            "replacements": [{ "deletedRegion": start, "insertedContent": { "text": it.text } }],
+        })
+    });
+    let changes = fix.edits.chunk_by(|a, b| a.unit == b.unit).map(change).chain(made);
     json!({
         "description": { "text": text },
-        "artifactChanges": changes.map(change).collect::<Vec<_>>(),
+        "artifactChanges": changes.collect::<Vec<_>>(),
     })
 }
 
