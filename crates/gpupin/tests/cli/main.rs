@@ -1,10 +1,11 @@
 //! The program as its users meet it: one file per verb, one for the formats of reports, one for
-//! `scan --order`, and one for the example project.
+//! `scan --order`, one for `scan --since` and `--staged`, and one for the example project.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod changes;
 mod completions;
 mod debug;
 mod example;
@@ -29,7 +30,8 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected.extend(["example", "main", "order", "report", "sandbox"].map(str::to_owned));
+    expected
+        .extend(["changes", "example", "main", "order", "report", "sandbox"].map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }
