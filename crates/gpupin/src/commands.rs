@@ -7,6 +7,7 @@ use crate::{
 
 mod completions;
 mod debug;
+mod hook;
 mod init;
 pub(crate) mod rule;
 mod rules;
@@ -33,6 +34,7 @@ Examples:
   gpupin scan                    find what could pick another one
   gpupin rule GP103              what a finding means and what to do
   gpupin which cuda:1            which GPU a number means
+  gpupin hook install            scan what is about to be committed
 
 Exit codes: 0 nothing found, 1 findings, 2 could not do its work, 3 no GPU matches";
 
@@ -43,6 +45,7 @@ enum Command {
     Rule(rule::Args),
     Init(init::Args),
     Which(which::Args),
+    Hook(hook::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     Debug(debug::Args),
@@ -56,6 +59,7 @@ impl Cli {
             Command::Rule(args) => rule::run(args, terminal),
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
+            Command::Hook(args) => hook::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),
             Command::Debug(args) => debug::run(args, terminal),
         }

@@ -9,6 +9,7 @@ mod changes;
 mod completions;
 mod debug;
 mod example;
+mod hook;
 mod init;
 mod order;
 mod report;
