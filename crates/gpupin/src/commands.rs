@@ -65,3 +65,38 @@ impl Cli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::Cli;
+
+    /// The commands that a pipeline or a manifest of hooks runs gpupin with.
+    fn commands(yaml: &str) -> Vec<String> {
+        let step = |line: &str| {
+            let line = line.trim_start().trim_start_matches("- ");
+            let line = line.trim_start_matches("run: ").trim_start_matches("entry: ");
+            line.starts_with("gpupin ").then(|| line.to_owned())
+        };
+        yaml.lines().filter_map(step).collect()
+    }
+
+    #[test]
+    fn what_others_run_gpupin_with_is_understood() {
+        for (yaml, count) in [
+            (include_str!("../../../examples/ci/github.yml"), 2),
+            (include_str!("../../../examples/ci/gitlab.yml"), 2),
+            (include_str!("../../../.pre-commit-hooks.yaml"), 1),
+        ] {
+            let commands = commands(yaml);
+            assert_eq!(commands.len(), count, "{commands:?}");
+            for command in commands {
+                let words = command.split_whitespace().map(|it| it.trim_matches('"'));
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("`{command}`: {error}");
+                }
+            }
+        }
+    }
+}
