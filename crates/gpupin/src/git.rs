@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use crate::{
     failure::{Exit, Failure},
     overlay::Overlay,
-    project::{normal, slashed},
+    project::{normal, relative, slashed},
 };
 
 /// A repository with a working tree.
@@ -26,8 +26,8 @@ use crate::{
 pub(crate) struct Repository {
     /// Where git runs.
     directory: PathBuf,
-    /// The top of the working tree, by the name that the user has for it.
-    top: PathBuf,
+    /// That directory, as seen from the top of the working tree.
+    prefix: PathBuf,
 }
 
 /// A tree that is compared with the working tree.
@@ -48,21 +48,22 @@ pub(crate) struct Difference {
 }
 
 /// The files below `root` that are tracked and have changes that are not committed, as seen from `root`; what
-/// gpupin itself writes is aside. `None` outside of a repository, and without git.
+/// gpupin itself writes is aside. `None` outside of a working tree, and without git.
 #[cfg_attr(not(test), expect(dead_code, reason = "`gpupin fix` asks before it writes"))]
 pub(crate) fn dirty(root: &Path) -> Result<Option<Vec<String>>, Failure> {
     let Search::Found(repository) = Repository::search(root)? else { return Ok(None) };
     let args = ["status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"];
     let list = repository.ask(&args)?;
     let paths = list.split(|it| *it == 0).filter_map(|it| Some(path(it.get(3..)?)));
-    let below = paths.filter_map(|it| repository.top.join(it).strip_prefix(root).map(slashed).ok());
+    let below =
+        paths.filter_map(|it| repository.absolute(&it).strip_prefix(root).map(slashed).ok());
     let is_own = |it: &String| it.split('/').any(|it| it == ".gpupin");
     Ok(Some(below.filter(|it| !is_own(it)).collect()))
 }
 
 enum Search {
     Found(Repository),
-    NoRepository,
+    NoTree,
     NoGit,
 }
 
@@ -71,9 +72,9 @@ impl Repository {
     pub(crate) fn find(start: &Path) -> Result<Self, Failure> {
         match Self::search(start)? {
             Search::Found(repository) => Ok(repository),
-            Search::NoRepository => {
+            Search::NoTree => {
                 let start = start.display();
-                Err(Failure::usage(format!("`{start}` is in no repository of git")))
+                Err(Failure::usage(format!("`{start}` is in no working tree of git")))
             }
             Search::NoGit => Err(Failure::usage("there is no program `git`")
                 .hint("install git, or add its directory to `PATH`")),
@@ -89,31 +90,34 @@ impl Repository {
             let existing = start.ancestors().find(|it| it.is_dir());
             existing.unwrap_or(Path::new("/")).to_owned()
         };
-        let output = match git(&directory, &["rev-parse", "--show-toplevel"]).output() {
+        let args = ["rev-parse", "--is-inside-work-tree", "--show-prefix"];
+        let output = match git(&directory, &args).output() {
             Ok(output) => output,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Search::NoGit),
             Err(error) => return Err(not_started(error)),
         };
         if !output.status.success() {
             if complaint(&output).contains("not a git repository") {
-                return Ok(Search::NoRepository);
+                return Ok(Search::NoTree);
             }
-            return Err(refused(&["rev-parse", "--show-toplevel"], &output));
+            return Err(refused(&args, &output));
         }
-        let real = Self { directory, top: path(line(&output.stdout)) };
-        // Git resolves links. People know their files by the names they use.
-        let prefix = real.ask(&["rev-parse", "--show-prefix"])?;
-        let prefix = path(line(&prefix));
-        let mut above = real.directory.ancestors();
-        let named =
-            above.nth(prefix.components().count()).filter(|_| real.directory.ends_with(&prefix));
-        let top = named.unwrap_or(&real.top).to_owned();
-        Ok(Search::Found(Self { top, ..real }))
+        // Also inside of `.git` there is none.
+        let Some(prefix) = output.stdout.strip_prefix(b"true\n") else { return Ok(Search::NoTree) };
+        let prefix = path(line(prefix));
+        Ok(Search::Found(Self { directory, prefix }))
     }
 
     /// The top of the working tree.
-    pub(crate) fn top(&self) -> &Path {
-        &self.top
+    pub(crate) fn top(&self) -> PathBuf {
+        self.absolute(Path::new(""))
+    }
+
+    /// What git names from the top, by the name that the user has for it: git resolves links, and people know their
+    /// files by the paths they use.
+    fn absolute(&self, name: &Path) -> PathBuf {
+        let top = Path::new("/");
+        normal(&self.directory.join(relative(&top.join(&self.prefix), &top.join(name))))
     }
 
     /// The directory of hooks, wherever the configuration or a second working tree has it.
@@ -181,7 +185,7 @@ impl Repository {
     /// What the next commit changes.
     pub(crate) fn staged(&self) -> Result<BTreeSet<PathBuf>, Failure> {
         let list = self.ask(&[DIFF, &["--cached"]].concat())?;
-        Ok(changes(&list).map(|it| self.top.join(it.path)).collect())
+        Ok(changes(&list).map(|it| self.absolute(&it.path)).collect())
     }
 
     /// Compares a tree with the working tree; contents are read of files that are `wanted`.
@@ -197,7 +201,7 @@ impl Repository {
         let mut difference = Difference::default();
         let mut blobs = Vec::new();
         for change in changes(&list) {
-            let path = self.top.join(change.path);
+            let path = self.absolute(&change.path);
             match change.before {
                 Before::Nothing => difference.tree.insert(path.clone(), None),
                 Before::File(blob) if wanted(&path) => blobs.push((path.clone(), blob)),
@@ -209,7 +213,7 @@ impl Repository {
             ["ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", ":/"];
         for name in self.ask(&untracked)?.split(|it| *it == 0).filter(|it| !it.is_empty()) {
             // A repository inside ends with a slash.
-            let path = self.top.join(path(name.strip_suffix(b"/").unwrap_or(name)));
+            let path = self.absolute(&path(name.strip_suffix(b"/").unwrap_or(name)));
             difference.tree.insert(path.clone(), None);
             difference.paths.insert(path);
         }

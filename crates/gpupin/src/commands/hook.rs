@@ -6,6 +6,7 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
+    commands::scan::BASELINE,
     failure::{Exit, Failure},
     git::Repository,
     project::{self, ProjectArgs, display, relative, slashed},
@@ -30,8 +31,9 @@ Examples:
 enum Action {
     /// Write a pre-commit hook of git, or bring gpupin's own up to date
     ///
-    /// It scans the project of the working directory and refuses a commit with findings, and also one that it cannot
-    /// check. Where it is written follows `core.hooksPath`.
+    /// It scans the project of the working directory, with the `gpupin-baseline.json` beside the policy if there is one.
+    /// It refuses a commit with findings, and also one that it cannot check. Where it is written follows
+    /// `core.hooksPath`.
     Install {
         /// Run a hook that is there already first, instead of refusing; it is kept as `pre-commit.before-gpupin`
         #[arg(long)]
@@ -80,7 +82,7 @@ impl Hook {
         terminal: &mut Terminal,
     ) -> Result<Exit, Failure> {
         let project = project::open(&ProjectArgs::default(), None, terminal)?;
-        let scanned = slashed(&relative(repository.top(), &project.root));
+        let scanned = slashed(&relative(&repository.top(), &project.root));
         // A policy above the repository is found from its top as well.
         let scanned = if scanned.starts_with("..") { "" } else { &scanned };
         let program = env::current_exe().context("failed to find the path of gpupin")?;
@@ -110,7 +112,7 @@ impl Hook {
             command(scanned)
         ));
         let is_shared = |it: &Path| !self.path.starts_with(it);
-        if is_shared(repository.top()) && is_shared(&repository.common_directory()?) {
+        if is_shared(&repository.top()) && is_shared(&repository.common_directory()?) {
             terminal.warning(
                 "`core.hooksPath` leads out of this repository: the hook runs in every repository that uses that directory",
             );
@@ -169,6 +171,7 @@ fn command(scanned: &str) -> String {
 /// The hook, in the `sh` of POSIX, which git for Windows brings along.
 fn script(program: &Path, scanned: &str) -> String {
     let program = quoted(&slashed(program));
+    let baseline = quoted(&slashed(&Path::new(scanned).join(BASELINE)));
     // A branch may be older than the project.
     let (guard, path) = match scanned {
         "" => (String::new(), String::new()),
@@ -196,7 +199,11 @@ if ! command -v gpupin >/dev/null 2>&1; then
     fi
 fi
 
-"$gpupin" scan --staged{path}
+set -- scan --staged
+if [ -e {baseline} ]; then
+    set -- "$@" --baseline {baseline}
+fi
+"$gpupin" "$@"{path}
 code=$?
 case $code in
     0) ;;

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The baseline that is written when no name is given.
-const BASELINE: &str = "gpupin-baseline.json";
+pub(super) const BASELINE: &str = "gpupin-baseline.json";
 
 /// Find the places that could put work on another GPU than the one the project declares
 ///
@@ -174,8 +174,9 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let changes = Changes::find(&args.changes, start)?;
     let on_disk = Overlay::default();
     let tree = changes.as_ref().map_or(&on_disk, |it| &it.after);
-    let (project, request, mut scan) = scan_in(tree, args, start, terminal)?;
+    let project = project::open_in(tree, &args.project, start, terminal)?;
     let baseline = read_baseline(&args.baseline)?;
+    let (request, mut scan) = scan_in(tree, &project, args, terminal)?;
     let changed = changes.as_ref().map(|it| it.of_scan(&project, &scan));
     let of_order = args.order.as_deref().map(|it| project.key(it));
     // An order reads all files, whether they can matter or not, and is about one.
@@ -214,9 +215,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     }
     if let (Some(changes), Some(changed)) = (&changes, &changed) {
         changed.filter(&mut scan, &mut accepted, || {
-            terminal.verbose(|| "scanning what there was before".to_owned());
-            // A policy that could not be read says nothing, so that every finding is new.
-            scan_in(changes.before.as_ref()?, args, start, terminal).ok().map(|it| it.2)
+            scan_before(changes, &project, start, args, terminal)
         });
     }
     let report = Report::new(&project, &scan, &accepted).of_change(changed.as_ref());
@@ -229,17 +228,32 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     Ok(if clean == Exit::Clean && !is_clean { Exit::Findings } else { clean })
 }
 
-/// Scans the project as it is in a tree.
+/// Scans a project as it is in a tree.
 fn scan_in(
     tree: &Overlay,
+    project: &Project,
     args: &Args,
-    start: Option<&Path>,
     terminal: &mut Terminal,
-) -> Result<(Project, Request, Scan), Failure> {
-    let project = project::open_in(tree, &args.project, start, terminal)?;
-    let request = request(args, &project)?;
-    let scan = scan::scan(tree, &project, &request, terminal)?;
-    Ok((project, request, scan))
+) -> Result<(Request, Scan), Failure> {
+    let request = request(args, project)?;
+    let scan = scan::scan(tree, project, &request, terminal)?;
+    Ok((request, scan))
+}
+
+/// Scans what there was before a change. A policy that could not be read then says nothing.
+fn scan_before(
+    changes: &Changes,
+    project: &Project,
+    start: Option<&Path>,
+    args: &Args,
+    terminal: &mut Terminal,
+) -> Option<Scan> {
+    let tree = changes.before.as_ref()?;
+    terminal.verbose(|| "scanning what there was before".to_owned());
+    let before = project::open_in(tree, &args.project, start, terminal).ok()?;
+    // Findings are recognised by paths as seen from the root, which a new policy moves.
+    let before = Project { root: project.root.clone(), ..before };
+    scan_in(tree, &before, args, terminal).ok().map(|it| it.1)
 }
 
 fn request(args: &Args, project: &Project) -> Result<Request, Failure> {

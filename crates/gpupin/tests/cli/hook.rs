@@ -138,6 +138,23 @@ fn the_project_of_a_subdirectory_is_scanned() {
 }
 
 #[test]
+fn what_the_baseline_accepts_is_no_reason_to_refuse() {
+    let sandbox = Sandbox::new()
+        .file("the app/gpupin.toml", "lint.select = [\"GP103\"]\n")
+        .file("the app/run.sh", MASK)
+        .repository();
+    assert_eq!(sandbox.gpupin_in("the app", &["scan", "--write-baseline"]).code, 0);
+    sandbox.commit();
+    assert_eq!(sandbox.gpupin_in("the app", &["hook", "install"]).code, 0);
+    let sandbox = sandbox.file("the app/run.sh", format!("# edited\n{MASK}"));
+    sandbox.git(&["add", "--all"]);
+    assert_eq!(commit(&sandbox, &[]).code, 0);
+    let sandbox = sandbox.file("the app/new.sh", MASK);
+    sandbox.git(&["add", "--all"]);
+    assert_eq!(commit(&sandbox, &[]).code, 1);
+}
+
+#[test]
 fn another_hook_is_not_written_over() {
     let hook = "#!/bin/sh\necho first >>ran\n[ ! -e refuse ]\n";
     let sandbox = repository().file(".git/hooks/pre-commit", hook);

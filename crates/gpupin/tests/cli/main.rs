@@ -1,11 +1,10 @@
-//! The program as its users meet it: one file per verb, one for the formats of reports, one for
-//! `scan --order`, one for `scan --since` and `--staged`, and one for the example project.
+//! The program as its users meet it: one file per verb, one for the formats of reports, one each
+//! for `scan --order`, `--since` and `--staged`, and one for the example project.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-mod changes;
 mod completions;
 mod debug;
 mod example;
@@ -17,6 +16,8 @@ mod rule;
 mod rules;
 mod sandbox;
 mod scan;
+mod since;
+mod staged;
 mod which;
 
 #[test]
@@ -31,8 +32,9 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected
-        .extend(["changes", "example", "main", "order", "report", "sandbox"].map(str::to_owned));
+    expected.extend(
+        ["example", "main", "order", "report", "sandbox", "since", "staged"].map(str::to_owned),
+    );
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }
