@@ -18,6 +18,7 @@ mod bench;
 mod ci;
 mod docs;
 mod fuzz;
+mod hooks;
 mod licenses;
 mod prefilter;
 mod process;

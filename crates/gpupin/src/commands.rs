@@ -7,6 +7,7 @@ use crate::{
 
 mod completions;
 mod debug;
+mod hook;
 mod init;
 pub(crate) mod rule;
 mod rules;
@@ -33,6 +34,7 @@ Examples:
   gpupin scan                    find what could pick another one
   gpupin rule GP103              what a finding means and what to do
   gpupin which cuda:1            which GPU a number means
+  gpupin hook install            scan what is about to be committed
 
 Exit codes: 0 nothing found, 1 findings, 2 could not do its work, 3 no GPU matches";
 
@@ -43,6 +45,7 @@ enum Command {
     Rule(rule::Args),
     Init(init::Args),
     Which(which::Args),
+    Hook(hook::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     Debug(debug::Args),
@@ -56,8 +59,44 @@ impl Cli {
             Command::Rule(args) => rule::run(args, terminal),
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
+            Command::Hook(args) => hook::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),
             Command::Debug(args) => debug::run(args, terminal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::Cli;
+
+    /// The commands that a pipeline or a manifest of hooks runs gpupin with.
+    fn commands(yaml: &str) -> Vec<String> {
+        let step = |line: &str| {
+            let line = line.trim_start().trim_start_matches("- ");
+            let line = line.trim_start_matches("run: ").trim_start_matches("entry: ");
+            line.starts_with("gpupin ").then(|| line.to_owned())
+        };
+        yaml.lines().filter_map(step).collect()
+    }
+
+    #[test]
+    fn what_others_run_gpupin_with_is_understood() {
+        for (yaml, count) in [
+            (include_str!("../../../examples/ci/github.yml"), 2),
+            (include_str!("../../../examples/ci/gitlab.yml"), 2),
+            (include_str!("../../../.pre-commit-hooks.yaml"), 1),
+        ] {
+            let commands = commands(yaml);
+            assert_eq!(commands.len(), count, "{commands:?}");
+            for command in commands {
+                let words = command.split_whitespace().map(|it| it.trim_matches('"'));
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("`{command}`: {error}");
+                }
+            }
         }
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! - [`commands`]: one file per verb, each a clap struct and a function;
 //! - [`project`]: which policy and lock file count, and what paths are relative to;
+//! - [`changes`]: which files a change touches, and which findings it answers for;
+//! - [`git`]: the only place that runs git;
 //! - [`scan`]: from paths to findings, the pipeline behind `gpupin scan`;
 //! - [`report`]: findings in every output format, one file each;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
@@ -18,9 +20,12 @@ use clap::Parser as _;
 
 use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 
+mod changes;
 mod commands;
 mod failure;
+mod git;
 mod order;
+mod overlay;
 mod project;
 mod reference;
 mod report;

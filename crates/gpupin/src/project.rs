@@ -7,7 +7,7 @@
 //! directory, so that an editor can open it.
 
 use std::{
-    fs, io,
+    io,
     path::{Component, Path, PathBuf},
 };
 
@@ -16,6 +16,7 @@ use gpupin_policy::{LockFile, LockFileError, Policy, PolicyError, PolicyFile, Pr
 
 use crate::{
     failure::{Exit, Failure},
+    overlay::Overlay,
     terminal::Terminal,
 };
 
@@ -66,20 +67,31 @@ pub(crate) fn open(
     start: Option<&Path>,
     terminal: &mut Terminal,
 ) -> Result<Project, Failure> {
+    open_in(&Overlay::default(), args, start, terminal)
+}
+
+/// The same, in another tree than the working tree.
+pub(crate) fn open_in(
+    tree: &Overlay,
+    args: &ProjectArgs,
+    start: Option<&Path>,
+    terminal: &mut Terminal,
+) -> Result<Project, Failure> {
     let working_directory =
         std::env::current_dir().context("failed to find the working directory")?;
     let start = normal(&working_directory.join(start.unwrap_or(Path::new(""))));
     let start = if start.is_file() { parent(&start) } else { start };
 
-    let policy = if args.no_policy { None } else { find_policy(args, &working_directory, &start)? };
+    let policy =
+        if args.no_policy { None } else { find_policy(tree, args, &working_directory, &start)? };
     if policy.is_none() && args.profile.is_some() {
         return Err(Failure::usage("there is no policy that could have a profile")
             .hint("write one with `gpupin init`, or name it with `--policy`"));
     }
     let lock_file = match (&args.lock, &policy) {
         (Some(path), _) => Some(working_directory.join(path)),
-        (None, Some(policy)) => Some(parent(&policy.path).join(LOCK)).filter(|it| it.is_file()),
-        (None, None) => start.ancestors().map(|it| it.join(LOCK)).find(|it| it.is_file()),
+        (None, Some(policy)) => Some(parent(&policy.path).join(LOCK)).filter(|it| tree.is_file(it)),
+        (None, None) => start.ancestors().map(|it| it.join(LOCK)).find(|it| tree.is_file(it)),
     };
     let root = match (&policy, &lock_file) {
         (Some(policy), _) => parent(&policy.path),
@@ -89,7 +101,7 @@ pub(crate) fn open(
     };
     let shown = |path: &Path| display(&working_directory, path);
 
-    let lock = lock_file.as_deref().map(|path| read_lock(path, &shown(path))).transpose()?;
+    let lock = lock_file.as_deref().map(|path| read_lock(tree, path, &shown(path))).transpose()?;
     terminal.verbose(|| match &policy {
         Some(policy) => format!("policy: `{}`", shown(&policy.path)),
         None => "no policy".to_owned(),
@@ -130,12 +142,13 @@ struct Found {
 }
 
 fn find_policy(
+    tree: &Overlay,
     args: &ProjectArgs,
     working_directory: &Path,
     start: &Path,
 ) -> Result<Option<Found>, Failure> {
     let profile = args.profile.as_deref();
-    let read = |path: &Path| read_policy(path, &display(working_directory, path), profile);
+    let read = |path: &Path| read_policy(tree, path, &display(working_directory, path), profile);
     if let Some(path) = &args.policy {
         let path = normal(&working_directory.join(path));
         let Some(policy) = read(&path)? else {
@@ -147,7 +160,7 @@ fn find_policy(
     for directory in start.ancestors() {
         for name in [POLICY, PYPROJECT] {
             let path = directory.join(name);
-            if path.is_file()
+            if tree.is_file(&path)
                 && let Some(policy) = read(&path)?
             {
                 return Ok(Some(Found { policy, path }));
@@ -158,8 +171,13 @@ fn find_policy(
 }
 
 /// `None` if it is a `pyproject.toml` that says nothing about gpupin.
-fn read_policy(path: &Path, shown: &str, profile: Option<&str>) -> Result<Option<Policy>, Failure> {
-    let text = read_text(path, shown)?;
+fn read_policy(
+    tree: &Overlay,
+    path: &Path,
+    shown: &str,
+    profile: Option<&str>,
+) -> Result<Option<Policy>, Failure> {
+    let text = read_text(tree, path, shown)?;
     let origin = match path.file_name() {
         Some(name) if name == PYPROJECT => PolicyFile::Pyproject,
         _ => PolicyFile::Gpupin,
@@ -180,8 +198,8 @@ fn read_policy(path: &Path, shown: &str, profile: Option<&str>) -> Result<Option
     })
 }
 
-fn read_lock(path: &Path, shown: &str) -> Result<LockFile, Failure> {
-    LockFile::parse(&read_text(path, shown)?).map_err(|error| match error {
+fn read_lock(tree: &Overlay, path: &Path, shown: &str) -> Result<LockFile, Failure> {
+    LockFile::parse(&read_text(tree, path, shown)?).map_err(|error| match error {
         LockFileError::Invalid(problems) => invalid("lock file", shown, &problems),
         LockFileError::Version { .. } => Failure::from(
             anyhow::Error::new(error).context(format!("failed to read the lock file `{shown}`")),
@@ -201,8 +219,8 @@ fn invalid(what: &str, shown: &str, problems: &[gpupin_policy::Problem]) -> Fail
     failure
 }
 
-fn read_text(path: &Path, shown: &str) -> Result<String, Failure> {
-    let bytes = fs::read(path).with_context(|| format!("failed to read `{shown}`"))?;
+fn read_text(tree: &Overlay, path: &Path, shown: &str) -> Result<String, Failure> {
+    let bytes = tree.read(path).with_context(|| format!("failed to read `{shown}`"))?;
     // Windows editors add the mark, and TOML has no use for it.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     String::from_utf8(bytes.to_vec())
@@ -245,7 +263,7 @@ pub(crate) fn slashed(path: &Path) -> String {
 }
 
 /// Relative to the working directory, unless the absolute path is shorter.
-fn display(working_directory: &Path, path: &Path) -> String {
+pub(crate) fn display(working_directory: &Path, path: &Path) -> String {
     let relative = relative(working_directory, path);
     let is_short = relative.as_os_str().len() <= path.as_os_str().len();
     match slashed(if is_short { &relative } else { path }) {

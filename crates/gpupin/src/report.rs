@@ -14,6 +14,7 @@ use gpupin_lint::{
 };
 
 use crate::{
+    changes::Changed,
     project::Project,
     report::notebook::CellPlace,
     scan::{Problem, Scan},
@@ -74,6 +75,8 @@ pub(crate) struct Report<'a> {
     scan: &'a Scan,
     /// Findings that the baseline takes out.
     accepted: &'a [Finding],
+    /// If only what a change answers for is reported.
+    changed: Option<&'a Changed>,
     /// The units that findings speak of.
     places: BTreeMap<UnitId, Places>,
 }
@@ -101,7 +104,12 @@ impl<'a> Report<'a> {
                 places.entry(unit).or_insert_with(|| Places::new(source, project));
             }
         }
-        Self { project, scan, accepted, places }
+        Self { project, scan, accepted, changed: None, places }
+    }
+
+    /// Says that the findings are those that a change answers for.
+    pub(crate) fn of_change(self, changed: Option<&'a Changed>) -> Self {
+        Self { changed, ..self }
     }
 
     pub(crate) fn write(
@@ -149,6 +157,11 @@ impl<'a> Report<'a> {
     /// How many files were scanned.
     pub(crate) fn files(&self) -> usize {
         self.scan.files
+    }
+
+    /// How many of them a change touches, if only that is reported.
+    fn changed_files(&self) -> Option<usize> {
+        self.changed.map(Changed::files)
     }
 
     /// How many programs were ordered.

@@ -17,11 +17,13 @@ use std::{
 use gpupin_lint::{Analysis, Options, analyze, survey::Surveyor, unit::Unit};
 
 use self::read::{Memory, Read};
-use crate::{failure::Failure, project::Project, terminal::Terminal};
+use crate::{failure::Failure, overlay::Overlay, project::Project, terminal::Terminal};
 
 mod discover;
 mod read;
 mod workers;
+
+pub(crate) use discover::may_matter;
 
 /// What to scan, and how.
 #[derive(Debug)]
@@ -67,13 +69,14 @@ pub(crate) struct File {
     pub(crate) path: PathBuf,
 }
 
-/// Scans a project.
+/// Scans a project as it is in a tree.
 pub(crate) fn scan(
+    tree: &Overlay,
     project: &Project,
     request: &Request,
     terminal: &mut Terminal,
 ) -> Result<Scan, Failure> {
-    Ok(Session::open(project, request, terminal)?.scan(project, request, terminal))
+    Ok(Session::open_in(tree, project, request, terminal)?.scan(project, request, terminal))
 }
 
 /// A scan that can be repeated with other contents of some files, without reading the others again.
@@ -92,10 +95,24 @@ impl Session {
         request: &Request,
         terminal: &mut Terminal,
     ) -> Result<Self, Failure> {
+        Self::open_in(&Overlay::default(), project, request, terminal)
+    }
+
+    /// Finds the files of another tree than the working tree.
+    pub(crate) fn open_in(
+        tree: &Overlay,
+        project: &Project,
+        request: &Request,
+        terminal: &mut Terminal,
+    ) -> Result<Self, Failure> {
         let started = Instant::now();
-        let discover::Found { files, problems } = discover::discover(project, request, terminal)?;
+        let tree = tree.by_key(project);
+        let discover::Found { files, problems } =
+            discover::discover(&tree, project, request, terminal)?;
         let walked = started.elapsed();
-        Ok(Self { files, problems, memory: Memory::default(), walked })
+        let session = Self { files, problems, memory: Memory::default(), walked };
+        let contents = tree.into_iter().filter_map(|(key, it)| Some((key, it?.to_owned())));
+        Ok(session.with_contents(contents.collect()))
     }
 
     /// Remembers what the first scan finds, for [`Self::rescan`].

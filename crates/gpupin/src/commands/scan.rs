@@ -16,8 +16,10 @@ use gpupin_lint::{
 };
 
 use crate::{
+    changes::{ChangeArgs, Changed, Changes},
     failure::{Exit, Failure},
     order,
+    overlay::Overlay,
     project::{self, Project, ProjectArgs},
     report::{Format, Report, Style, write_json},
     scan::{self, Request, Scan},
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// The baseline that is written when no name is given.
-const BASELINE: &str = "gpupin-baseline.json";
+pub(super) const BASELINE: &str = "gpupin-baseline.json";
 
 /// Find the places that could put work on another GPU than the one the project declares
 ///
@@ -54,6 +56,9 @@ pub(crate) struct Args {
     project: ProjectArgs,
 
     #[command(flatten)]
+    changes: ChangeArgs,
+
+    #[command(flatten)]
     baseline: BaselineArgs,
 
     #[command(flatten)]
@@ -67,6 +72,8 @@ Examples:
   gpupin scan --ignore GP204 --statistics         how much of what
   gpupin scan --write-baseline                    accept what is there today …
   gpupin scan --baseline gpupin-baseline.json     … and see only what is new
+  gpupin scan --since origin/main                 what this branch made worse
+  gpupin scan --staged                            what the next commit would
   gpupin scan --order main.py                     what happens in a program, and when
   gpupin scan --output-format sarif --output-file gpupin.sarif
 
@@ -163,13 +170,22 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             .hint(format!("a name for the baseline follows `=`: `--write-baseline={name}`")));
     }
     let start = args.paths.first().or(args.order.as_ref());
-    let project = project::open(&args.project, start.map(PathBuf::as_path), terminal)?;
+    let start = start.map(PathBuf::as_path);
+    let changes = Changes::find(&args.changes, start)?;
+    let on_disk = Overlay::default();
+    let tree = changes.as_ref().map_or(&on_disk, |it| &it.after);
+    let project = project::open_in(tree, &args.project, start, terminal)?;
     let baseline = read_baseline(&args.baseline)?;
-    let request = request(args, &project)?;
-    let mut scan = scan::scan(&project, &request, terminal)?;
-    let only = args.order.as_deref().map(|it| project.key(it));
+    let (request, mut scan) = scan_in(tree, &project, args, terminal)?;
+    let changed = changes.as_ref().map(|it| it.of_scan(&project, &scan));
+    let of_order = args.order.as_deref().map(|it| project.key(it));
+    // An order reads all files, whether they can matter or not, and is about one.
+    let concerns = |key: &str| {
+        of_order.as_ref().is_none_or(|it| it == key)
+            && changed.as_ref().is_none_or(|it| it.contains(key))
+    };
     tell_missing_entry_points(&project, terminal);
-    tell_unread(&project, &scan, only.as_deref(), terminal);
+    tell_unread(&project, &scan, concerns, terminal);
     tell_syntax_errors(&project, &scan, terminal);
     for problem in &scan.problems {
         let path = one_line(&problem.path);
@@ -197,14 +213,47 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         });
         accepted = filtered.accepted;
     }
-    let report = Report::new(&project, &scan, &accepted);
+    if let (Some(changes), Some(changed)) = (&changes, &changed) {
+        changed.filter(&mut scan, &mut accepted, || {
+            scan_before(changes, &project, start, args, terminal)
+        });
+    }
+    let report = Report::new(&project, &scan, &accepted).of_change(changed.as_ref());
     print(&args.output, &report, terminal)?;
     if args.output.output_format.is_for_people() {
-        terminal.status(&summary(&report));
+        terminal.status(&summary(&report, changed.as_ref()));
         tell_that_nothing_starts(&scan, terminal);
     }
     let is_clean = scan.analysis.findings.is_empty() || args.output.exit_zero;
     Ok(if clean == Exit::Clean && !is_clean { Exit::Findings } else { clean })
+}
+
+/// Scans a project as it is in a tree.
+fn scan_in(
+    tree: &Overlay,
+    project: &Project,
+    args: &Args,
+    terminal: &mut Terminal,
+) -> Result<(Request, Scan), Failure> {
+    let request = request(args, project)?;
+    let scan = scan::scan(tree, project, &request, terminal)?;
+    Ok((request, scan))
+}
+
+/// Scans what there was before a change. A policy that could not be read then says nothing.
+fn scan_before(
+    changes: &Changes,
+    project: &Project,
+    start: Option<&Path>,
+    args: &Args,
+    terminal: &mut Terminal,
+) -> Option<Scan> {
+    let tree = changes.before.as_ref()?;
+    terminal.verbose(|| "scanning what there was before".to_owned());
+    let before = project::open_in(tree, &args.project, start, terminal).ok()?;
+    // Findings are recognised by paths as seen from the root, which a new policy moves.
+    let before = Project { root: project.root.clone(), ..before };
+    scan_in(tree, &before, args, terminal).ok().map(|it| it.1)
 }
 
 fn request(args: &Args, project: &Project) -> Result<Request, Failure> {
@@ -307,13 +356,15 @@ fn tell_that_nothing_starts(scan: &Scan, terminal: &mut Terminal) {
 }
 
 /// Tells which files of data do not parse: findings in them are missing, and no rule says so.
-///
-/// An order is about one file, and reads all others whether they can matter or not: then `only` that one is told.
-fn tell_unread(project: &Project, scan: &Scan, only: Option<&str>, terminal: &mut Terminal) {
+fn tell_unread(
+    project: &Project,
+    scan: &Scan,
+    concerns: impl Fn(&str) -> bool,
+    terminal: &mut Terminal,
+) {
     const TOLD: usize = 5;
     let unread = scan.units.iter().filter_map(|unit| Some((unit, unit.unread?)));
-    let unread: Vec<_> =
-        unread.filter(|it| only.is_none_or(|only| it.0.source.path == only)).collect();
+    let unread: Vec<_> = unread.filter(|it| concerns(&it.0.source.path)).collect();
     let told = if terminal.is_verbose() { unread.len() } else { unread.len().min(TOLD) };
     for (unit, how_much) in &unread[..told] {
         let Some((span, why)) = unit.syntax_errors.first() else { continue };
@@ -431,13 +482,14 @@ fn print(args: &OutputArgs, report: &Report<'_>, terminal: &mut Terminal) -> Res
 }
 
 /// The last line: how many findings, of what, in how much.
-fn summary(report: &Report<'_>) -> String {
+fn summary(report: &Report<'_>, changed: Option<&Changed>) -> String {
     let count = |number: usize, what: &str| {
         format!("{number} {what}{}", if number == 1 { "" } else { "s" })
     };
     let scanned = format!(
-        "{} scanned, {} ordered",
+        "{} scanned{}, {} ordered",
         count(report.files(), "file"),
+        changed.map_or_else(String::new, |it| format!(", {} {}", it.files(), it.words())),
         count(report.programs(), "program")
     );
     let findings = report.findings();

@@ -70,6 +70,8 @@ struct JsonCell {
 #[derive(Serialize)]
 pub(super) struct Summary {
     files: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_files: Option<usize>,
     programs: usize,
     by_rule: BTreeMap<&'static str, usize>,
 }
@@ -82,6 +84,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn io::Write) -> io::Result<
 pub(super) fn summary(report: &Report<'_>) -> Summary {
     Summary {
         files: report.files(),
+        changed_files: report.changed_files(),
         programs: report.programs(),
         by_rule: report.by_rule().into_iter().map(|(code, it)| (code, it.findings)).collect(),
     }

@@ -1,4 +1,6 @@
 use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     sync::mpsc,
@@ -48,7 +50,10 @@ pub(super) struct Found {
 }
 
 /// Lists the files below the paths of `request`.
+///
+/// `tree` has what another tree than the working tree has in the place of files, by key.
 pub(super) fn discover(
+    tree: &BTreeMap<String, Option<&[u8]>>,
     project: &Project,
     request: &Request,
     terminal: &mut Terminal,
@@ -83,6 +88,20 @@ pub(super) fn discover(
             // Reading a pipe or a device may never end.
             let message = "neither a file nor a directory".to_owned();
             found.problems.push(Problem { path: shown.clone(), message });
+        }
+    }
+    let is_absent = |it: &Path| matches!(it.to_str().map(|it| tree.get(it)), Some(Some(None)));
+    found.files.retain(|it| !Path::new(&it.key).ancestors().any(is_absent));
+    let absolute: Vec<_> =
+        request.paths.iter().map(|it| normal(&project.working_directory.join(it))).collect();
+    for key in tree.iter().filter(|it| it.1.is_some()).map(|it| it.0) {
+        let path = normal(&project.root.join(key));
+        let leads_to = |top: &PathBuf| path.strip_prefix(top).is_ok_and(is_walked);
+        if path.symlink_metadata().is_err()
+            && absolute.iter().any(leads_to)
+            && !Path::new(key).ancestors().any(|it| excluded.contains(it))
+        {
+            found.files.push(File { key: key.clone(), path });
         }
     }
     found.files.sort();
@@ -147,7 +166,7 @@ fn visit(
     if is_directory && is_skipped(&entry) {
         return (None, WalkState::Skip);
     }
-    if is_file && !may_matter(&entry) {
+    if is_file && !may_matter(entry.path()) {
         return (None, WalkState::Continue);
     }
     let below = entry.path().strip_prefix(top).expect("a walk stays below its top");
@@ -165,17 +184,27 @@ fn visit(
     (Some(Ok(File { key, path })), WalkState::Continue)
 }
 
+/// Whether a walk lists a file that does not lie on disk, by its path below the top.
+fn is_walked(below: &Path) -> bool {
+    let has_skipped_name = |it: &Path| it.file_name().is_some_and(is_skipped_name);
+    may_matter(below) && !below.ancestors().skip(1).any(has_skipped_name)
+}
+
+fn is_skipped_name(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|it| SKIPPED.binary_search(&it).is_ok())
+}
+
 fn is_skipped(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_str().unwrap_or_default();
     // A virtual environment may have any name, but only these two are common without a dot.
-    SKIPPED.binary_search(&name).is_ok()
+    is_skipped_name(entry.file_name())
         || (matches!(name, "venv" | "env") && entry.path().join("pyvenv.cfg").exists())
 }
 
 /// Whether the name allows a language that can matter. A name without a dot may be a script.
-fn may_matter(entry: &DirEntry) -> bool {
-    let name = entry.file_name().to_string_lossy();
-    !name.contains('.') || gpupin_lint::language::language(&slashed(entry.path()), &[]).is_some()
+pub(crate) fn may_matter(path: &Path) -> bool {
+    let has_dot = path.file_name().is_some_and(|it| it.to_string_lossy().contains('.'));
+    !has_dot || gpupin_lint::language::language(&slashed(path), &[]).is_some()
 }
 
 fn problem(error: &ignore::Error, top: &Path, top_text: &str) -> Problem {

@@ -1,5 +1,5 @@
-//! The program as its users meet it: one file per verb, one for the formats of reports, one for
-//! `scan --order`, and one for the example project.
+//! The program as its users meet it: one file per verb, one for the formats of reports, one each
+//! for `scan --order`, `--since` and `--staged`, and one for the example project.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
@@ -8,6 +8,7 @@
 mod completions;
 mod debug;
 mod example;
+mod hook;
 mod init;
 mod order;
 mod report;
@@ -15,6 +16,8 @@ mod rule;
 mod rules;
 mod sandbox;
 mod scan;
+mod since;
+mod staged;
 mod which;
 
 #[test]
@@ -29,7 +32,9 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected.extend(["example", "main", "order", "report", "sandbox"].map(str::to_owned));
+    expected.extend(
+        ["example", "main", "order", "report", "sandbox", "since", "staged"].map(str::to_owned),
+    );
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }

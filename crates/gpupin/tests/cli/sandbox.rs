@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 pub(crate) struct Sandbox {
     directory: TempDir,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(&'static str, String)>,
 }
 
 /// What a command did.
@@ -33,8 +33,8 @@ impl Sandbox {
     }
 
     /// Sets a variable for every run.
-    pub(crate) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -53,10 +53,45 @@ impl Sandbox {
 
     /// Runs `gpupin` in a directory below.
     pub(crate) fn gpupin_in(&self, directory: &str, args: &[&str]) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_gpupin"))
+        self.run(env!("CARGO_BIN_EXE_gpupin"), directory, args)
+    }
+
+    /// Makes this directory a repository of git that knows nothing of the machine's configuration.
+    pub(crate) fn repository(self) -> Self {
+        let sandbox = self
+            .variable("PATH", std::env::var("PATH").unwrap())
+            .variable("HOME", "/nonexistent")
+            .variable("GIT_CONFIG_GLOBAL", "/dev/null")
+            .variable("GIT_CONFIG_NOSYSTEM", "1")
+            .variable("GIT_AUTHOR_NAME", "a")
+            .variable("GIT_AUTHOR_EMAIL", "a@localhost")
+            .variable("GIT_COMMITTER_NAME", "a")
+            .variable("GIT_COMMITTER_EMAIL", "a@localhost");
+        sandbox.git(&["init", "--quiet", "--initial-branch", "main"]);
+        sandbox
+    }
+
+    /// Runs git in this directory. It must succeed.
+    #[track_caller]
+    pub(crate) fn git(&self, args: &[&str]) -> Outcome {
+        let outcome = self.run("git", "", args);
+        assert_eq!(outcome.code, 0, "git {}\n{}", args.join(" "), outcome.whole());
+        outcome
+    }
+
+    /// Commits everything.
+    #[track_caller]
+    pub(crate) fn commit(&self) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--no-verify", "--allow-empty", "--message", "all"]);
+    }
+
+    /// Runs a program in a directory below, with none of the caller's environment.
+    pub(crate) fn run(&self, program: &str, directory: &str, args: &[&str]) -> Outcome {
+        let output = Command::new(program)
             .current_dir(self.path().join(directory))
             .env_clear()
-            .envs(self.variables.iter().copied())
+            .envs(self.variables.iter().map(|it| (it.0, &it.1)))
             .args(args)
             .stdin(Stdio::null())
             .output()
