@@ -37,6 +37,7 @@ mod ordinal_outside_pin;
 mod pin_after_freeze;
 mod pin_after_import;
 mod pin_dropped_in_child;
+mod pin_in_other_style;
 mod pin_removed;
 mod pinned_to_wrong_gpu;
 mod silent_cpu_fallback;
@@ -64,6 +65,7 @@ pub const RULES: &[Rule] = &[
     computed_mask::RULE,
     pin_removed::RULE,
     hides_every_gpu::RULE,
+    pin_in_other_style::RULE,
     ordinal_outside_pin::RULE,
     index_used_as_ordinal::RULE,
     spreads_over_gpus::RULE,

@@ -18,6 +18,7 @@ use crate::{
         pins::{is_frozen_by_cuda, is_lasting, sure_text},
     },
     project::Project,
+    span::Span,
     unit::{Does, EventId, Reach, RemoveHow, SetHow, UnitId},
 };
 
@@ -71,6 +72,30 @@ pub(crate) fn cure_in_new_file(
     finding
         .with_fix(format!("Pin them in a new `{path}`"), reach::safety(block.safety), Vec::new())
         .creating(NewFile { path, text })
+}
+
+/// Where a file has a pin that gpupin wrote as a block.
+pub(crate) fn block_of(project: &Project<'_>, unit: UnitId) -> Option<Span> {
+    let block = Script::of(unit, &project.unit(unit).source)?.block(BEGIN, END)?;
+    Some(Span::new(block.start, block.end))
+}
+
+/// Offers to give the pin of a file the policy's style.
+pub(crate) fn restyled(finding: Finding, project: &Project<'_>, unit: UnitId) -> Finding {
+    let Some(script) = Script::of(unit, &project.unit(unit).source) else { return finding };
+    let Some(old) = script.block(BEGIN, END) else { return finding };
+    let runs = |it: &&Program| it.entry == unit;
+    let program = project.programs.iter().find(runs);
+    let wanted = program.map_or(project.policy.gpu.as_ref(), |it| project.wanted(it));
+    let safety = reach::safety(reach::by_policy(project, wanted));
+    if project.policy.lint.style == PinStyle::External {
+        return finding.with_fix("Take it out", safety, vec![script.without_block(&old)]);
+    }
+    finding.with_fix(
+        format!("Replace it by `{IMPORT}`"),
+        safety,
+        vec![script.replace(&old, &[IMPORT.to_owned()])],
+    )
 }
 
 struct Cure {

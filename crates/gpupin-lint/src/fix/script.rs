@@ -155,6 +155,17 @@ impl<'a> Script<'a> {
         Edit { unit: self.unit, span: Span::new(old.start, old.end), replacement }
     }
 
+    /// Takes whole lines out, with the blank one behind them.
+    pub(super) fn without_block(&self, lines: &Range<usize>) -> Edit {
+        let text = &self.source.text;
+        let blank = ["\r\n", "\n"].iter().find(|it| text[lines.end..].starts_with(**it));
+        let end = match blank {
+            Some(blank) if self.layout.is_some() => lines.end + blank.len(),
+            _ => lines.end,
+        };
+        Edit { unit: self.unit, span: Span::new(lines.start, end), replacement: String::new() }
+    }
+
     /// The whole line, with its end, or the element of the list, with its comma, at an offset.
     fn line_at(&self, offset: usize) -> Option<Range<usize>> {
         let text = &self.source.text;
