@@ -3,10 +3,16 @@
 //! `src/bin` has one target per kind of input, `examples/corpus.rs` applies the same
 //! checks to whole directories of real files. `cargo xtask fuzz` runs both.
 
-use std::{fmt::Debug, sync::LazyLock};
+use std::{collections::BTreeSet, fmt::Debug, sync::LazyLock};
 
 use gpupin_lint::{
-    Options, RULES, analyze, finding::Finding, selection::Selection, span::Span, unit::Unit,
+    Options, RULES, analyze,
+    finding::Finding,
+    fix::{Wanted, apply},
+    language::encode,
+    selection::Selection,
+    span::Span,
+    unit::{Unit, UnitId},
 };
 use gpupin_policy::{LockFile, Policy, PolicyFile};
 
@@ -39,7 +45,33 @@ pub fn check(path: &str, bytes: &[u8]) -> bool {
     for finding in analysis.findings.iter().chain(&analysis.suppressed) {
         check_finding(&units[0], finding);
     }
+    check_fixes(path, units, &options);
     true
+}
+
+/// All fixes together leave a file that reads as well as before, and come to an end.
+fn check_fixes(path: &str, mut units: [Unit; 1], options: &Options) {
+    const ROUNDS: usize = 12;
+    let errors = units[0].syntax_errors.len();
+    for _ in 0..ROUNDS {
+        let analysis = analyze(&units, &POLICY, &LOCK, options);
+        let findings: Vec<_> = analysis.findings.iter().collect();
+        let fixed = apply(&units, &findings, Wanted::All, &BTreeSet::new());
+        let Some(text) = fixed.texts.get(&UnitId(0)).filter(|it| **it != units[0].source.text)
+        else {
+            return;
+        };
+        // What its encoding cannot write is left alone.
+        let Some(bytes) = encode(text, units[0].source.encoding) else { return };
+        let Some(unit) = gpupin_lint::read(path, &bytes) else { return };
+        assert!(
+            errors > 0 || unit.syntax_errors.is_empty(),
+            "a syntax error where none was: {:?} in\n{text}",
+            unit.syntax_errors
+        );
+        units = [unit];
+    }
+    panic!("fixes do not come to an end in\n{}", units[0].source.text);
 }
 
 fn check_finding(unit: &Unit, finding: &Finding) {
@@ -50,6 +82,7 @@ fn check_finding(unit: &Unit, finding: &Finding) {
     let Some(fix) = &finding.fix else { return };
     let mut end = 0;
     for edit in &fix.edits {
+        assert_eq!(edit.unit, UnitId(0));
         inside(unit, edit.span, edit);
         assert!(end <= edit.span.start, "edits overlap: {fix:?}");
         end = edit.span.end;
