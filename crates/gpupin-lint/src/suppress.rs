@@ -1,17 +1,25 @@
 //! `# gpupin: ignore[GP201] reason`: findings that a comment takes back.
 
+use std::collections::BTreeSet;
+
 use crate::{
     finding::Finding,
     rules::{self, Rule},
+    source::Source,
     span::Span,
     unit::{Suppression, Unit, UnitId},
 };
 
+pub(crate) mod edit;
+
 /// A suppression comment, and what became of each of its codes.
 #[derive(Debug)]
 pub(crate) struct Used<'a> {
+    pub(crate) source: &'a Source,
     pub(crate) suppression: &'a Suppression,
     pub(crate) codes: Vec<UsedCode<'a>>,
+    /// Rules with a finding where the comment looks, which nothing covers.
+    pub(crate) uncovered: BTreeSet<&'static str>,
 }
 
 #[derive(Debug)]
@@ -31,7 +39,7 @@ pub(crate) fn suppress(
 ) -> (Vec<Finding>, Vec<Finding>, Vec<(UnitId, Used<'_>)>) {
     let mut used = Vec::new();
     for (id, unit) in (0..).map(UnitId).zip(units) {
-        used.extend(unit.suppressions.iter().map(|it| (id, Used::new(it))));
+        used.extend(unit.suppressions.iter().map(|it| (id, Used::new(&unit.source, it))));
     }
     let (mut suppressed, mut kept) = (Vec::new(), Vec::new());
     for finding in findings {
@@ -41,26 +49,38 @@ pub(crate) fn suppress(
         for (_, comment) in used[first..].iter_mut().take_while(|(id, _)| *id == finding.unit) {
             covered |= comment.cover(&finding);
         }
+        if !covered {
+            for (_, comment) in used[first..].iter_mut().take_while(|(id, _)| *id == finding.unit) {
+                if comment.looks_at(&finding) {
+                    comment.uncovered.insert(finding.rule.code);
+                }
+            }
+        }
         if covered { &mut suppressed } else { &mut kept }.push(finding);
     }
     (kept, suppressed, used)
 }
 
 impl<'a> Used<'a> {
-    fn new(suppression: &'a Suppression) -> Self {
+    fn new(source: &'a Source, suppression: &'a Suppression) -> Self {
         let code = |(text, span): &'a (String, Span)| UsedCode {
             text,
             span: *span,
             rule: rules::find(text),
             covers: false,
         };
-        Self { suppression, codes: suppression.codes.iter().map(code).collect() }
+        let codes = suppression.codes.iter().map(code).collect();
+        Self { source, suppression, codes, uncovered: BTreeSet::new() }
+    }
+
+    fn looks_at(&self, finding: &Finding) -> bool {
+        let place = self.suppression.covers;
+        // A finding may span many lines, such as a whole class; where it begins is where it shows.
+        place.start <= finding.span.start && finding.span.start <= place.end
     }
 
     fn cover(&mut self, finding: &Finding) -> bool {
-        let place = self.suppression.covers;
-        // A finding may span many lines, such as a whole class; where it begins is where it shows.
-        if finding.span.start < place.start || finding.span.start > place.end {
+        if !self.looks_at(finding) {
             return false;
         }
         let mut covers = false;

@@ -7,16 +7,21 @@
 //! `gpupin.toml` and `gpupin.lock` are the policy and the lock file. Without them a fixture gets
 //! [`POLICY`] and [`LOCK`]: the project of DESIGN's example on a machine with two different GPUs.
 
-use std::{collections::BTreeSet, fmt::Write as _, panic::Location};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    panic::Location,
+};
 
 use gpupin_policy::{LockFile, Policy, PolicyFile};
 
 use crate::{
     Analysis, Options, RULES, Rule, analyze,
-    finding::Finding,
+    finding::{Finding, Safety},
     fix, language,
+    rules::Check,
     selection::Selection,
-    unit::{Unit, UnitId},
+    unit::{Unit, UnitId, Unread},
 };
 
 /// The policy of a fixture that has none.
@@ -81,22 +86,51 @@ pub(crate) fn check_message(fixture: &str, messages: &[&str]) {
     assert_eq!(actual, messages, "in\n{fixture}");
 }
 
-/// Applies every fix of the rule whose file calls this.
+/// Applies every fix of the rule whose file calls this, reads the result, and expects that nothing is left to fix.
 #[track_caller]
 pub(crate) fn check_fix(before: &str, after: &str) {
     let rule = rule_of_caller(Location::caller());
-    let case = Case::parse(before, "main.py");
-    let analysis = case.analyze(&Selection::only([rule]));
-    let findings: Vec<_> = analysis.findings.iter().collect();
-    let fixed = fix::apply(&case.units, &findings, fix::Wanted::All, &BTreeSet::new());
+    let mut case = Case::parse(before, "main.py");
+    let expected = Case::parse(after, "main.py");
+    let found = case.findings_of(rule);
+    let fixed = case.fix(&found);
     assert!(!fixed.applied.is_empty(), "nothing to fix in\n{before}");
     assert_eq!(fixed.left, [], "in\n{before}");
-    let expected = Case::parse(after, "main.py");
-    let text = |case: &Case, at: UnitId| case.units[at.0 as usize].source.text.clone();
-    for id in (0..).map(UnitId).take(case.units.len()) {
-        let fixed = fixed.texts.get(&id).cloned().unwrap_or_else(|| text(&case, id));
-        assert_eq!(fixed, text(&expected, id));
+    let errors = case.syntax_errors();
+    case.replace(&fixed.texts);
+    for (fixed, expected) in case.units.iter().zip(&expected.units) {
+        assert_eq!(fixed.source.text, expected.source.text, "in `{}`", fixed.source.path);
     }
+    assert_eq!(case.syntax_errors(), errors, "new syntax errors in\n{after}");
+    let again = case.findings_of(rule);
+    let messages: Vec<_> = again.iter().map(|it| &it.message).collect();
+    assert_eq!(again.len(), found.len() - fixed.applied.len(), "{messages:?} in\n{after}");
+    assert!(again.iter().all(|it| it.fix.is_none()), "a second run would fix {messages:?}");
+}
+
+/// Compares the safety of each fix of the rule whose file calls this: why it is unsafe, `None` for safe ones.
+#[track_caller]
+pub(crate) fn check_safety(fixture: &str, why: &[Option<&str>]) {
+    let rule = rule_of_caller(Location::caller());
+    let found = Case::parse(fixture, "main.py").findings_of(rule);
+    let fixes = found.iter().filter_map(|it| it.fix.as_ref());
+    let actual: Vec<_> = fixes
+        .map(|it| match &it.safety {
+            Safety::Safe => None,
+            Safety::Unsafe(why) => Some(why.as_str()),
+        })
+        .collect();
+    assert_eq!(actual, why, "in\n{fixture}");
+}
+
+/// Expects findings of the rule whose file calls this, all without a fix.
+#[track_caller]
+pub(crate) fn check_no_fix(fixture: &str) {
+    let rule = rule_of_caller(Location::caller());
+    let found = Case::parse(fixture, "main.py").findings_of(rule);
+    assert!(!found.is_empty(), "nothing was found in\n{fixture}");
+    let fixes: Vec<_> = found.iter().filter_map(|it| it.fix.as_ref()).collect();
+    assert!(fixes.is_empty(), "{fixes:?} in\n{fixture}");
 }
 
 /// A fixture, read.
@@ -144,6 +178,36 @@ impl Case {
     pub(crate) fn analyze(&self, selection: &Selection) -> Analysis {
         let options = Options { selection: selection.clone(), ..Options::default() };
         analyze(&self.units, &self.policy, &self.lock, &options)
+    }
+
+    /// What one rule finds. Rules about suppressions need all others.
+    fn findings_of(&self, rule: &'static Rule) -> Vec<Finding> {
+        let selection = match rule.check {
+            Check::Suppression(_) => Selection::only(RULES),
+            Check::Unit(_) | Check::Program(_) | Check::Project(_) => Selection::only([rule]),
+        };
+        let mut found = self.analyze(&selection).findings;
+        found.retain(|it| it.rule.code == rule.code);
+        found
+    }
+
+    fn fix(&self, found: &[Finding]) -> fix::Fixed {
+        let found: Vec<_> = found.iter().collect();
+        fix::apply(&self.units, &found, fix::Wanted::All, &BTreeSet::new())
+    }
+
+    /// Reads files anew that have other texts now.
+    fn replace(&mut self, texts: &BTreeMap<UnitId, String>) {
+        for (id, text) in texts {
+            let unit = &mut self.units[id.0 as usize];
+            let read = language::read(&unit.source.path, text.as_bytes());
+            *unit = read.expect("the file was read before");
+        }
+    }
+
+    /// By file. What a syntax error is worth, its file says too.
+    fn syntax_errors(&self) -> Vec<(usize, Option<Unread>)> {
+        self.units.iter().map(|it| (it.syntax_errors.len(), it.unread)).collect()
     }
 
     fn place(&self, unit: UnitId, finding: &Finding) -> String {

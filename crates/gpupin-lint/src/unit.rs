@@ -202,6 +202,8 @@ pub enum Does {
     AccumulateGraph {
         target: String,
         value: String,
+        /// Where the value stands.
+        place: Span,
     },
     ContainerGpus(ContainerGpus),
     /// `import gpupin.auto` or `gpupin.pin()`.
@@ -411,6 +413,8 @@ pub struct CpuFallback {
     /// The expression's kind, for the message: `conditional expression`, `if/else`, `except`, `provider list`,
     /// or [`Self::ONLY_IF_THERE`].
     pub kind: &'static str,
+    /// What would be left without the CPU, where that is one part of it: the whole, and the part.
+    pub gpu_part: Option<(Span, Span)>,
 }
 
 impl CpuFallback {
@@ -461,4 +465,6 @@ pub struct Suppression {
     pub covers: Span,
     pub codes: Vec<(String, Span)>,
     pub reason: String,
+    /// Stands in a text, which may be a script or not.
+    pub in_text: bool,
 }

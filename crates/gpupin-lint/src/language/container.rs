@@ -289,7 +289,9 @@ fn gpus_option(value: &Spanned, out: &UnitBuilder) -> Option<GpuRequest> {
             .collect();
         return Some(GpuRequest::Ids(id_list(value, &ids.join(","), out)));
     }
-    let count = known.split(',').find_map(|it| it.strip_prefix("count=")).unwrap_or(known);
+    let mut parts = known.split(',').map(|it| it.trim_matches('"'));
+    let count = parts
+        .find_map(|it| it.strip_prefix("count=").or_else(|| (!it.contains('=')).then_some(it)))?;
     match count {
         "all" | "-1" => Some(GpuRequest::All),
         count => count.parse().ok().map(GpuRequest::Count),

@@ -48,6 +48,7 @@ pub(crate) fn comment(text: &str, comment: Range<usize>, at: &Positions) -> Opti
         covers: at.span(covered(text, &comment)),
         codes,
         reason: reason.trim_end_matches(['*', '/', '>', '#']).trim().to_owned(),
+        in_text: false,
     })
 }
 

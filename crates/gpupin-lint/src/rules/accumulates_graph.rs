@@ -1,8 +1,9 @@
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Edit, Finding, Safety, Severity},
     needle::Needle,
     project::Project,
     rules::{Check, Rule},
+    span::Span,
     unit::{Does, Unit, UnitId},
 };
 
@@ -18,17 +19,90 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &mut Vec<Finding>) {
     for event in &unit.events {
-        let Does::AccumulateGraph { target, value } = &event.does else { continue };
+        let Does::AccumulateGraph { target, value, place } = &event.does else { continue };
         let message =
             format!("`{target}` keeps the graph of every `{value}`: memory grows each step");
         let help = format!("add `{value}.item()`, or `{value}.detach()` to stay on the GPU");
-        found.push(rule.finding(id, event.span, message).with_help(help));
+        let finding = rule.finding(id, event.span, message).with_help(help);
+        // A place that maps to no part of the file cannot be edited.
+        let stands = unit.source.slice(*place) == value;
+        found.push(if stands { fixed(finding, unit, target, place.end) } else { finding });
     }
+}
+
+/// Adds what takes the loss out of its graph, behind the name of the loss.
+fn fixed(finding: Finding, unit: &Unit, target: &str, at: u32) -> Finding {
+    let (call, why) = if is_used_as_tensor(&unit.source.text, target) {
+        (".detach()", "gradients no longer flow through the sum")
+    } else {
+        (".item()", "the value is then a Python number: it has no gradient and no tensor's methods")
+    };
+    let span = Span { start: at, end: at };
+    let edit = Edit { unit: finding.unit, span, replacement: call.to_owned() };
+    finding.with_fix(format!("Add `{call}`"), Safety::Unsafe(why.to_owned()), vec![edit])
+}
+
+/// Whether the file does with the sum, or the list, what needs tensors: `total.cpu()`, `torch.stack(losses)`, `for it in losses`.
+fn is_used_as_tensor(text: &str, target: &str) -> bool {
+    let method = text.match_indices(&format!("{target}.")).any(|(at, found)| {
+        let name = &text[at + found.len()..];
+        !["append(", "extend(", "clear(", "pop("].iter().any(|it| name.starts_with(it))
+    });
+    let whole = ["stack(", "cat(", "all_reduce(", "reduce(", "gather("];
+    method
+        || whole.iter().any(|it| text.contains(&format!("{it}{target}")))
+        || text.contains(&format!(" in {target}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_message};
+    use crate::tests::{check, check_fix, check_message};
+
+    #[test]
+    fn the_fix_makes_a_number_of_the_loss() {
+        check_fix(
+            r#"
+for batch in loader:
+    loss = model(batch)
+    loss.backward()
+    running_loss += loss  # keep
+    average += loss / len(loader)
+    weighted += (out.loss) * 2
+    losses.append(loss)
+"#,
+            r#"
+for batch in loader:
+    loss = model(batch)
+    loss.backward()
+    running_loss += loss.item()  # keep
+    average += loss.item() / len(loader)
+    weighted += (out.loss.item()) * 2
+    losses.append(loss.item())
+"#,
+        );
+    }
+
+    #[test]
+    fn where_tensors_are_needed_the_loss_stays_one() {
+        check_fix(
+            r#"
+for batch in loader:
+    loss.backward()
+    total += loss
+    losses.append(loss)
+    kept.append(loss)
+print(total.cpu(), torch.stack(losses), [it.item() for it in kept])
+"#,
+            r#"
+for batch in loader:
+    loss.backward()
+    total += loss.detach()
+    losses.append(loss.detach())
+    kept.append(loss.detach())
+print(total.cpu(), torch.stack(losses), [it.item() for it in kept])
+"#,
+        );
+    }
 
     #[test]
     fn sums_and_lists_of_losses_are_reported() {

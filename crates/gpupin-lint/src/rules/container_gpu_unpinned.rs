@@ -1,13 +1,22 @@
+use gpupin_policy::visibility::Environment;
+
 use crate::{
     finding::{Edit, Finding, Safety, Severity},
     meant::{Meant, at_index},
     needle::Needle,
+    program::MASK,
     project::{Known, Literal, Project},
-    rules::{Check, Rule, invalid_mask::is_placeholder},
+    rules::{Check, Rule, container_masked_twice::masks_of, invalid_mask::is_placeholder},
     source::Language,
     unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Unit, UnitId},
     value::Spanned,
 };
+
+mod edit;
+#[cfg(test)]
+mod tests;
+
+use edit::edit;
 
 pub(super) const RULE: Rule = Rule {
     code: "GP501",
@@ -47,14 +56,63 @@ fn check(
         if let Some(help) = help {
             finding = finding.with_help(help);
         }
-        found.push(match edit(project, id, unit, &meant, container) {
-            Some(edit) => {
-                let title = "Name the GPU by its UUID";
-                let why = "the container gets another GPU if the index named one, and a UUID suits one machine";
-                finding.with_fix(title, Safety::Unsafe(why.to_owned()), vec![edit])
+        let uuid = meant.uuid(project);
+        let new = uuid.as_ref().and_then(|it| edit(project, id, event.span, container, it));
+        found.push(match uuid.zip(new) {
+            Some((uuid, (span, replacement))) => {
+                let edit = Edit { unit: id, span, replacement };
+                let safety = safety(project, &meant, (id, at), &uuid);
+                finding.with_fix("Name the GPU by its UUID", safety, vec![edit])
             }
             None => finding,
         });
+    }
+}
+
+/// Safe if every program of the container has the GPU then, whatever mask it gets or sets there.
+fn safety(
+    project: &Project<'_>,
+    meant: &Meant<'_>,
+    container: (UnitId, EventId),
+    uuid: &str,
+) -> Safety {
+    let given_in_file = masks_of(project.unit(container.0), container.1);
+    let mut masks: Vec<Option<(UnitId, &Spanned)>> = vec![None];
+    masks.extend(given_in_file.into_iter().map(|it| Some((container.0, it))));
+    for program in &project.programs {
+        if program.containers.iter().any(|it| it.container == container) {
+            let moments = program.moments.iter().map(|it| it.setting(MASK).writes);
+            let own = moments.flatten().filter(|it| program.runs(it.unit));
+            let given = program.containers.iter().filter(|it| it.container == container);
+            let all = own.chain(given.flat_map(|it| it.masks.iter().copied()));
+            masks.extend(all.filter_map(|it| Some(Some((it.unit, project.written(it)?.1)))));
+        }
+    }
+    let reaches = |mask: &Option<(UnitId, &Spanned)>| {
+        let with = |mask: Option<String>| Environment {
+            cuda_visible_devices: mask,
+            nvidia_visible_devices: Some(uuid.to_owned()),
+            ..Environment::default()
+        };
+        match mask {
+            None => meant.is_hit(project, &with(None)),
+            Some((unit, value)) => {
+                let known = project.known(*unit, value);
+                let text = |it: &Known| match &it.literal {
+                    Literal::Str(text) => Some(text.clone()),
+                    Literal::Int(number) => Some(number.to_string()),
+                    _ => None,
+                };
+                let hits =
+                    |it: &Known| text(it).is_some_and(|it| meant.is_hit(project, &with(Some(it))));
+                !known.is_empty() && known.iter().all(hits)
+            }
+        }
+    };
+    if masks.iter().all(reaches) {
+        Safety::Safe
+    } else {
+        Safety::Unsafe("a mask inside the container may then leave another GPU, or none".to_owned())
     }
 }
 
@@ -126,253 +184,5 @@ fn index(known: &Known) -> Option<i64> {
         Literal::Int(number) => Some(*number),
         Literal::Str(text) if !is_placeholder(text) => text.trim().parse().ok(),
         _ => None,
-    }
-}
-
-fn edit(
-    project: &Project<'_>,
-    id: UnitId,
-    unit: &Unit,
-    meant: &Meant<'_>,
-    container: &ContainerGpus,
-) -> Option<Edit> {
-    let GpuRequest::Ids(ids) = &container.request else { return None };
-    let [only] = &**ids else { return None };
-    let [known] = &*project.known(id, only) else { return None };
-    let written = index(known)?.to_string();
-    let uuid = meant.uuid(project)?;
-    let span = unit.source.find_in(known.span, &written).filter(|_| known.unit == id)?;
-    Some(Edit { unit: id, span, replacement: uuid })
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::tests::{check, check_fix, check_message};
-
-    #[test]
-    fn compose_requests_without_a_uuid_are_reported() {
-        check_message(
-            r#"
-//- compose.yaml
-services:
-  all:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              count: all
-              capabilities: [gpu]
-  one:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              count: 1
-              capabilities: [gpu]
-  index:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              device_ids: ["1"]
-              capabilities: [gpu]
-  runtime:
-    image: a
-    runtime: nvidia
-"#,
-            &[
-                "`all` gets every GPU of the machine | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
-                "`one` gets one GPU, whichever the runtime takes first | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
-                "`index` gets its GPU by index 1 (the RTX 3090 when it was recorded), which can change when the machine starts | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
-                "`runtime` has the NVIDIA runtime and does not say which GPU it gets | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
-            ],
-        );
-    }
-
-    #[test]
-    fn without_a_recorded_machine_nothing_is_named() {
-        check_message(
-            "
-//- gpupin.lock
-//- run.sh
-docker run --gpus device=1 image
-",
-            &[
-                "`image` gets its GPU by index 1, which can change when the machine starts | ask for the GPU by its UUID, as `nvidia-smi -L` prints it",
-            ],
-        );
-    }
-
-    #[test]
-    fn an_image_is_given_what_the_service_asks_for() {
-        let compose = |image: &str| {
-            format!(
-                r#"
-//- compose.yaml
-services:
-  tts:
-    {image}
-    deploy: {{resources: {{reservations: {{devices: [{{driver: nvidia, capabilities: [gpu], device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]}}]}}}}}}
-//- Dockerfile
-FROM python
-ENV NVIDIA_VISIBLE_DEVICES=all
-CMD ["python", "tts.py"]
-"#
-            )
-        };
-        check(&compose("build: ."));
-        // Also where the service says what to run.
-        check(&compose("build: .\n    command: python3 main.py"));
-        let message = "`Dockerfile` gets every GPU of the machine | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`";
-        check_message(&compose("image: other"), &[message]);
-    }
-
-    #[test]
-    fn a_uuid_is_a_pin() {
-        check(
-            r#"
-//- compose.yaml
-services:
-  a:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]
-              capabilities: [gpu]
-"#,
-        );
-    }
-
-    #[test]
-    fn a_container_that_only_looks_is_fine() {
-        check(
-            r#"
-//- compose.yaml
-services:
-  log:
-    image: nvidia/cuda
-    command: nvidia-smi --loop=60
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              count: all
-              capabilities: [gpu]
-"#,
-        );
-    }
-
-    #[test]
-    fn commands_that_start_containers_are_read() {
-        check(
-            r#"
-//- run.sh
-docker run --gpus all image  # error: GP501
-docker run --gpus '"device=1"' image  # error: GP501
-docker run --gpus '"device=GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"' image
-docker run -e NVIDIA_VISIBLE_DEVICES=all image  # error: GP501
-docker run --gpus all nvidia/cuda nvidia-smi
-docker run image
-"#,
-        );
-    }
-
-    #[test]
-    fn amounts_that_a_scheduler_fills_are_fine() {
-        check(
-            r#"
-//- pod.yaml
-apiVersion: v1
-kind: Pod
-metadata:
-  name: a
-spec:
-  containers:
-    - name: a
-      image: a
-      resources:
-        limits:
-          nvidia.com/gpu: 1
-"#,
-        );
-    }
-
-    #[test]
-    fn a_value_from_outside_is_not_judged_and_a_default_is() {
-        check(
-            r#"
-//- compose.yaml
-services:
-  a:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              device_ids: ["${GPU_UUID}"]
-              capabilities: [gpu]
-"#,
-        );
-        check_message(
-            r#"
-//- compose.yaml
-services:
-  a:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              device_ids: ["${GPU:-0}"]
-              capabilities: [gpu]
-"#,
-            &[
-                "by default, `a` gets its GPU by index 0 (the RTX 5060 Ti when it was recorded), which can change when the machine starts | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
-            ],
-        );
-    }
-
-    #[test]
-    fn the_fix_writes_the_uuid_of_the_policys_gpu() {
-        check_fix(
-            r#"
-//- compose.yaml
-services:
-  a:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              device_ids: ["0"]
-              capabilities: [gpu]
-"#,
-            r#"
-//- compose.yaml
-services:
-  a:
-    image: a
-    deploy:
-      resources:
-        reservations:
-          devices:
-            - driver: nvidia
-              device_ids: ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]
-              capabilities: [gpu]
-"#,
-        );
     }
 }

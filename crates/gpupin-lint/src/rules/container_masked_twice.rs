@@ -7,7 +7,8 @@ use crate::{
     project::{Literal, Project},
     rules::{Check, Rule},
     source::Language,
-    unit::{ContainerGpus, Does, Event, GpuRequest, Unit, UnitId},
+    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Unit, UnitId},
+    value::Spanned,
     variables::{Given, given},
 };
 
@@ -68,6 +69,13 @@ fn text(literal: &Literal) -> Option<String> {
         Literal::Int(number) => Some(number.to_string()),
         _ => None,
     }
+}
+
+/// The masks that are set in a container, in the file that describes it.
+pub(super) fn masks_of(unit: &Unit, container: EventId) -> Vec<&Spanned> {
+    let Some(container) = unit.events.get(container.0 as usize) else { return Vec::new() };
+    let in_it = pairs(unit).into_iter().filter(|it| std::ptr::eq(it.1, container));
+    in_it.map(|it| it.0.value).collect()
 }
 
 /// The mask and the container it is set in, for every mask that is set in one.

@@ -1,8 +1,10 @@
+use std::ops::Range;
+
 use gpupin_policy::visibility::Environment;
 
 use crate::{
     catalogue::Numbering,
-    finding::{Finding, Severity},
+    finding::{Edit, Finding, Safety, Severity},
     meant::hit,
     needle::Needle,
     project::{Literal, Project},
@@ -38,6 +40,7 @@ fn check(
     found: &mut Vec<Finding>,
 ) {
     for event in &unit.events {
+        let mut removed = None;
         let (span, by, values) = match &event.does {
             // A setting called `visible_devices` is not known to reach anything.
             Does::Choose(choice)
@@ -47,7 +50,10 @@ fn check(
                 (event.span, choice.by.as_str(), texts(project, id, &choice.ordinals))
             }
             Does::Start(start) => match flag(project, id, start) {
-                Some(flag) => flag,
+                Some(flag) => {
+                    removed = without(unit, start, flag.words);
+                    (flag.span, flag.name, flag.values)
+                }
                 None => continue,
             },
             _ => continue,
@@ -59,19 +65,32 @@ fn check(
         }
         let message = format!("`{by}` replaces the mask this program inherits");
         let finding = rule.finding(id, span, message);
-        found.push(match help(project, &values) {
+        let finding = match help(project, &values) {
             Some(help) => finding.with_help(help),
+            None => finding,
+        };
+        found.push(match removed {
+            Some(span) => {
+                let edit = Edit { unit: id, span, replacement: String::new() };
+                let why = "the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes";
+                let title = format!("Leave `{by}` out");
+                finding.with_fix(title, Safety::Unsafe(why.to_owned()), vec![edit])
+            }
             None => finding,
         });
     }
 }
 
-/// The option of a launcher that writes the mask of its child: where, how it is called, its values.
-fn flag<'a>(
-    project: &Project<'_>,
-    id: UnitId,
-    start: &'a Start,
-) -> Option<(Span, &'a str, Vec<String>)> {
+/// The option of a launcher that writes the mask of its child.
+struct Flag<'a> {
+    span: Span,
+    name: &'a str,
+    values: Vec<String>,
+    /// Which of the command's words it is, with its value.
+    words: Range<usize>,
+}
+
+fn flag<'a>(project: &Project<'_>, id: UnitId, start: &'a Start) -> Option<Flag<'a>> {
     let words: Vec<(&str, &Spanned)> =
         start.words.iter().map(|it| (literal(it).unwrap_or_default(), it)).collect();
     let program = |it: &&str| it.rsplit(['/', '\\']).next().unwrap_or(it).to_ascii_lowercase();
@@ -95,13 +114,45 @@ fn flag<'a>(
             continue;
         }
         if let Some(value) = inline {
-            return Some((place.span, name, vec![value.to_owned()]));
+            let values = vec![value.to_owned()];
+            return Some(Flag { span: place.span, name, values, words: at..at + 1 });
         }
         let (_, value) = words.get(at + 1)?;
         let values = texts(project, id, std::slice::from_ref(*value));
-        return Some((place.span.cover(value.span), name, values));
+        let span = place.span.cover(value.span);
+        return Some(Flag { span, name, values, words: at..at + 2 });
     }
     None
+}
+
+/// The place of words with what separates them from the next, or from those before: nothing but blanks, quotes, commas
+/// and what continues a line. `None` where the words do not stand in the file one by one.
+fn without(unit: &Unit, start: &Start, words: Range<usize>) -> Option<Span> {
+    let text = &unit.source.text;
+    let before = start.words.get(words.start.checked_sub(1)?)?;
+    let taken = start.words.get(words.clone())?;
+    let next = start.words.get(words.end);
+    let stands = |word: &Spanned| {
+        literal(word).is_some_and(|it| unit.source.slice(word.span).trim_matches(['"', '\'']) == it)
+    };
+    let shown = [Some(before), next].into_iter().flatten().chain(taken);
+    if !shown.clone().all(stands) {
+        return None;
+    }
+    let around = start.words.get(words.start - 1..(words.end + 1).min(start.words.len()))?;
+    let separates = |pair: &[Spanned]| {
+        let between = text.get(pair[0].span.range().end..pair[1].span.range().start);
+        let is_separator = |it: char| it.is_whitespace() || "\"',\\`^-".contains(it);
+        between.is_some_and(|it| !it.is_empty() && it.chars().all(is_separator))
+    };
+    if !around.windows(2).all(separates) {
+        return None;
+    }
+    let (first, last) = (taken.first()?.span, taken.last()?.span);
+    Some(match next {
+        Some(next) => Span { start: first.start, end: next.span.start },
+        None => Span { start: before.span.end, end: last.end },
+    })
 }
 
 fn literal(word: &Spanned) -> Option<&str> {
@@ -152,7 +203,123 @@ fn help(project: &Project<'_>, values: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_message};
+    use crate::tests::{check, check_fix, check_message, check_no_fix};
+
+    #[test]
+    fn the_fix_leaves_the_flag_out() {
+        check_fix(
+            r#"
+//- run.sh
+accelerate launch --gpu_ids 1 train.py --seed 1
+accelerate launch --gpu_ids=1 train.py  # why
+deepspeed --include "localhost:1" train.py
+accelerate launch \
+    --gpu_ids 1 \
+    --num_processes 1 \
+    train.py
+python main.py --cuda-device 1
+python main.py --cuda-device 1 && echo done
+//- run.ps1
+accelerate launch --gpu_ids 1 train.py
+//- run.bat
+accelerate launch --gpu_ids 1 train.py
+//- Makefile
+train:
+	accelerate launch --gpu_ids 1 train.py
+//- Dockerfile
+FROM x
+RUN accelerate launch --gpu_ids 1 train.py
+CMD ["python", "main.py", "--cuda-device", "1"]
+//- compose.yaml
+services:
+  a:
+    image: b
+    command: ["accelerate", "launch", "--gpu_ids", "1", "train.py"]
+  b:
+    image: b
+    command: accelerate launch --gpu_ids 1 train.py
+  c:
+    image: b
+    command:
+      - accelerate
+      - launch
+      - --gpu_ids
+      - "1"
+      - train.py
+//- start.py
+import subprocess
+subprocess.run(["accelerate", "launch", "--gpu_ids", "1", "train.py"])
+subprocess.run([
+    "python",
+    "main.py",
+    "--cuda-device",
+    "1",
+])
+subprocess.run("accelerate launch --gpu_ids 1 train.py", shell=True)
+"#,
+            r#"
+//- run.sh
+accelerate launch train.py --seed 1
+accelerate launch train.py  # why
+deepspeed train.py
+accelerate launch \
+    --num_processes 1 \
+    train.py
+python main.py
+python main.py && echo done
+//- run.ps1
+accelerate launch train.py
+//- run.bat
+accelerate launch train.py
+//- Makefile
+train:
+	accelerate launch train.py
+//- Dockerfile
+FROM x
+RUN accelerate launch train.py
+CMD ["python", "main.py"]
+//- compose.yaml
+services:
+  a:
+    image: b
+    command: ["accelerate", "launch", "train.py"]
+  b:
+    image: b
+    command: accelerate launch train.py
+  c:
+    image: b
+    command:
+      - accelerate
+      - launch
+      - train.py
+//- start.py
+import subprocess
+subprocess.run(["accelerate", "launch", "train.py"])
+subprocess.run([
+    "python",
+    "main.py",
+])
+subprocess.run("accelerate launch train.py", shell=True)
+"#,
+        );
+    }
+
+    #[test]
+    fn words_that_do_not_stand_in_the_file_cannot_be_taken_out() {
+        check_no_fix(
+            r#"
+import subprocess
+GPU = "1"
+subprocess.run("accelerate launch --gpu_ids 1 train.py".split())
+subprocess.run(["accelerate", "launch", "--gpu_ids", GPU, "train.py"])
+subprocess.run([
+    "accelerate", "launch",
+    "--gpu_ids", "1",  # the large one
+    "train.py",
+])
+"#,
+        );
+    }
 
     #[test]
     fn flags_that_write_the_mask_of_their_child_are_reported() {

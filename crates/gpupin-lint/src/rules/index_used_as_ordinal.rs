@@ -2,12 +2,14 @@ use std::collections::BTreeSet;
 
 use crate::{
     catalogue::Numbering,
-    finding::{Finding, Severity},
+    finding::{Edit, Finding, Safety, Severity},
+    meant::Meant,
     needle::Needle,
     project::{Known, Literal, Project},
     rules::{Check, Rule},
+    source::Source,
     span::Span,
-    unit::{Does, Unit, UnitId},
+    unit::{Choice, Does, Event, Purpose, Unit, UnitId},
     value::Spanned,
     variables::given,
 };
@@ -68,15 +70,68 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
             let known: Vec<_> =
                 choice.ordinals.iter().flat_map(|it| project.known(id, it)).collect();
             if known.iter().any(is_nvml) {
-                found.push(rule.finding(id, event.span, message).with_help(help));
+                let finding = rule.finding(id, event.span, message).with_help(help);
+                found.push(with_ordinal_0(finding, project, event, choice));
             } else if let Some((unit, span)) = shared(&known, &nvml) {
                 let message =
                     format!("the number given to `{}` is used as an index of NVML too", choice.by);
                 let finding = rule.finding(id, event.span, message).with_help(help);
-                found.push(finding.with_related(unit, span, "as an index here"));
+                let finding = finding.with_related(unit, span, "as an index here");
+                found.push(with_ordinal_0(finding, project, event, choice));
             }
         }
     }
+}
+
+/// Offers ordinal 0, where one GPU is meant and the number is plain to see.
+fn with_ordinal_0(
+    finding: Finding,
+    project: &Project<'_>,
+    event: &Event,
+    choice: &Choice,
+) -> Finding {
+    let meant = Meant::of(project, finding.unit);
+    let is_ordinal = choice.numbering == Numbering::Ordinal && choice.purpose == Purpose::Choose;
+    if !is_ordinal || !meant.is_declared() || meant.count() != 1 {
+        return finding;
+    }
+    let Some((span, replacement)) = zero(&project.unit(finding.unit).source, event.span, choice)
+    else {
+        return finding;
+    };
+    let edit = Edit { unit: finding.unit, span, replacement };
+    let why =
+        "where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for";
+    finding.with_fix("Use ordinal 0, the pinned GPU", Safety::Unsafe(why.to_owned()), vec![edit])
+}
+
+/// What to write for the index: in a text `f"cuda:{gpu}"`, for the value itself, or for a call's argument.
+fn zero(source: &Source, place: Span, choice: &Choice) -> Option<(Span, String)> {
+    let text = source.slice(place);
+    if let Some((opening, _)) = text.split_once("cuda:") {
+        let quote = opening.trim_start_matches(['f', 'F']);
+        let is_text = matches!(quote, "\"" | "'" | "\\\"");
+        return is_text.then(|| (place, format!("{quote}cuda:0{quote}")));
+    }
+    let [ordinal] = &*choice.ordinals else { return None };
+    let is_name = |it: &str| it.chars().all(|it| it.is_alphanumeric() || matches!(it, '_' | '.'));
+    if is_name(text) {
+        return Some((place, "0".to_owned()));
+    }
+    if place.contains(ordinal.span) && place != ordinal.span {
+        return Some((ordinal.span, "0".to_owned()));
+    }
+    // The only argument, which is a name that got its value elsewhere.
+    let (callee, arguments) = text.strip_suffix(')')?.split_once('(')?;
+    let (key, value) = arguments.split_once('=').unwrap_or(("", arguments));
+    let value = value.trim();
+    if !is_name(callee) || !is_name(key.trim()) || !is_name(value) || value.is_empty() {
+        return None;
+    }
+    let start = place.range().end
+        - 1
+        - arguments.trim_start_matches(key).trim_start_matches('=').trim_start().len();
+    Some((Span::new(start, start + value.len()), "0".to_owned()))
 }
 
 /// What makes the two numberings equal, as far as one file tells.
@@ -140,7 +195,61 @@ fn shared(known: &[Known], nvml: &[(Place, Place)]) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::check;
+    use crate::tests::{check, check_fix, check_no_fix};
+
+    #[test]
+    fn the_fix_uses_the_pinned_gpu() {
+        check_fix(
+            r#"
+import GPUtil
+import pynvml
+import torch
+from faster_whisper import WhisperModel
+gpu = GPUtil.getAvailable(order="memory")[0]
+torch.cuda.set_device(gpu)
+torch.cuda.set_device( device = gpu )
+torch.cuda.set_device(GPUtil.getAvailable()[0])  # why
+x.to(f"cuda:{gpu}")
+x.to('cuda:' + str(gpu))
+GPU = 1
+pynvml.nvmlDeviceGetHandleByIndex(GPU)
+torch.cuda.set_device(GPU)
+"#,
+            r#"
+import GPUtil
+import pynvml
+import torch
+from faster_whisper import WhisperModel
+gpu = GPUtil.getAvailable(order="memory")[0]
+torch.cuda.set_device(0)
+torch.cuda.set_device( device = 0 )
+torch.cuda.set_device(0)  # why
+x.to("cuda:0")
+x.to('cuda:0')
+GPU = 1
+pynvml.nvmlDeviceGetHandleByIndex(GPU)
+torch.cuda.set_device(0)
+"#,
+        );
+    }
+
+    #[test]
+    fn a_mask_and_a_policy_without_one_gpu_have_no_fix() {
+        check_no_fix(
+            r#"
+import os, GPUtil
+os.environ["CUDA_VISIBLE_DEVICES"] = str(GPUtil.getAvailable()[0])
+"#,
+        );
+        check_no_fix(
+            r#"
+//- gpupin.toml
+//- main.py
+import torch, GPUtil
+torch.cuda.set_device(GPUtil.getAvailable()[0])
+"#,
+        );
+    }
 
     #[test]
     fn an_index_found_by_nvml_is_no_ordinal() {

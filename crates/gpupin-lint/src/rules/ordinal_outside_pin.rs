@@ -1,13 +1,14 @@
-use std::collections::BTreeSet;
+use std::{cell::LazyCell, collections::BTreeSet};
 
 use gpupin_policy::visibility::Environment;
 
 use crate::{
-    finding::{Finding, Safety, Severity},
+    finding::{Edit, Finding, Safety, Severity},
     language::settings::device_text,
     meant::Meant,
     project::Project,
     rules::{Check, Rule},
+    source::Source,
     span::Span,
     unit::{Choice, Purpose, UnitId},
 };
@@ -18,9 +19,9 @@ mod needles;
 mod tests;
 mod uses;
 
-use edit::edit;
+use edit::edits;
 use needles::NEEDLES;
-use uses::{Outside, Use, uses};
+use uses::{Named, Use, used_otherwise, uses};
 
 pub(super) const RULE: Rule = Rule {
     code: "GP201",
@@ -36,6 +37,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
     let uses = uses(project);
     let refused = uses.iter().filter(|it| it.choice.refuses_number).flat_map(|it| &it.outside);
     let refused = Places(refused.map(|it| it.place).collect());
+    let otherwise = LazyCell::new(|| Places(used_otherwise(project)));
     let mut reported = Places::default();
     // Work that goes astray first: a constant is reported where it does most harm, and once.
     for purpose in [Purpose::Choose, Purpose::Query, Purpose::Setting] {
@@ -44,7 +46,13 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
                 used.outside.iter().map(|it| it.place).filter(|it| !reported.has(it)).collect();
             if !new.is_empty() {
                 reported.0.extend(new);
-                found.push(finding(rule, project, used, &refused));
+                let is_refused = used.outside.iter().any(|it| refused.has(&it.place));
+                let finding = finding(rule, project, used, is_refused);
+                let is_shared = || elsewhere(used).iter().any(|it| otherwise.has(&it.place));
+                found.push(match edits(project, used, is_refused) {
+                    Some(edits) if !is_shared() => fixed(project, used, finding, is_refused, edits),
+                    _ => finding,
+                });
             }
         }
     }
@@ -62,42 +70,66 @@ impl Places {
     }
 }
 
-/// `refused` are numbers that somebody gets who refuses any.
+/// `is_refused` says that somebody gets the numbers who refuses any.
 fn finding(
     rule: &'static Rule,
     project: &Project<'_>,
     used: &Use<'_>,
-    refused: &Places,
+    is_refused: bool,
 ) -> Finding {
-    let Use { unit, event, choice, meant, .. } = used;
+    let Use { unit, choice, meant, .. } = used;
     let mut finding = rule.finding(*unit, place(used), message(project, used));
     // Without a policy nobody has said that one of several GPUs is the wrong one.
     if choice.purpose != Purpose::Choose || !meant.is_declared() {
         finding = finding.as_warning();
     }
-    let is_refused = used.outside.iter().any(|it| refused.has(&it.place));
     if let Some(help) = help(choice, meant, is_refused) {
         finding = finding.with_help(help);
     }
-    let elsewhere =
-        used.outside.iter().find(|it| it.place.0 != *unit || !event.span.contains(it.place.1));
-    if let Some(Outside { place: (at, span), .. }) = elsewhere {
+    if let Some(Named { place: (at, span), .. }) = elsewhere(used).first() {
         finding = finding.with_related(*at, *span, "the number comes from here");
     }
-    match edit(project, used, is_refused) {
-        Some(edit) => {
-            // With one GPU in the machine there is nothing else `cuda:0` could be.
-            let safety = if meant.is_hit(project, &Environment::default()) {
-                Safety::Safe
-            } else {
-                let why = "where no pin is in effect, ordinal 0 can be another GPU";
-                Safety::Unsafe(why.to_owned())
-            };
-            let title = if is_refused { "Say `cuda`" } else { "Use ordinal 0" };
-            finding.with_fix(format!("{title}, the pinned GPU"), safety, vec![edit])
-        }
-        None => finding,
+    finding
+}
+
+/// Ordinals that do not stand where they are used.
+fn elsewhere<'u>(used: &'u Use<'_>) -> Vec<&'u Named> {
+    let stands_here = |it: &&Named| it.place.0 == used.unit && used.event.span.contains(it.place.1);
+    used.outside.iter().filter(|it| !stands_here(it)).collect()
+}
+
+fn fixed(
+    project: &Project<'_>,
+    used: &Use<'_>,
+    finding: Finding,
+    is_refused: bool,
+    edits: Vec<Edit>,
+) -> Finding {
+    let says_gpu = |it: &&Named| names_gpus(&project.unit(it.place.0).source, it.place.1);
+    let safety = if elsewhere(used).iter().all(says_gpu) {
+        safety(project, &used.meant)
+    } else {
+        Safety::Unsafe("the number may be used for something else too".to_owned())
+    };
+    let title = if is_refused { "Say `cuda`" } else { "Use ordinal 0" };
+    finding.with_fix(format!("{title}, the pinned GPU"), safety, edits)
+}
+
+fn safety(project: &Project<'_>, meant: &Meant<'_>) -> Safety {
+    // With one GPU in the machine there is nothing else `cuda:0` could be.
+    if meant.is_hit(project, &Environment::default()) {
+        Safety::Safe
+    } else {
+        let why = "where no pin is in effect, ordinal 0 can be another GPU";
+        Safety::Unsafe(why.to_owned())
     }
+}
+
+/// Whether the line of a number, or of a text, says that it is about GPUs.
+fn names_gpus(source: &Source, span: Span) -> bool {
+    let start = source.text[..span.range().start].rfind('\n').map_or(0, |it| it + 1);
+    let line = source.text[start..].lines().next().unwrap_or_default().to_ascii_lowercase();
+    ["gpu", "cuda", "device"].iter().any(|it| line.contains(it))
 }
 
 /// What gives the ordinals, or the whole call where that stands elsewhere.

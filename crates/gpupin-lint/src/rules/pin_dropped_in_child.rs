@@ -1,12 +1,13 @@
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Edit, Finding, Safety, Severity},
     needle::Needle,
-    program::{Happening, MASK, Program},
+    program::{Happening, MASK, ORDER, Program},
     project::Project,
     rules::{Check, Rule},
     source::{Language, Source},
     span::Span,
-    unit::{ChildEnvironment, Does, Runs, Start},
+    unit::{ChildEnvironment, Does, Event, Runs, Start, Unit},
+    value::Name,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -45,7 +46,63 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let help = help(&project.unit(it.unit).source, event.span);
         let mut finding = rule.finding(it.unit, event.span, message).with_help(help);
         finding.programs.push(program.entry);
-        found.push(finding);
+        let names = match sets_before(project, program, at, ORDER) {
+            true => &[MASK, ORDER][..],
+            false => &[MASK],
+        };
+        found.push(match edit(project.unit(it.unit), event, start, names) {
+            Some((at, replacement)) => {
+                let span = Span::new(at, at);
+                let why = "the mask may have been left out on purpose, for a child that is to use another GPU";
+                let edit = Edit { unit: it.unit, span, replacement };
+                finding.with_fix("Hand the pin on", Safety::Unsafe(why.to_owned()), vec![edit])
+            }
+            None => finding,
+        });
+    }
+}
+
+/// Hands variables on: where to write what.
+fn edit(unit: &Unit, event: &Event, start: &Start, names: &[&str]) -> Option<(usize, String)> {
+    let text = unit.source.slice(event.span);
+    let behind = |opening: &str| {
+        let mut found = text.match_indices(opening).map(|it| it.0 + opening.len());
+        let at = found.next()?;
+        found.next().is_none().then_some(event.span.range().start + at)
+    };
+    match (unit.source.language, &start.environment) {
+        (Language::Python, ChildEnvironment::Only(_)) => {
+            let imports_os = unit.imported_names.get("os").and_then(Name::library_path);
+            imports_os.filter(|it| *it == "os")?;
+            let at = behind("env={")?;
+            let rest = &unit.source.text[at..];
+            let inner = rest.trim_start();
+            let blanks = &rest[..rest.len() - inner.len()];
+            let entries: Vec<_> =
+                names.iter().map(|it| format!("\"{it}\": os.environ[\"{it}\"]")).collect();
+            Some((
+                at,
+                match blanks.contains('\n') {
+                    _ if inner.starts_with('}') => entries.join(", "),
+                    true => entries.iter().map(|it| format!("{blanks}{it},")).collect(),
+                    false => format!("{}, ", entries.join(", ")),
+                },
+            ))
+        }
+        (Language::Shell, _) => {
+            // Inside of quotes others would end them.
+            let before = &unit.source.text[..event.span.range().start];
+            if before.rsplit('\n').next().is_some_and(|it| it.contains(['"', '\''])) {
+                return None;
+            }
+            if let Some(at) = behind("env -i ") {
+                let pairs = names.iter().map(|it| format!("{it}=\"${it}\" "));
+                return Some((at, pairs.collect()));
+            }
+            text.starts_with("sudo ").then_some(())?;
+            Some((behind("sudo ")?, format!("--preserve-env={} ", names.join(","))))
+        }
+        _ => None,
     }
 }
 
@@ -85,22 +142,82 @@ fn loses_the_mask(environment: &ChildEnvironment) -> bool {
 
 /// There is a pin to lose: the program has set one before, or whoever starts it has.
 fn pinned_before(project: &Project<'_>, program: &Program, at: usize, start: &Happening) -> bool {
-    let sets = |it: &Happening| match &project.event(it.unit, it.event).does {
-        Does::SetVariable(set) => set.name == MASK,
-        Does::Gpupin => true,
-        _ => false,
-    };
+    let pins = |it: &Happening| matches!(project.event(it.unit, it.event).does, Does::Gpupin);
     start.pinned_by_gpupin
-        || program.trace[..at].iter().any(sets)
+        || program.trace[..at].iter().any(pins)
+        || sets_before(project, program, at, MASK)
+}
+
+fn sets_before(project: &Project<'_>, program: &Program, at: usize, variable: &str) -> bool {
+    let sets = |it: &Happening| matches!(&project.event(it.unit, it.event).does, Does::SetVariable(set) if set.name == variable);
+    program.trace[..at].iter().any(sets)
         || program
             .moments
             .iter()
-            .any(|it| it.setting(MASK).writes.iter().any(|it| !program.runs(it.unit)))
+            .any(|it| it.setting(variable).writes.iter().any(|it| !program.runs(it.unit)))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_message};
+    use crate::tests::{check, check_fix, check_message, check_no_fix};
+
+    #[test]
+    fn the_fix_hands_the_pin_on() {
+        check_fix(
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.run(["python", "a.py"], env={"PORT": "8000"})
+subprocess.run(["python", "b.py"], env={})
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+subprocess.run(
+    ["python", "c.py"],
+    env={
+        "PORT": "8000",  # why
+    },
+)
+//- run.sh
+export CUDA_VISIBLE_DEVICES=GPU-8932f937
+env -i PATH="$PATH" python a.py
+sudo python a.py
+sudo -u me python a.py
+"#,
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.run(["python", "a.py"], env={"CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"], "PORT": "8000"})
+subprocess.run(["python", "b.py"], env={"CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"]})
+os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+subprocess.run(
+    ["python", "c.py"],
+    env={
+        "CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"],
+        "CUDA_DEVICE_ORDER": os.environ["CUDA_DEVICE_ORDER"],
+        "PORT": "8000",  # why
+    },
+)
+//- run.sh
+export CUDA_VISIBLE_DEVICES=GPU-8932f937
+env -i CUDA_VISIBLE_DEVICES="$CUDA_VISIBLE_DEVICES" PATH="$PATH" python a.py
+sudo --preserve-env=CUDA_VISIBLE_DEVICES python a.py
+sudo --preserve-env=CUDA_VISIBLE_DEVICES -u me python a.py
+"#,
+        );
+    }
+
+    #[test]
+    fn without_os_at_hand_nothing_is_offered() {
+        check_no_fix(
+            r#"
+from os import environ
+import subprocess
+environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.run(["python", "a.py"], env={"PORT": "8000"})
+"#,
+        );
+    }
 
     #[test]
     fn the_help_is_in_the_language_of_the_place() {

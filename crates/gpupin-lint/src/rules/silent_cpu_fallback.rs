@@ -1,8 +1,9 @@
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Edit, Finding, Safety, Severity},
     needle::Needle,
     project::Project,
     rules::{Check, Rule},
+    source::Language,
     unit::{CpuFallback, Does, Unit, UnitId},
 };
 
@@ -42,13 +43,99 @@ fn check(rule: &'static Rule, _: &Project<'_>, id: UnitId, unit: &Unit, found: &
             kind => format!("this {kind} goes on with the CPU without a word"),
         };
         let finding = rule.finding(id, event.span, message);
-        found.push(finding.with_help("raise, log it at warning or above, or let the user choose"));
+        let finding =
+            finding.with_help("raise, log it at warning or above, or let the user choose");
+        found.push(match edit(id, unit, fallback) {
+            Some(edit) => {
+                let why = "without a GPU the program then fails instead of going on with the CPU";
+                finding.with_fix("Leave the GPU only", Safety::Unsafe(why.to_owned()), vec![edit])
+            }
+            None => finding,
+        });
     }
+}
+
+/// Leaves the GPU's part of a choice as it is written.
+fn edit(id: UnitId, unit: &Unit, fallback: &CpuFallback) -> Option<Edit> {
+    let (whole, part) = fallback.gpu_part?;
+    let (text, replacement) = (unit.source.slice(whole), unit.source.slice(part));
+    // A comment would be lost, and a text of several lines has lines that belong together.
+    let is_plain = !text.contains('#') && !replacement.contains('\n');
+    // In a notebook, each line of a statement is a text of its own.
+    let is_one_text = unit.source.language == Language::Python || !text.contains('\n');
+    (is_plain && is_one_text && !replacement.is_empty()).then(|| Edit {
+        unit: id,
+        span: whole,
+        replacement: replacement.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::check;
+    use crate::tests::{check, check_fix, check_no_fix};
+
+    #[test]
+    fn the_fix_leaves_the_gpus_part() {
+        check_fix(
+            r#"
+import torch
+a = "cuda" if torch.cuda.is_available() else "cpu"  # why
+b = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+c = "cpu" if not torch.cuda.is_available() else torch.device("cuda")
+d = (
+    0
+    if torch.cuda.is_available()
+    else -1
+)
+def f():
+    if torch.cuda.is_available():
+        device = "cuda"
+    else:
+        device = "cpu"
+    return device
+def g():
+    if torch.cuda.is_available():
+        return "cuda"
+    else:
+        return "cpu"
+"#,
+            r#"
+import torch
+a = "cuda"  # why
+b = torch.device("cuda:0")
+c = torch.device("cuda")
+d = (
+    0
+)
+def f():
+    device = "cuda"
+    return device
+def g():
+    return "cuda"
+"#,
+        );
+    }
+
+    #[test]
+    fn more_than_two_ways_are_no_matter_of_a_fix() {
+        check_no_fix(
+            r#"
+import torch, onnxruntime
+a = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+s = onnxruntime.InferenceSession("a", providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+if torch.cuda.is_available():
+    # the fast way
+    device = "cuda"
+else:
+    device = "cpu"
+if torch.cuda.is_available():
+    torch.backends.cudnn.benchmark = True
+    other = "cuda"
+else:
+    other = "cpu"
+"#,
+        );
+    }
 
     #[test]
     fn chains_of_calls_elifs_and_provider_lists_fall_back_too() {

@@ -2,7 +2,7 @@ use crate::{
     finding::{Finding, Severity},
     needle::Needle,
     rules::{Check, Rule, nearest},
-    suppress::Used,
+    suppress::{Used, UsedCode, edit},
     unit::UnitId,
 };
 
@@ -23,6 +23,9 @@ fn check(
     looked_for: &dyn Fn(&Rule) -> bool,
     found: &mut Vec<Finding>,
 ) {
+    // What was not looked for may well be there.
+    let is_unused = |it: &UsedCode<'_>| !it.covers && it.rule.is_some_and(looked_for);
+    let kept: Vec<_> = used.codes.iter().filter(|it| !is_unused(it)).map(|it| it.text).collect();
     for code in &used.codes {
         let text = code.text;
         match code.rule {
@@ -33,10 +36,17 @@ fn check(
                     None => finding,
                 });
             }
-            // What was not looked for may well be there.
-            Some(named) if !code.covers && looked_for(named) => {
+            Some(_) if is_unused(code) => {
                 let message = format!("`ignore[{text}]` covers no finding");
-                found.push(rule.finding(unit, code.span, message));
+                let finding = rule.finding(unit, code.span, message);
+                let title = match &*kept {
+                    [] => "Remove the comment",
+                    _ => "Remove what covers nothing",
+                };
+                found.push(match edit::keep_only(unit, used, &kept) {
+                    Some(change) => finding.with_fix(title, edit::safety(used), vec![change]),
+                    None => finding,
+                });
             }
             Some(_) => {}
         }
@@ -45,7 +55,130 @@ fn check(
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_all, check_message};
+    use crate::tests::{check, check_all, check_fix, check_message, check_safety};
+
+    #[test]
+    fn the_fix_removes_comments_in_every_language() {
+        check_fix(
+            r#"
+//- main.py
+x = 1  # gpupin: ignore[GP403] reason
+# gpupin: ignore[GP403] alone
+def f():
+    # gpupin: ignore[GP403, GP204]
+    return 1  # noqa  # gpupin: ignore[GP403] reason
+y = 1  # gpupin: ignore[GP403] reason # noqa: F401
+//- run.sh
+echo a  # gpupin: ignore[GP401]
+//- run.bat
+REM gpupin: ignore[GP103] r
+echo a & REM gpupin: ignore[GP103] r
+:: gpupin: ignore[GP103]
+echo b
+//- run.ps1
+Write-Host a <# gpupin: ignore[GP103] #>
+# gpupin: ignore[GP103]
+Write-Host b
+//- compose.yaml
+services:
+  a:
+    image: b  # gpupin: ignore[GP501]
+//- config.ini
+; gpupin: ignore[GP201]
+[gpu]
+//- config.toml
+a = 1 # gpupin: ignore[GP201]
+//- config.json
+{
+  // gpupin: ignore[GP201]
+  "a": 1, /* gpupin: ignore[GP201] */
+  "b": 2
+}
+//- Dockerfile
+# gpupin: ignore[GP501]
+FROM x
+//- Makefile
+all: # gpupin: ignore[GP103]
+	echo a
+//- .env
+# gpupin: ignore[GP103]
+A=1
+//- a.service
+# gpupin: ignore[GP103]
+[Service]
+"#,
+            r#"
+//- main.py
+x = 1
+def f():
+    return 1  # noqa
+y = 1  # noqa: F401
+//- run.sh
+echo a
+//- run.bat
+echo a
+echo b
+//- run.ps1
+Write-Host a
+Write-Host b
+//- compose.yaml
+services:
+  a:
+    image: b
+//- config.ini
+[gpu]
+//- config.toml
+a = 1
+//- config.json
+{
+  "a": 1,
+  "b": 2
+}
+//- Dockerfile
+FROM x
+//- Makefile
+all:
+	echo a
+//- .env
+A=1
+//- a.service
+[Service]
+"#,
+        );
+    }
+
+    #[test]
+    fn the_fix_leaves_what_is_in_use() {
+        check_fix(
+            "while True:\n    loss.backward()\n    total += loss  # gpupin: ignore[GP204,GP403,GP101] why\n",
+            "while True:\n    loss.backward()\n    total += loss  # gpupin: ignore[GP403] why\n",
+        );
+    }
+
+    #[test]
+    fn the_fix_works_in_notebooks() {
+        let notebook = |source: &str| {
+            format!(
+                r#"//- a.ipynb
+{{"cells": [{{"cell_type": "code", "execution_count": null, "metadata": {{}}, "outputs": [], "source": [{source}]}}], "metadata": {{"language_info": {{"name": "python"}}}}, "nbformat": 4, "nbformat_minor": 5}}
+"#
+            )
+        };
+        check_fix(
+            &notebook(
+                r##""x = \"a\"  # gpupin: ignore[GP403] why\n", "# gpupin: ignore[GP204]\n", "y = 1""##,
+            ),
+            &notebook(r##""x = \"a\"\n", "\n", "y = 1""##),
+        );
+    }
+
+    #[test]
+    fn a_comment_in_a_text_is_part_of_it() {
+        check_safety(
+            "x = 1  # gpupin: ignore[GP403]\ny = \"\"\"\n# gpupin: ignore[GP403]\n\"\"\"\n",
+            &[None, Some("the comment stands in a text, which changes")],
+        );
+    }
 
     #[test]
     fn a_code_that_covers_a_finding_is_in_use() {

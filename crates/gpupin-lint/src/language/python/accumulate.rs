@@ -40,6 +40,7 @@ impl<'a> Reader<'a, '_> {
     ) {
         let Some((start, end)) = self.context.in_loop else { return };
         let Some(value) = summand(value) else { return };
+        let place = self.span(range_of(value));
         let value = self.slice(range_of(value));
         if !value.to_ascii_lowercase().contains("loss") {
             return;
@@ -75,7 +76,7 @@ impl<'a> Reader<'a, '_> {
             && !has_no_graph
         {
             let value = value.to_owned();
-            self.emit(steps, range, Does::AccumulateGraph { target, value });
+            self.emit(steps, range, Does::AccumulateGraph { target, value, place });
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
     syntax::{ExceptHandler, Expr, Stmt, ast, range_of},
 };
 use crate::{
+    span::Span,
     unit::{Condition, CpuFallback, Does, Step},
     value::Value,
 };
@@ -31,7 +32,12 @@ impl<'a> Reader<'a, '_> {
             (Some(Goes::Cuda), Some(Goes::Cpu)) | (Some(Goes::Cpu), Some(Goes::Cuda))
         );
         if falls && !self.context.only_tells && self.falls_for_want(&it.test) {
-            self.fallback("conditional expression", range_of(it), steps);
+            let gpu = if self.goes(&it.body) == Some(Goes::Cuda) { &it.body } else { &it.orelse };
+            // Of three, the others are somebody's GPU too.
+            let gpu_part = (!it.orelse.is_if_expr())
+                .then(|| (self.span(range_of(it)), self.span(range_of(&**gpu))));
+            let kind = "conditional expression";
+            self.fallback(CpuFallback { kind, gpu_part }, range_of(it), steps);
         }
     }
 
@@ -41,7 +47,8 @@ impl<'a> Reader<'a, '_> {
             let asks = self.falls_for_want(&it.test)
                 && self.more_gpus_in(&it.test).is_none_or(|count| count == 0);
             if asks && it.body.iter().any(|it| self.moves_to_cuda(it)) {
-                self.fallback(CpuFallback::ONLY_IF_THERE, range_of(&*it.test), steps);
+                let fallback = CpuFallback { kind: CpuFallback::ONLY_IF_THERE, gpu_part: None };
+                self.fallback(fallback, range_of(&*it.test), steps);
             }
             return;
         };
@@ -57,8 +64,18 @@ impl<'a> Reader<'a, '_> {
                 self.falls_quietly(body, &other.body) && self.falls_for_want(test)
             });
         if let Some((test, _)) = asking {
-            self.fallback("if/else", range_of(test), steps);
+            let gpu_part = self.gpu_arm(it);
+            self.fallback(CpuFallback { kind: "if/else", gpu_part }, range_of(test), steps);
         }
+    }
+
+    /// The whole of an `if` with one `else`, and the GPU's arm, where both are one statement.
+    fn gpu_arm(&self, it: &'a ast::StmtIf) -> Option<(Span, Span)> {
+        let ([body], [other]) = (&*it.body, &*it.elif_else_clauses) else { return None };
+        let [other] = &*other.body else { return None };
+        let (_, goes) = self.decides(std::slice::from_ref(body))?;
+        let gpu = if goes == Goes::Cuda { body } else { other };
+        Some((self.span(range_of(it)), self.span(range_of(gpu))))
     }
 
     /// Whether the CPU is taken because there is no GPU, and not because the caller asked for it as well:
@@ -119,7 +136,8 @@ impl<'a> Reader<'a, '_> {
             .chain(elifs)
             .find(|(test, body)| falls(body) && self.falls_for_want(test));
         if let Some((test, _)) = asking {
-            self.fallback("if/else", range_of(test), steps);
+            let fallback = CpuFallback { kind: "if/else", gpu_part: None };
+            self.fallback(fallback, range_of(test), steps);
         }
     }
 
@@ -132,7 +150,8 @@ impl<'a> Reader<'a, '_> {
             let falls = handler.body.iter().any(|it| self.goes_statement(it) == Some(Goes::Cpu));
             let tried = it.body.iter().any(|it| self.goes_statement(it) == Some(Goes::Cuda));
             if falls && tried {
-                self.fallback("except", range_of(handler), steps);
+                let fallback = CpuFallback { kind: "except", gpu_part: None };
+                self.fallback(fallback, range_of(handler), steps);
             }
         }
     }
@@ -159,7 +178,8 @@ impl<'a> Reader<'a, '_> {
         if names.next().flatten().is_some_and(argument::is_cuda_provider)
             && names.any(|it| it == Some("CPUExecutionProvider"))
         {
-            self.fallback("provider list", range_of(whole), steps);
+            let fallback = CpuFallback { kind: "provider list", gpu_part: None };
+            self.fallback(fallback, range_of(whole), steps);
         }
     }
 
@@ -170,7 +190,7 @@ impl<'a> Reader<'a, '_> {
 
     fn fallback(
         &mut self,
-        kind: &'static str,
+        fallback: CpuFallback,
         range: std::ops::Range<usize>,
         steps: &mut Vec<Step>,
     ) {
@@ -178,7 +198,7 @@ impl<'a> Reader<'a, '_> {
         if self.is_for_tests() || self.context.chosen || self.class_tells() {
             return;
         }
-        self.emit(steps, range, Does::CpuFallback(CpuFallback { kind }));
+        self.emit(steps, range, Does::CpuFallback(fallback));
     }
 
     /// Whether a method of the class around tells that there is no GPU: a `validate_environment` that warns.

@@ -17,7 +17,8 @@ pub(super) fn read(tree: &Tree, text: &str, positions: &Positions, out: &mut Uni
         hits.map(|start| start..text[start..].find('\n').map_or(text.len(), |it| start + it))
             .collect::<Vec<_>>()
     });
-    for comment in tree.comments().chain(in_texts) {
+    let comments = tree.comments().map(|it| (it, false));
+    for (comment, in_text) in comments.chain(in_texts.map(|it| (it, true))) {
         let Some(mut suppression) = suppress::comment(text, comment.clone(), positions) else {
             continue;
         };
@@ -30,6 +31,7 @@ pub(super) fn read(tree: &Tree, text: &str, positions: &Positions, out: &mut Uni
             }
         }
         suppression.covers = positions.span(covers);
+        suppression.in_text = in_text;
         out.suppression(suppression);
     }
 }

@@ -193,7 +193,7 @@ fn does(unit: &Unit, does: &Does) -> String {
             format!("{word} {}", asks.join(", "))
         }
         Does::CpuFallback(it) => format!("fallback {}", it.kind),
-        Does::AccumulateGraph { target, value } => format!("accumulate {target} {value}"),
+        Does::AccumulateGraph { target, value, .. } => format!("accumulate {target} {value}"),
         Does::ContainerGpus(it) => format!("container {:?}", it.request),
         Does::Gpupin => "gpupin".to_owned(),
     }

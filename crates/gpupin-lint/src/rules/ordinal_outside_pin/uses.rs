@@ -9,7 +9,8 @@ use crate::{
     meant::Meant,
     project::{Known, Literal, Project},
     span::Span,
-    unit::{Choice, Does, Event, Purpose, UnitId},
+    unit::{Choice, ContainerGpus, Does, Event, GpuRequest, Purpose, UnitId},
+    variables::given,
 };
 
 /// A choice that names ordinals the pin leaves no room for.
@@ -19,12 +20,14 @@ pub(super) struct Use<'a> {
     pub(super) choice: &'a Choice,
     pub(super) meant: Meant<'a>,
     /// All ordinals of the choice that are known.
-    pub(super) all: usize,
-    /// At least one.
-    pub(super) outside: Vec<Outside>,
+    pub(super) all: Vec<Named>,
+    /// Those that the pin leaves no room for: at least one.
+    pub(super) outside: Vec<Named>,
 }
 
-pub(super) struct Outside {
+/// An ordinal that a choice names.
+#[derive(Clone)]
+pub(super) struct Named {
     pub(super) ordinal: i64,
     pub(super) by_default: bool,
     /// Where the number, or the text it is part of, stands.
@@ -47,7 +50,6 @@ pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
             for it in &known {
                 collect(it, &mut ordinals);
             }
-            let all = ordinals.len();
             if ordinals.iter().all(|it| it.ordinal <= 0) {
                 continue;
             }
@@ -57,13 +59,14 @@ pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
             if choice.only_with_more_than.is_some_and(|it| it >= count) {
                 continue;
             }
-            ordinals.retain(|it| it.ordinal >= count);
-            if !ordinals.is_empty() {
+            let outside: Vec<_> =
+                ordinals.iter().filter(|it| it.ordinal >= count).cloned().collect();
+            if !outside.is_empty() {
                 // What a filtered scan would not report must not stand for another report either.
                 if !*expected.get_or_insert_with(|| RULE.may_find_in(&it.source)) {
                     break;
                 }
-                uses.push(Use { unit, event, choice, meant, all, outside: ordinals });
+                uses.push(Use { unit, event, choice, meant, all: ordinals, outside });
             }
         }
     }
@@ -93,11 +96,39 @@ impl Use<'_> {
     }
 }
 
+/// Where numbers stand that are used for something else than an ordinal: a mask, an index of NVML, a container's GPU.
+pub(super) fn used_otherwise(project: &Project<'_>) -> BTreeSet<(UnitId, Span)> {
+    let mut places = BTreeSet::new();
+    for (id, unit) in (0..).map(UnitId).zip(project.units) {
+        let mut add = |value| places.extend(project.known(id, value).iter().flat_map(places_of));
+        given(unit).into_iter().for_each(|it| add(it.value));
+        for event in &unit.events {
+            match &event.does {
+                Does::Choose(choice) if choice.numbering != Numbering::Ordinal => {
+                    choice.ordinals.iter().for_each(&mut add);
+                }
+                Does::ContainerGpus(ContainerGpus { request: GpuRequest::Ids(ids), .. }) => {
+                    ids.iter().for_each(&mut add);
+                }
+                _ => {}
+            }
+        }
+    }
+    places
+}
+
+fn places_of(known: &Known) -> Vec<(UnitId, Span)> {
+    match &known.literal {
+        Literal::List(items) => items.iter().flat_map(places_of).collect(),
+        _ => vec![(known.unit, known.span)],
+    }
+}
+
 /// The ordinals a value names. Negative numbers mean the CPU, all GPUs or the current one.
-fn collect(known: &Known, ordinals: &mut Vec<Outside>) {
+fn collect(known: &Known, ordinals: &mut Vec<Named>) {
     let mut add = |ordinal| {
         let place = (known.unit, known.span);
-        ordinals.push(Outside { ordinal, by_default: known.by_default, place });
+        ordinals.push(Named { ordinal, by_default: known.by_default, place });
     };
     match &known.literal {
         Literal::Int(number) => add(*number),
