@@ -184,7 +184,9 @@ impl Case {
     fn findings_of(&self, rule: &'static Rule) -> Vec<Finding> {
         let selection = match rule.check {
             Check::Suppression(_) => Selection::only(RULES),
-            Check::Unit(_) | Check::Program(_) | Check::Project(_) => Selection::only([rule]),
+            Check::Unit(_) | Check::Program(_) | Check::Programs(_) | Check::Project(_) => {
+                Selection::only([rule])
+            }
         };
         let mut found = self.analyze(&selection).findings;
         found.retain(|it| it.rule.code == rule.code);

@@ -4,6 +4,7 @@ use gpupin_policy::visibility::Environment;
 
 use crate::{
     finding::{Edit, Finding, Safety, Severity},
+    fix::reach,
     language::settings::device_text,
     meant::Meant,
     project::Project,
@@ -107,7 +108,7 @@ fn fixed(
 ) -> Finding {
     let says_gpu = |it: &&Named| names_gpus(&project.unit(it.place.0).source, it.place.1);
     let safety = if elsewhere(used).iter().all(says_gpu) {
-        safety(project, &used.meant)
+        safety(project, used, &edits)
     } else {
         Safety::Unsafe("the number may be used for something else too".to_owned())
     };
@@ -115,14 +116,14 @@ fn fixed(
     finding.with_fix(format!("{title}, the pinned GPU"), safety, edits)
 }
 
-fn safety(project: &Project<'_>, meant: &Meant<'_>) -> Safety {
+fn safety(project: &Project<'_>, used: &Use<'_>, edits: &[Edit]) -> Safety {
     // With one GPU in the machine there is nothing else `cuda:0` could be.
-    if meant.is_hit(project, &Environment::default()) {
-        Safety::Safe
-    } else {
-        let why = "where no pin is in effect, ordinal 0 can be another GPU";
-        Safety::Unsafe(why.to_owned())
+    if used.meant.is_hit(project, &Environment::default()) {
+        return Safety::Safe;
     }
+    let mut units = edits.iter().map(|it| it.unit).chain([used.unit]);
+    let read = units.try_for_each(|it| reach::where_read(project, it));
+    reach::safety(read.map_err(|why| format!("ordinal 0 can be another GPU: {why}")))
 }
 
 /// Whether the line of a number, or of a text, says that it is about GPUs.

@@ -845,8 +845,15 @@ torch.cuda.set_device(N)
     let elsewhere = Some("the number may be used for something else too");
     check_safety(
         CODE,
-        &[Some("where no pin is in effect, ordinal 0 can be another GPU"), elsewhere],
+        &[Some("ordinal 0 can be another GPU: no program is seen to run it"), elsewhere],
     );
+    let main = "if __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n";
+    check_safety(
+        &format!("{}{main}", CODE.trim_start()),
+        &[Some("ordinal 0 can be another GPU: no pin is certain in `main.py`"), elsewhere],
+    );
+    let pin = "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"GPU-8932f937-d72c-4106-c12f-20bd9faed9f6\"\n";
+    check_safety(&format!("{pin}{}{main}", CODE.trim_start()), &[None, elsewhere]);
     check_safety(&format!("{ONE_GPU}{}", CODE.trim_start()), &[None, elsewhere]);
 }
 
