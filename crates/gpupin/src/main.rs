@@ -6,6 +6,7 @@
 //! - [`commands`]: one file per verb, each a clap struct and a function;
 //! - [`project`]: which policy and lock file count, and what paths are relative to;
 //! - [`scan`]: from paths to findings, the pipeline behind `gpupin scan`;
+//! - [`fix`](mod@fix): changed files, and the way back;
 //! - [`report`]: findings in every output format, one file each;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
@@ -20,6 +21,7 @@ use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 
 mod commands;
 mod failure;
+mod fix;
 mod order;
 mod project;
 mod reference;

@@ -245,7 +245,7 @@ pub(crate) fn slashed(path: &Path) -> String {
 }
 
 /// Relative to the working directory, unless the absolute path is shorter.
-fn display(working_directory: &Path, path: &Path) -> String {
+pub(crate) fn display(working_directory: &Path, path: &Path) -> String {
     let relative = relative(working_directory, path);
     let is_short = relative.as_os_str().len() <= path.as_os_str().len();
     match slashed(if is_short { &relative } else { path }) {

@@ -1,21 +1,25 @@
 //! The program as its users meet it: one file per verb, one for the formats of reports, one for
-//! `scan --order`, and one for the example project.
+//! `scan --order`, two for how files are written and what a crash leaves, and one for the example project.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod completions;
+mod crash;
 mod debug;
 mod example;
 mod init;
+mod journal;
 mod order;
 mod report;
 mod rule;
 mod rules;
 mod sandbox;
 mod scan;
+mod undo;
 mod which;
+mod writing;
 
 #[test]
 fn every_verb_has_a_file() {
@@ -29,7 +33,8 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected.extend(["example", "main", "order", "report", "sandbox"].map(str::to_owned));
+    let others = ["crash", "example", "main", "order", "report", "sandbox", "writing"];
+    expected.extend(others.map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }
