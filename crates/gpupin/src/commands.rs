@@ -9,9 +9,11 @@ mod completions;
 mod debug;
 mod hook;
 mod init;
+mod journal;
 pub(crate) mod rule;
 mod rules;
 mod scan;
+mod undo;
 mod which;
 
 /// Find every line that decides which GPU a project runs on
@@ -43,6 +45,8 @@ enum Command {
     Scan(Box<scan::Args>),
     Rules(rules::Args),
     Rule(rule::Args),
+    Undo(undo::Args),
+    Journal(journal::Args),
     Init(init::Args),
     Which(which::Args),
     Hook(hook::Args),
@@ -57,6 +61,8 @@ impl Cli {
             Command::Scan(args) => scan::run(args, terminal),
             Command::Rules(args) => rules::run(args, terminal),
             Command::Rule(args) => rule::run(args, terminal),
+            Command::Undo(args) => undo::run(args, terminal),
+            Command::Journal(args) => journal::run(args, terminal),
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),

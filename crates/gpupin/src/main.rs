@@ -8,6 +8,7 @@
 //! - [`changes`]: which files a change touches, and which findings it answers for;
 //! - [`git`]: the only place that runs git;
 //! - [`scan`]: from paths to findings, the pipeline behind `gpupin scan`;
+//! - [`fix`](mod@fix): changed files, and the way back;
 //! - [`report`]: findings in every output format, one file each;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
@@ -23,6 +24,7 @@ use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 mod changes;
 mod commands;
 mod failure;
+mod fix;
 mod git;
 mod order;
 mod overlay;

@@ -43,6 +43,7 @@ fn pages() -> Vec<Page> {
         page("exit-codes.md", exit_codes()),
         page("gpupin.schema.json", gpupin_policy::policy_schema_text()),
         page("gpupin.toml.md", gpupin_policy::policy_reference()),
+        page("journal.schema.json", include_str!("reference/journal.schema.json").to_owned()),
         page("scan.schema.json", include_str!("reference/scan.schema.json").to_owned()),
         page("which.schema.json", include_str!("reference/which.schema.json").to_owned()),
         page("rules/README.md", rules()),

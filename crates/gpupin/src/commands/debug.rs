@@ -1,12 +1,24 @@
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use gpupin_lint::{selection::Selection, survey::Surveyor};
 use gpupin_policy::Policy;
 
 use crate::{
+    commands::undo,
     failure::{Exit, Failure},
-    reference,
+    fix::{self, Change, Description, TreeLock, steps},
+    project, reference,
+    report::write_json,
     terminal::Terminal,
 };
 
@@ -27,6 +39,23 @@ enum Command {
     },
     /// Print the literals that make a Python file worth parsing, for comparison with other tools
     Needles,
+    /// Change files as `gpupin fix` does, to what a JSON list on standard input says
+    ///
+    /// The lock is taken before standard input is read. `GPUPIN_FAIL_AT=N` ends the process before its
+    /// Nth change of the file system, from 0.
+    Write {
+        /// The root of the project
+        #[arg(long, default_value = ".")]
+        root: PathBuf,
+        /// List every change of the file system on standard error
+        #[arg(long)]
+        trace: bool,
+        /// What the clock says, in seconds since 1970
+        #[arg(long)]
+        time: Option<u64>,
+    },
+    /// Undo, with the same `GPUPIN_FAIL_AT`
+    Undo(undo::Args),
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
@@ -39,6 +68,88 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
                 writeln!(terminal.out(), "{literal}").context("failed to write output")?;
             }
         }
+        Command::Write { root, trace, time } => {
+            fail_where_asked();
+            let time = time.map(|it| SystemTime::UNIX_EPOCH + Duration::from_secs(it));
+            return write(root, *trace, time.unwrap_or_else(SystemTime::now), terminal);
+        }
+        Command::Undo(args) => {
+            fail_where_asked();
+            return undo::run(args, terminal);
+        }
     }
     Ok(Exit::Clean)
+}
+
+/// What standard input says of a file.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// Relative to the root.
+    path: String,
+    /// What it holds; without it, it is created.
+    old: Option<String>,
+    new: String,
+}
+
+#[derive(serde::Serialize)]
+struct Outcome {
+    id: Option<String>,
+    files: Vec<String>,
+    /// Path and message.
+    problems: Vec<(String, String)>,
+}
+
+fn write(
+    root: &Path,
+    trace: bool,
+    time: SystemTime,
+    terminal: &mut Terminal,
+) -> Result<Exit, Failure> {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    if trace {
+        let taken = Arc::clone(&taken);
+        steps::observe(move |step| {
+            let line = format!("{} {}", step.action, step.path.display());
+            taken.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        });
+    }
+    let root = std::env::current_dir().context("failed to find the working directory")?.join(root);
+    let root = project::normal(&root);
+    let lock = TreeLock::acquire(&root, terminal)?;
+    let wanted: Vec<Wanted> =
+        serde_json::from_reader(io::stdin().lock()).context("failed to read standard input")?;
+    let change = |it: Wanted| Change {
+        path: root.join(&it.path),
+        key: it.path,
+        old: it.old.map(String::into_bytes),
+        new: it.new.into_bytes(),
+    };
+    let changes: Vec<_> = wanted.into_iter().map(change).collect();
+    let description = Description {
+        command: ["gpupin", "debug", "write"].map(str::to_owned).to_vec(),
+        policy_hash: None,
+        time,
+    };
+    let written = fix::write(&root, &lock, &changes, &description)?;
+    for line in taken.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        terminal.status(line);
+    }
+    let has_problems = !written.problems.is_empty();
+    let problems = written.problems.into_iter().map(|it| (it.path, it.message)).collect();
+    let outcome = Outcome { id: written.id, files: written.files, problems };
+    write_json(&outcome, terminal.out()).context("failed to write output")?;
+    Ok(if has_problems { Exit::Failed } else { Exit::Clean })
+}
+
+/// Lets the process die before the change of the file system that the environment names.
+fn fail_where_asked() {
+    let asked = std::env::var("GPUPIN_FAIL_AT").ok();
+    let Some(asked) = asked.and_then(|it| it.parse::<usize>().ok()) else { return };
+    let taken = AtomicUsize::new(0);
+    steps::observe(move |_| {
+        if taken.fetch_add(1, Ordering::Relaxed) == asked {
+            std::process::abort();
+        }
+    });
 }

@@ -1,15 +1,18 @@
 //! The program as its users meet it: one file per verb, one for the formats of reports, one each
-//! for `scan --order`, `--since` and `--staged`, and one for the example project.
+//! for `scan --order`, `--since` and `--staged`, two for how files are written and what a crash leaves, and one for the
+//! example project.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod completions;
+mod crash;
 mod debug;
 mod example;
 mod hook;
 mod init;
+mod journal;
 mod order;
 mod report;
 mod rule;
@@ -18,7 +21,9 @@ mod sandbox;
 mod scan;
 mod since;
 mod staged;
+mod undo;
 mod which;
+mod writing;
 
 #[test]
 fn every_verb_has_a_file() {
@@ -32,9 +37,10 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected.extend(
-        ["example", "main", "order", "report", "sandbox", "since", "staged"].map(str::to_owned),
-    );
+    let others = [
+        "crash", "example", "main", "order", "report", "sandbox", "since", "staged", "writing",
+    ];
+    expected.extend(others.map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -14,7 +15,9 @@ pub(crate) struct Sandbox {
 }
 
 /// What a command did.
+#[derive(Debug)]
 pub(crate) struct Outcome {
+    /// -1 if a signal ended it.
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
@@ -23,6 +26,12 @@ pub(crate) struct Outcome {
 impl Sandbox {
     pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new() }
+    }
+
+    /// For tests that wait for the disk all the time, and do not ask how well it keeps things.
+    pub(crate) fn in_memory() -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self { directory: directory.unwrap(), variables: Vec::new() }
     }
 
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
@@ -88,21 +97,45 @@ impl Sandbox {
 
     /// Runs a program in a directory below, with none of the caller's environment.
     pub(crate) fn run(&self, program: &str, directory: &str, args: &[&str]) -> Outcome {
-        let output = Command::new(program)
-            .current_dir(self.path().join(directory))
-            .env_clear()
-            .envs(self.variables.iter().map(|it| (it.0, &it.1)))
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap();
-        Outcome { code, out: text(output.stdout), err: text(output.stderr) }
+        let mut command = self.program(program, args);
+        let command = command.current_dir(self.path().join(directory)).stdin(Stdio::null());
+        Outcome::of(command.output().unwrap())
+    }
+
+    /// Runs `gpupin` with this text on standard input.
+    pub(crate) fn gpupin_given(&self, input: &str, args: &[&str]) -> Outcome {
+        Outcome::given(input, &mut self.command(args))
+    }
+
+    /// The command that runs `gpupin` in this directory.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.program(env!("CARGO_BIN_EXE_gpupin"), args)
+    }
+
+    fn program(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.path()).env_clear();
+        command.envs(self.variables.iter().map(|it| (it.0, &it.1))).args(args);
+        command
     }
 }
 
 impl Outcome {
+    pub(crate) fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap_or(-1);
+        Self { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// What a command does that is given a text.
+    pub(crate) fn given(input: &str, command: &mut Command) -> Self {
+        let (stdin, out, err) = (Stdio::piped(), Stdio::piped(), Stdio::piped());
+        let mut child = command.stdin(stdin).stdout(out).stderr(err).spawn().unwrap();
+        // Who dies early reads nothing.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        Self::of(child.wait_with_output().unwrap())
+    }
+
     /// Everything in one text, for a snapshot.
     pub(crate) fn whole(&self) -> String {
         let stream = |name, text: &str| match text {
