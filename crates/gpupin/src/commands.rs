@@ -7,6 +7,7 @@ use crate::{
 
 mod completions;
 mod debug;
+mod fix;
 mod hook;
 mod init;
 mod journal;
@@ -34,6 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   gpupin init --name \"RTX 3090\"   declare the GPU of this project
   gpupin scan                    find what could pick another one
+  gpupin fix                     rewrite it, as far as that is safe
   gpupin rule GP103              what a finding means and what to do
   gpupin which cuda:1            which GPU a number means
   gpupin hook install            scan what is about to be committed
@@ -43,6 +45,7 @@ Exit codes: 0 nothing found, 1 findings, 2 could not do its work, 3 no GPU match
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Scan(Box<scan::Args>),
+    Fix(Box<fix::Args>),
     Rules(rules::Args),
     Rule(rule::Args),
     Undo(undo::Args),
@@ -59,6 +62,7 @@ impl Cli {
     pub(crate) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Failure> {
         match &self.command {
             Command::Scan(args) => scan::run(args, terminal),
+            Command::Fix(args) => fix::run(args, terminal),
             Command::Rules(args) => rules::run(args, terminal),
             Command::Rule(args) => rule::run(args, terminal),
             Command::Undo(args) => undo::run(args, terminal),

@@ -1,7 +1,7 @@
 //! How a fix becomes files, and how it is taken back.
 //!
 //! 1. A [`TreeLock`] is taken before anything is read, so that one gpupin at a time changes a tree.
-//! 2. [`obstacle`] tells which files cannot be changed, before anything is planned.
+//! 2. [`obstacle()`] tells which files cannot be changed, before anything is planned.
 //! 3. [`write()`] keeps the old and the new bytes of every file and an entry in the [`journal`], all of it
 //!    synced to the disk, before it replaces the first file.
 //! 4. Each file is replaced by a rename ([`write`](mod@write)), so a crash leaves it old or new.
@@ -26,7 +26,7 @@ use anyhow::Context as _;
 
 pub(crate) use self::{diff::unified, obstacle::obstacle, tree_lock::TreeLock};
 use self::{
-    journal::{Entry, FileEntry, Journal, State},
+    journal::{Entry, FileEntry, Journal, State, sha256},
     obstacle::directory_obstacle,
     write::{NotReplaced, Replacement, holds, replace, target, temporary},
 };
@@ -37,6 +37,7 @@ mod diff;
 mod hunks;
 pub(crate) mod journal;
 mod obstacle;
+pub(crate) mod rounds;
 pub(crate) mod steps;
 mod time;
 mod tree_lock;
@@ -122,6 +123,21 @@ pub(crate) fn write(
         message: format!("what became of the files was not noted: {error}"),
     }));
     Ok(written)
+}
+
+/// Whether a file holds what the last fix that wrote it, and was not taken back, left in it.
+pub(crate) fn is_as_left(root: &Path, key: &str) -> bool {
+    let journal = Journal::of(root);
+    let Ok(content) = fs::read(root.join(key)).map(|it| sha256(&it)) else { return false };
+    let ids = journal.ids().unwrap_or_default();
+    let entries = ids.iter().rev().filter_map(|it| journal.read(it).ok());
+    let mut files = entries.filter(|it| it.undone.is_none()).flat_map(|it| it.files);
+    files.find(|it| it.path == key).is_some_and(|it| it.new == content)
+}
+
+/// What identifies a policy in the journal: the SHA-256 of its file.
+pub(crate) fn policy_hash(path: &Path) -> Option<String> {
+    fs::read(path).ok().map(|it| sha256(&it))
 }
 
 /// The changes that can be made. Each of the others is a problem.

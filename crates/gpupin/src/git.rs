@@ -49,7 +49,6 @@ pub(crate) struct Difference {
 
 /// The files below `root` that are tracked and have changes that are not committed, as seen from `root`; what
 /// gpupin itself writes is aside. `None` outside of a working tree, and without git.
-#[cfg_attr(not(test), expect(dead_code, reason = "`gpupin fix` asks before it writes"))]
 pub(crate) fn dirty(root: &Path) -> Result<Option<Vec<String>>, Failure> {
     let Search::Found(repository) = Repository::search(root)? else { return Ok(None) };
     let args = ["status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"];

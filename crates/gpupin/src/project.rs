@@ -52,6 +52,8 @@ pub(crate) struct ProjectArgs {
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) policy: Policy,
+    /// Absolute.
+    pub(crate) policy_path: Option<PathBuf>,
     pub(crate) lock: LockFile,
     /// As people know it.
     pub(crate) lock_path: Option<String>,
@@ -110,8 +112,10 @@ pub(crate) fn open_in(
         Some(path) => format!("lock file: `{}`", shown(path)),
         None => "no lock file".to_owned(),
     });
+    let (policy, policy_path) = policy.map(|it| (it.policy, it.path)).unzip();
     Ok(Project {
-        policy: policy.map(|it| it.policy).unwrap_or_default(),
+        policy: policy.unwrap_or_default(),
+        policy_path,
         lock: lock.unwrap_or_default(),
         lock_path: lock_file.as_deref().map(shown),
         root,

@@ -81,7 +81,7 @@ Exit codes: 0 nothing found, 1 findings, 2 usage error or a file could not be re
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Rules")]
-struct RuleArgs {
+pub(super) struct RuleArgs {
     /// Look for these rules only: codes, names, `default`, `strict`, or a prefix such as `GP2`
     #[arg(long, value_name = "RULES", value_delimiter = ',')]
     select: Option<Vec<String>>,
@@ -97,7 +97,7 @@ struct RuleArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Files")]
-struct FileArgs {
+pub(super) struct FileArgs {
     /// Leave out files that match, also when they are named
     ///
     /// Adds to `lint.exclude` of the policy. A glob without a slash matches files and directories of
@@ -256,22 +256,31 @@ fn scan_before(
     scan_in(tree, &before, args, terminal).ok().map(|it| it.1)
 }
 
+impl FileArgs {
+    /// A scan of these paths for what is selected.
+    pub(super) fn request(&self, paths: Vec<PathBuf>, selection: Selection) -> Request {
+        let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+        Request {
+            paths,
+            exclude: self.exclude.clone(),
+            respect_gitignore: !self.no_respect_gitignore,
+            threads: self.threads.unwrap_or_else(cores),
+            prefilter: !self.no_prefilter,
+            options: Options { selection, ..Options::default() },
+        }
+    }
+}
+
 fn request(args: &Args, project: &Project) -> Result<Request, Failure> {
-    let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let paths = match (args.paths.as_slice(), &args.order) {
         ([], None) => vec![PathBuf::from(".")],
         ([], Some(_)) => vec![project.root.clone()],
         (paths, _) => paths.to_owned(),
     };
-    Ok(Request {
-        paths,
-        exclude: args.files.exclude.clone(),
-        respect_gitignore: !args.files.no_respect_gitignore,
-        threads: args.files.threads.unwrap_or_else(cores),
-        // An order is to be seen whole, also where no rule has anything to say.
-        prefilter: !args.files.no_prefilter && args.order.is_none(),
-        options: Options { selection: selection(&args.rules, project)?, ..Options::default() },
-    })
+    let mut request = args.files.request(paths, selection(&args.rules, project)?);
+    // An order is to be seen whole, also where no rule has anything to say.
+    request.prefilter &= args.order.is_none();
+    Ok(request)
 }
 
 fn print_order(
@@ -314,7 +323,7 @@ fn print_order(
     Ok(())
 }
 
-fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
+pub(super) fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
     let overrides = Overrides {
         select: args.select.clone(),
         extend_select: args.extend_select.clone(),
@@ -331,7 +340,7 @@ fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
 }
 
 /// Tells which entry points of the policy are no files: without them a role holds for nothing.
-fn tell_missing_entry_points(project: &Project, terminal: &mut Terminal) {
+pub(super) fn tell_missing_entry_points(project: &Project, terminal: &mut Terminal) {
     let of_lint = project.policy.lint.entry_points.iter().map(|it| ("lint".to_owned(), it));
     let of_roles = project.policy.roles.iter().flat_map(|(name, role)| {
         role.entry_points.iter().map(move |it| (format!("roles.{name}"), it))
@@ -356,7 +365,7 @@ fn tell_that_nothing_starts(scan: &Scan, terminal: &mut Terminal) {
 }
 
 /// Tells which files of data do not parse: findings in them are missing, and no rule says so.
-fn tell_unread(
+pub(super) fn tell_unread(
     project: &Project,
     scan: &Scan,
     concerns: impl Fn(&str) -> bool,

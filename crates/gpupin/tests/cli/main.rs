@@ -10,6 +10,7 @@ mod completions;
 mod crash;
 mod debug;
 mod example;
+mod fix;
 mod hook;
 mod init;
 mod journal;
@@ -37,9 +38,8 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    let others = [
-        "crash", "example", "main", "order", "report", "sandbox", "since", "staged", "writing",
-    ];
+    let others =
+        ["crash", "example", "main", "order", "report", "sandbox", "since", "staged", "writing"];
     expected.extend(others.map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);

@@ -1,0 +1,308 @@
+//! `gpupin fix`: what it says, what it changes, and what it leaves alone. Which text a rule's fix makes is shown in
+//! `gpupin-lint`.
+
+use std::{fs, path::Path};
+
+use expect_test::{Expect, expect};
+
+use crate::sandbox::Sandbox;
+
+const POLICY: &str = "[gpu]\nname = \"RTX 3090\"\n";
+const LOCK: &str = include_str!("../../../../examples/assistant/gpupin.lock");
+const PROGRAM: &str =
+    "import torch\nif __name__ == \"__main__\":\n    torch.zeros(1).to(\"cuda:1\")\n";
+
+fn project() -> Sandbox {
+    Sandbox::new().file("gpupin.toml", POLICY).file("gpupin.lock", LOCK)
+}
+
+/// Every file below a directory, but what gpupin and git keep.
+fn tree(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                if name != ".gpupin" && name != ".git" {
+                    directories.push(path);
+                }
+            } else {
+                files.push((name, fs::read(path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[track_caller]
+fn check(sandbox: &Sandbox, args: &[&str], expected: &Expect) {
+    expected.assert_eq(&sandbox.gpupin(&[&["fix"], args].concat()).whole());
+}
+
+#[test]
+fn a_diff_shows_what_would_change_and_changes_nothing() {
+    let sandbox = project().file("main.py", PROGRAM);
+    let before = tree(sandbox.path());
+    check(
+        &sandbox,
+        &["--diff"],
+        &expect![[r#"
+            exit code: 1
+            ----- stdout
+            --- a/main.py
+            +++ b/main.py
+            @@ -1,3 +1,9 @@
+            +# gpupin: begin of the pin, written by `gpupin fix`
+            +import os
+            +os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+            +os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"  # RTX 3090
+            +# gpupin: end of the pin
+            +
+             import torch
+             if __name__ == "__main__":
+            -    torch.zeros(1).to("cuda:1")
+            +    torch.zeros(1).to("cuda:0")
+            ----- stderr
+            would fix 2 findings in 1 file: GP101 1, GP201 1
+        "#]],
+    );
+    check(&sandbox, &["--check"], &expect![[r#"
+        exit code: 1
+        ----- stderr
+        would fix 2 findings in 1 file: GP101 1, GP201 1
+    "#]]);
+    assert_eq!(tree(sandbox.path()), before);
+    assert!(!sandbox.path().join(".gpupin").exists());
+}
+
+#[test]
+fn what_was_fixed_is_as_scan_wants_it_and_undo_takes_it_back() {
+    let sandbox = project().file("main.py", PROGRAM);
+    let before = tree(sandbox.path());
+    check(&sandbox, &[], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        fixed 2 findings in 1 file: GP101 1, GP201 1
+    "#]]);
+    assert_eq!(sandbox.gpupin(&["scan"]).code, 0);
+    let fixed = tree(sandbox.path());
+    check(&sandbox, &[], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        nothing to fix
+    "#]]);
+    assert_eq!(tree(sandbox.path()), fixed, "a second time changes nothing");
+    assert_eq!(sandbox.gpupin(&["undo"]).code, 0);
+    assert_eq!(tree(sandbox.path()), before);
+}
+
+#[test]
+fn the_example_is_fixed_and_restored() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/assistant");
+    let files = tree(&example);
+    let sandbox =
+        files.iter().fold(Sandbox::new(), |sandbox, (name, bytes)| sandbox.file(name, bytes));
+    check(&sandbox, &[], &expect![[r#"
+        exit code: 1
+        ----- stderr
+        fixed 19 findings in 9 files: GP101 1, GP102 1, GP103 2, GP106 1, GP107 1, GP108 1, GP111 1, GP201 5, GP402 1, GP501 4, GP502 1
+        16 findings are left:
+             1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
+             1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
+             1  GP108 invalid-mask: unsafe: the setting takes effect, which can change the GPU that is used: in a container other GPUs may be numbered
+             1  GP109 pin-dropped-in-child: no fix is known
+             7  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `assistant/orchestrator.py`
+             1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
+             1  GP205 flag-replaces-mask: unsafe: the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes
+             1  GP302 weak-verification: no fix is known
+             2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
+        `gpupin undo` takes the changes back
+    "#]]);
+    check(
+        &sandbox,
+        &["--unsafe-fixes", "--select", "strict"],
+        &expect![[r#"
+            exit code: 1
+            ----- stderr
+            fixed 17 findings in 12 files: GP103 1, GP104 1, GP105 1, GP108 1, GP201 7, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
+            10 findings are left:
+                 1  GP109 pin-dropped-in-child: no fix is known
+                 1  GP110 computed-mask: no fix is known
+                 1  GP112 hides-every-gpu: no fix is known
+                 1  GP204 silent-cpu-fallback: no fix is known
+                 5  GP301 missing-verification: no fix is known
+                 1  GP302 weak-verification: no fix is known
+            `gpupin undo` takes the changes back
+        "#]],
+    );
+    let fixed = tree(sandbox.path());
+    sandbox.gpupin(&["fix", "--unsafe-fixes", "--select", "strict"]);
+    assert_eq!(tree(sandbox.path()), fixed, "a second time changes nothing");
+    for _ in 0..2 {
+        let undone = sandbox.gpupin(&["undo"]);
+        assert_eq!(undone.code, 0, "{}", undone.whole());
+    }
+    assert_eq!(tree(sandbox.path()), files);
+}
+
+#[test]
+fn unsafe_fixes_wait_until_they_are_asked_for() {
+    let sandbox = Sandbox::new().file("gpupin.toml", POLICY).file("main.py", PROGRAM);
+    check(&sandbox, &["--diff"], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        nothing to fix
+        2 findings are left:
+             1  GP101 unpinned-entry-point: unsafe: no mask is right on every recorded machine, and the program then needs the package `gpupin`
+             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+    "#]]);
+    check(&sandbox, &["--diff", "--unsafe-fixes"], &expect![[r#"
+        exit code: 1
+        ----- stdout
+        --- a/main.py
+        +++ b/main.py
+        @@ -1,3 +1,5 @@
+        +import gpupin.auto  # pins the GPU of gpupin.toml
+        +
+         import torch
+         if __name__ == "__main__":
+        -    torch.zeros(1).to("cuda:1")
+        +    torch.zeros(1).to("cuda:0")
+        ----- stderr
+        would fix 2 findings in 1 file: GP101 1, GP201 1
+    "#]]);
+}
+
+#[test]
+fn only_selected_rules_are_fixed() {
+    let sandbox = project().file("main.py", PROGRAM);
+    check(&sandbox, &["--select", "GP201", "--check"], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        nothing to fix
+        1 finding is left:
+             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+    "#]]);
+    check(&sandbox, &["--ignore", "GP101", "--check"], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        nothing to fix
+        1 finding is left:
+             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+    "#]]);
+}
+
+#[test]
+fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
+    let sandbox = project().file("one.py", PROGRAM).file("two.py", PROGRAM);
+    let path = sandbox.path().join("one.py");
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    check(&sandbox, &[], &expect![[r#"
+        exit code: 2
+        ----- stderr
+        warning: left `one.py` alone: read-only
+        fixed 2 findings in 1 file: GP101 1, GP201 1
+        2 findings are left:
+             1  GP101 unpinned-entry-point: the file is left alone
+             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
+        `gpupin undo` takes the changes back
+    "#]]);
+    assert_eq!(sandbox.read("one.py"), PROGRAM);
+    assert_ne!(sandbox.read("two.py"), PROGRAM);
+}
+
+#[test]
+fn a_fix_that_would_bring_a_finding_is_not_made() {
+    // `speak.py` is a program too, and imported by one whose GPU library comes first.
+    let sandbox = project()
+        .file("main.py", "import torch\nimport speak\nspeak.run()\n")
+        .file("speak.py", format!("{PROGRAM}def run():\n    pass\n"));
+    check(&sandbox, &["--unsafe-fixes"], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        fixed 2 findings in 1 file: GP101 1, GP201 1
+    "#]]);
+    assert!(sandbox.read("speak.py").starts_with("import torch"));
+}
+
+#[test]
+fn line_ends_marks_and_encodings_stay() {
+    let text = PROGRAM.replace('\n', "\r\n");
+    let marked = format!("\u{feff}{text}");
+    let latin = [b"# coding: latin-1\nNAME = \"caf\xe9\"\n", PROGRAM.as_bytes()].concat();
+    let sandbox = project().file("crlf.py", &text).file("bom.py", &marked).file("latin.py", &latin);
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
+    let bytes = |name: &str| fs::read(sandbox.path().join(name)).unwrap();
+    assert!(!String::from_utf8(bytes("crlf.py")).unwrap().replace("\r\n", "").contains('\n'));
+    assert!(bytes("bom.py").starts_with(b"\xef\xbb\xbf# gpupin: begin"));
+    let fixed = bytes("latin.py");
+    assert!(fixed.starts_with(b"# coding: latin-1\n# gpupin: begin"));
+    assert!(fixed.windows(4).any(|it| it == b"caf\xe9"));
+}
+
+#[test]
+fn uncommitted_changes_are_not_mixed_with_fixes() {
+    let sandbox = project().file("main.py", PROGRAM).repository();
+    sandbox.commit();
+    let sandbox = sandbox.file("main.py", format!("{PROGRAM}# mine\n"));
+    check(&sandbox, &[], &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: git has uncommitted changes, with which fixes would mix: `main.py`
+
+        hint: commit or stash them, or pass `--allow-dirty`
+        hint: `gpupin fix --diff` shows what would change
+    "#]]);
+    sandbox.commit();
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
+    // What a fix left is not mine.
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
+    let sandbox = sandbox.file("main.py", PROGRAM);
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 2);
+    assert_eq!(sandbox.gpupin(&["fix", "--allow-dirty"]).code, 0);
+}
+
+#[test]
+fn json_tells_what_was_done_and_what_is_left() {
+    let sandbox = project().file("main.py", PROGRAM).file("run.sh", "python main.py --gpu_ids 1\n");
+    let document = sandbox.gpupin(&["fix", "--output-format", "json"]).json();
+    expect![[r#"
+        {
+          "files": [
+            "main.py"
+          ],
+          "fixed": [
+            {
+              "code": "GP101",
+              "findings": 1,
+              "path": "main.py"
+            },
+            {
+              "code": "GP201",
+              "findings": 1,
+              "path": "main.py"
+            }
+          ],
+          "left": [],
+          "refused": [],
+          "version": 1
+        }
+    "#]].assert_eq(&format!("{document:#}\n"));
+}
+
+#[test]
+fn without_a_terminal_nobody_is_asked() {
+    let sandbox = project().file("main.py", PROGRAM);
+    check(&sandbox, &["-i"], &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: `--interactive` asks, and there is no terminal to answer from
+
+        hint: `--diff` shows what would change
+    "#]]);
+}
