@@ -69,11 +69,15 @@ fn a_diff_shows_what_would_change_and_changes_nothing() {
             would fix 2 findings in 1 file: GP101 1, GP201 1
         "#]],
     );
-    check(&sandbox, &["--check"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--check"],
+        &expect![[r#"
         exit code: 1
         ----- stderr
         would fix 2 findings in 1 file: GP101 1, GP201 1
-    "#]]);
+    "#]],
+    );
     assert_eq!(tree(sandbox.path()), before);
     assert!(!sandbox.path().join(".gpupin").exists());
 }
@@ -82,18 +86,26 @@ fn a_diff_shows_what_would_change_and_changes_nothing() {
 fn what_was_fixed_is_as_scan_wants_it_and_undo_takes_it_back() {
     let sandbox = project().file("main.py", PROGRAM);
     let before = tree(sandbox.path());
-    check(&sandbox, &[], &expect![[r#"
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         fixed 2 findings in 1 file: GP101 1, GP201 1
-    "#]]);
+    "#]],
+    );
     assert_eq!(sandbox.gpupin(&["scan"]).code, 0);
     let fixed = tree(sandbox.path());
-    check(&sandbox, &[], &expect![[r#"
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         nothing to fix
-    "#]]);
+    "#]],
+    );
     assert_eq!(tree(sandbox.path()), fixed, "a second time changes nothing");
     assert_eq!(sandbox.gpupin(&["undo"]).code, 0);
     assert_eq!(tree(sandbox.path()), before);
@@ -105,7 +117,10 @@ fn the_example_is_fixed_and_restored() {
     let files = tree(&example);
     let sandbox =
         files.iter().fold(Sandbox::new(), |sandbox, (name, bytes)| sandbox.file(name, bytes));
-    check(&sandbox, &[], &expect![[r#"
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
         exit code: 1
         ----- stderr
         fixed 19 findings in 9 files: GP101 1, GP102 1, GP103 2, GP106 1, GP107 1, GP108 1, GP111 1, GP201 5, GP402 1, GP501 4, GP502 1
@@ -120,7 +135,8 @@ fn the_example_is_fixed_and_restored() {
              1  GP302 weak-verification: no fix is known
              2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
         `gpupin undo` takes the changes back
-    "#]]);
+    "#]],
+    );
     check(
         &sandbox,
         &["--unsafe-fixes", "--select", "strict"],
@@ -151,15 +167,22 @@ fn the_example_is_fixed_and_restored() {
 #[test]
 fn unsafe_fixes_wait_until_they_are_asked_for() {
     let sandbox = Sandbox::new().file("gpupin.toml", POLICY).file("main.py", PROGRAM);
-    check(&sandbox, &["--diff"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--diff"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         nothing to fix
         2 findings are left:
              1  GP101 unpinned-entry-point: unsafe: no mask is right on every recorded machine, and the program then needs the package `gpupin`
              1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
-    "#]]);
-    check(&sandbox, &["--diff", "--unsafe-fixes"], &expect![[r#"
+    "#]],
+    );
+    check(
+        &sandbox,
+        &["--diff", "--unsafe-fixes"],
+        &expect![[r#"
         exit code: 1
         ----- stdout
         --- a/main.py
@@ -173,26 +196,35 @@ fn unsafe_fixes_wait_until_they_are_asked_for() {
         +    torch.zeros(1).to("cuda:0")
         ----- stderr
         would fix 2 findings in 1 file: GP101 1, GP201 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn only_selected_rules_are_fixed() {
     let sandbox = project().file("main.py", PROGRAM);
-    check(&sandbox, &["--select", "GP201", "--check"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--select", "GP201", "--check"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         nothing to fix
         1 finding is left:
              1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
-    "#]]);
-    check(&sandbox, &["--ignore", "GP101", "--check"], &expect![[r#"
+    "#]],
+    );
+    check(
+        &sandbox,
+        &["--ignore", "GP101", "--check"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         nothing to fix
         1 finding is left:
              1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -202,7 +234,10 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
     let mut permissions = fs::metadata(&path).unwrap().permissions();
     permissions.set_readonly(true);
     fs::set_permissions(&path, permissions).unwrap();
-    check(&sandbox, &[], &expect![[r#"
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
         exit code: 2
         ----- stderr
         warning: left `one.py` alone: read-only
@@ -211,7 +246,8 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
              1  GP101 unpinned-entry-point: the file is left alone
              1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
         `gpupin undo` takes the changes back
-    "#]]);
+    "#]],
+    );
     assert_eq!(sandbox.read("one.py"), PROGRAM);
     assert_ne!(sandbox.read("two.py"), PROGRAM);
 }
@@ -220,13 +256,28 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
 fn a_fix_that_would_bring_a_finding_is_not_made() {
     // `speak.py` is a program too, and imported by one whose GPU library comes first.
     let sandbox = project()
-        .file("main.py", "import torch\nimport speak\nspeak.run()\n")
+        .file(
+            "main.py",
+            "import torch\nimport speak\nif __name__ == \"__main__\":\n    speak.run()\n",
+        )
+        .file(
+            "gpupin.toml",
+            format!("{POLICY}[lint.per-file-ignores]\n\"main.py\" = [\"GP101\"]\n"),
+        )
         .file("speak.py", format!("{PROGRAM}def run():\n    pass\n"));
-    check(&sandbox, &["--unsafe-fixes"], &expect![[r#"
-        exit code: 0
-        ----- stderr
-        fixed 2 findings in 1 file: GP101 1, GP201 1
-    "#]]);
+    check(
+        &sandbox,
+        &["--unsafe-fixes"],
+        &expect![[r#"
+            exit code: 2
+            ----- stderr
+            warning: left `speak.py` alone: its fixes would bring GP106 to `speak.py`, line 3: `CUDA_DEVICE_ORDER`, `CUDA_VISIBLE_DEVICES` are set after `import torch`: it works only while nothing before it touches the GPU
+            nothing to fix
+            2 findings are left:
+                 1  GP101 unpinned-entry-point: unsafe: `main.py` imports the file and would be pinned by it
+                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+        "#]],
+    );
     assert!(sandbox.read("speak.py").starts_with("import torch"));
 }
 
@@ -241,7 +292,7 @@ fn line_ends_marks_and_encodings_stay() {
     assert!(!String::from_utf8(bytes("crlf.py")).unwrap().replace("\r\n", "").contains('\n'));
     assert!(bytes("bom.py").starts_with(b"\xef\xbb\xbf# gpupin: begin"));
     let fixed = bytes("latin.py");
-    assert!(fixed.starts_with(b"# coding: latin-1\n# gpupin: begin"));
+    assert!(fixed.starts_with(b"# coding: latin-1\n\n# gpupin: begin"));
     assert!(fixed.windows(4).any(|it| it == b"caf\xe9"));
 }
 
@@ -250,14 +301,18 @@ fn uncommitted_changes_are_not_mixed_with_fixes() {
     let sandbox = project().file("main.py", PROGRAM).repository();
     sandbox.commit();
     let sandbox = sandbox.file("main.py", format!("{PROGRAM}# mine\n"));
-    check(&sandbox, &[], &expect![[r#"
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
         exit code: 2
         ----- stderr
         error: git has uncommitted changes, with which fixes would mix: `main.py`
 
         hint: commit or stash them, or pass `--allow-dirty`
         hint: `gpupin fix --diff` shows what would change
-    "#]]);
+    "#]],
+    );
     sandbox.commit();
     assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
     // What a fix left is not mine.
@@ -292,17 +347,22 @@ fn json_tells_what_was_done_and_what_is_left() {
           "refused": [],
           "version": 1
         }
-    "#]].assert_eq(&format!("{document:#}\n"));
+    "#]]
+    .assert_eq(&format!("{document:#}\n"));
 }
 
 #[test]
 fn without_a_terminal_nobody_is_asked() {
     let sandbox = project().file("main.py", PROGRAM);
-    check(&sandbox, &["-i"], &expect![[r#"
+    check(
+        &sandbox,
+        &["-i"],
+        &expect![[r#"
         exit code: 2
         ----- stderr
         error: `--interactive` asks, and there is no terminal to answer from
 
         hint: `--diff` shows what would change
-    "#]]);
+    "#]],
+    );
 }
