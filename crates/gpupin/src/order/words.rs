@@ -78,7 +78,7 @@ pub(super) fn does(project: &Project<'_>, happening: &Happening, event: &Event) 
             format!("checks {}, {end}", asks.join(" and "))
         }
         Does::CpuFallback(it) => format!("falls back to the CPU ({})", it.kind),
-        Does::AccumulateGraph { target, value } => {
+        Does::AccumulateGraph { target, value, .. } => {
             format!("adds `{value}` to `{target}` with its graph")
         }
         Does::ContainerGpus(it) => {

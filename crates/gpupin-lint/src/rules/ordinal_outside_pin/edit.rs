@@ -15,6 +15,9 @@ use crate::{
     unit::UnitId,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Replaces the ordinals by 0, or takes them away where any is refused.
 pub(super) fn edits(project: &Project<'_>, used: &Use<'_>, is_refused: bool) -> Option<Vec<Edit>> {
     // Without a policy 0 is just another number, and which of two is meant nobody can tell.
