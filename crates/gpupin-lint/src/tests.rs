@@ -259,10 +259,10 @@ fn check_shape(case: &Case, finding: &Finding) {
 #[track_caller]
 fn rule_of_caller(caller: &Location<'_>) -> &'static Rule {
     let path = caller.file();
-    // The tests of a rule may fill a file of their own: `rules/ordinal_outside_pin/tests.rs`.
+    // The tests of a rule may fill files of their own: `rules/ordinal_outside_pin/edit/tests.rs`.
     let mut parts = path.trim_end_matches(".rs").rsplit(['/', '\\']);
-    let name = parts.find(|it| *it != "tests").unwrap_or(path).replace('_', "-");
-    crate::rules::find(&name).unwrap_or_else(|| panic!("`{path}` is no rule's file"))
+    let rule = parts.find_map(|it| crate::rules::find(&it.replace('_', "-")));
+    rule.unwrap_or_else(|| panic!("`{path}` is no rule's file"))
 }
 
 /// Splits a fixture at its `//- path` lines.

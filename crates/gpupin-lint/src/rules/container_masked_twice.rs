@@ -282,6 +282,40 @@ docker run --gpus all -e CUDA_VISIBLE_DEVICES=1 image
     }
 
     #[test]
+    fn the_fix_is_made_wherever_the_mask_stands() {
+        let fixture = |mask: &str| {
+            format!(
+                r#"
+//- compose.yaml
+services:
+  list:
+    image: a
+    gpus: [{{device_ids: ["1"]}}]
+    environment:
+      - CUDA_VISIBLE_DEVICES={mask}
+  number:
+    image: a
+    gpus: [{{device_ids: ["1"]}}]
+    environment: {{CUDA_VISIBLE_DEVICES: {mask}}}
+  default:
+    image: a
+    gpus: [{{device_ids: ["1"]}}]
+    environment:
+      CUDA_VISIBLE_DEVICES: ${{GPU:-{mask}}}
+//- run.sh
+docker run --gpus '"device=1"' -e CUDA_VISIBLE_DEVICES={mask} image
+docker run --gpus '"device=1"' -e "CUDA_VISIBLE_DEVICES={mask}" image
+docker run --gpus '"device=1"' --env=CUDA_VISIBLE_DEVICES={mask} image
+//- start.py
+import subprocess
+subprocess.run(["docker", "run", "--gpus", "device=1", "-e", "CUDA_VISIBLE_DEVICES={mask}", "image"])
+"#
+            )
+        };
+        check_fix(&fixture("1"), &fixture("0"));
+    }
+
+    #[test]
     fn the_fix_uses_the_containers_number() {
         check_fix(&compose(r#""1""#, "1"), &compose(r#""1""#, "0"));
     }

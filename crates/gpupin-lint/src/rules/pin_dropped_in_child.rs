@@ -46,10 +46,8 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let help = help(&project.unit(it.unit).source, event.span);
         let mut finding = rule.finding(it.unit, event.span, message).with_help(help);
         finding.programs.push(program.entry);
-        let names = match sets_before(project, program, at, ORDER) {
-            true => &[MASK, ORDER][..],
-            false => &[MASK],
-        };
+        let sets_order = sets_before(project, program, at, ORDER);
+        let names = if sets_order { &[MASK, ORDER][..] } else { &[MASK] };
         found.push(match edit(project.unit(it.unit), event, start, names) {
             Some((at, replacement)) => {
                 let span = Span::new(at, at);
@@ -80,14 +78,14 @@ fn edit(unit: &Unit, event: &Event, start: &Start, names: &[&str]) -> Option<(us
             let blanks = &rest[..rest.len() - inner.len()];
             let entries: Vec<_> =
                 names.iter().map(|it| format!("\"{it}\": os.environ[\"{it}\"]")).collect();
-            Some((
-                at,
-                match blanks.contains('\n') {
-                    _ if inner.starts_with('}') => entries.join(", "),
-                    true => entries.iter().map(|it| format!("{blanks}{it},")).collect(),
-                    false => format!("{}, ", entries.join(", ")),
-                },
-            ))
+            let added = if inner.starts_with('}') {
+                entries.join(", ")
+            } else if blanks.contains('\n') {
+                format!("{blanks}{},", entries.join(&format!(",{blanks}")))
+            } else {
+                format!("{}, ", entries.join(", "))
+            };
+            Some((at, added))
         }
         (Language::Shell, _) => {
             // Inside of quotes others would end them.

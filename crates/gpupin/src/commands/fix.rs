@@ -24,7 +24,7 @@ use crate::{
     git,
     project::{self, Project, ProjectArgs},
     report::write_json,
-    scan::Session,
+    scan::{Problem, Session},
     terminal::{Terminal, one_line},
 };
 
@@ -149,7 +149,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     match args.output_format {
         Format::Full => tell(args, &fixing, terminal),
         Format::Json => {
-            let document = document(&project, &fixing, &refused);
+            let document = document(&project, &fixing, &refused, args.unsafe_fixes);
             write_json(&document, terminal.out()).context("failed to write output")?;
         }
     }
@@ -297,7 +297,7 @@ fn tell(args: &Args, fixing: &Fixing, terminal: &mut Terminal) {
             rules.join(", "),
         ));
     }
-    let left = left(&fixing.scan);
+    let left = left(&fixing.scan, args.unsafe_fixes);
     let total: usize = left.values().flat_map(|it| it.1.values()).sum();
     if total == 0 {
         return;
@@ -344,13 +344,13 @@ struct JsonRefused {
     why: String,
 }
 
-fn document(project: &Project, fixing: &Fixing, refused: &[crate::scan::Problem]) -> Document {
+fn document(project: &Project, fixing: &Fixing, refused: &[Problem], unsafe_too: bool) -> Document {
     let fixed = fixing.fixed.iter().map(|((path, code), findings)| JsonFixed {
         path: project.shown(path),
         code,
         findings: *findings,
     });
-    let left = left(&fixing.scan).into_iter().flat_map(|(code, (rule, reasons))| {
+    let left = left(&fixing.scan, unsafe_too).into_iter().flat_map(|(code, (rule, reasons))| {
         reasons.into_iter().map(move |(why, findings)| JsonLeft {
             code,
             name: rule.name,

@@ -369,17 +369,18 @@ fn counted(scan: &Scan) -> BTreeMap<(&'static str, String), usize> {
     counted
 }
 
-/// Why findings of a rule are left, each with how many.
+/// Why findings of a rule are left, each with how many. `unsafe_too` tells whether unsafe fixes were wanted.
 pub(crate) fn left(
     scan: &Scan,
+    unsafe_too: bool,
 ) -> BTreeMap<&'static str, (&'static Rule, BTreeMap<String, usize>)> {
     let mut left: BTreeMap<&'static str, (&'static Rule, BTreeMap<String, usize>)> =
         BTreeMap::new();
     for finding in &scan.analysis.findings {
         let why = match finding.fix.as_ref().map(|it| &it.safety) {
             None => "no fix is known".to_owned(),
-            Some(Safety::Unsafe(why)) => format!("unsafe: {why}"),
-            Some(Safety::Safe) => "the file is left alone".to_owned(),
+            Some(Safety::Unsafe(why)) if !unsafe_too => format!("unsafe: {why}"),
+            Some(_) => "its fix was not made".to_owned(),
         };
         let (_, reasons) = left.entry(finding.rule.code).or_insert((finding.rule, BTreeMap::new()));
         *reasons.entry(why).or_default() += 1;

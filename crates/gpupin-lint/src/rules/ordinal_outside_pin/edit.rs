@@ -15,6 +15,9 @@ use crate::{
     unit::UnitId,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Replaces the ordinals by 0, or takes them away where any is refused.
 pub(super) fn edits(project: &Project<'_>, used: &Use<'_>, is_refused: bool) -> Option<Vec<Edit>> {
     // Without a policy 0 is just another number, and which of two is meant nobody can tell.
@@ -47,12 +50,11 @@ pub(super) fn edits(project: &Project<'_>, used: &Use<'_>, is_refused: bool) -> 
             _ => None,
         };
         let spans: Vec<Span> = run.iter().map(|it| it.1).collect();
-        let new = match spans.len() {
-            1 => one_of_several(source(unit), spans[0], ordinal(0)?, is_refused)?,
-            _ => {
-                let ordinals: Option<Vec<i64>> = (0..run.len()).map(ordinal).collect();
-                one_of_list(source(unit), &spans, &ordinals?, is_refused)?
-            }
+        let new = if let [only] = &*spans {
+            one_of_several(source(unit), *only, ordinal(0)?, is_refused)?
+        } else {
+            let ordinals: Option<Vec<i64>> = (0..run.len()).map(ordinal).collect();
+            one_of_list(source(unit), &spans, &ordinals?, is_refused)?
         };
         edits.extend(new.into_iter().map(|(span, replacement)| Edit { unit, span, replacement }));
     }

@@ -101,7 +101,9 @@ pub(super) fn used_otherwise(project: &Project<'_>) -> BTreeSet<(UnitId, Span)> 
     let mut places = BTreeSet::new();
     for (id, unit) in (0..).map(UnitId).zip(project.units) {
         let mut add = |value| places.extend(project.known(id, value).iter().flat_map(places_of));
-        given(unit).into_iter().for_each(|it| add(it.value));
+        for given in given(unit) {
+            add(given.value);
+        }
         for event in &unit.events {
             match &event.does {
                 Does::Choose(choice) if choice.numbering != Numbering::Ordinal => {
