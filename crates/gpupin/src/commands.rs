@@ -8,6 +8,7 @@ use crate::{
 mod completions;
 mod debug;
 mod init;
+mod lsp;
 pub(crate) mod rule;
 mod rules;
 mod scan;
@@ -43,6 +44,7 @@ enum Command {
     Rule(rule::Args),
     Init(init::Args),
     Which(which::Args),
+    Lsp(lsp::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     Debug(debug::Args),
@@ -56,6 +58,7 @@ impl Cli {
             Command::Rule(args) => rule::run(args, terminal),
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
+            Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),
             Command::Debug(args) => debug::run(args, terminal),
         }

@@ -8,6 +8,7 @@
 //! - [`scan`]: from paths to findings, the pipeline behind `gpupin scan`;
 //! - [`report`]: findings in every output format, one file each;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
+//! - [`lsp`]: the language server, findings while one types;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
 //! - [`failure`]: exit codes, errors and hints;
 //! - [`terminal`]: the two output streams, and what each can show.
@@ -20,6 +21,7 @@ use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 
 mod commands;
 mod failure;
+mod lsp;
 mod order;
 mod project;
 mod reference;

@@ -7,7 +7,7 @@
 //! directory, so that an editor can open it.
 
 use std::{
-    fs, io,
+    error, fmt, fs, io,
     path::{Component, Path, PathBuf},
 };
 
@@ -52,6 +52,8 @@ pub(crate) struct ProjectArgs {
 pub(crate) struct Project {
     pub(crate) policy: Policy,
     pub(crate) lock: LockFile,
+    /// Absolute.
+    pub(crate) policy_path: Option<PathBuf>,
     /// As people know it.
     pub(crate) lock_path: Option<String>,
     /// Absolute.
@@ -59,6 +61,25 @@ pub(crate) struct Project {
     /// Absolute.
     pub(crate) working_directory: PathBuf,
 }
+
+/// A policy or lock file that cannot be used, and what is wrong where.
+#[derive(Debug)]
+pub(crate) struct InvalidFile {
+    what: &'static str,
+    shown: String,
+    pub(crate) path: PathBuf,
+    pub(crate) problems: Vec<gpupin_policy::Problem>,
+}
+
+impl fmt::Display for InvalidFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, shown, problems, .. } = self;
+        write!(f, "invalid {what} `{shown}`")?;
+        problems.iter().try_for_each(|it| write!(f, "\n  {shown}:{it}"))
+    }
+}
+
+impl error::Error for InvalidFile {}
 
 /// Finds and reads the policy and the lock file for what lies at `start`.
 pub(crate) fn open(
@@ -68,6 +89,16 @@ pub(crate) fn open(
 ) -> Result<Project, Failure> {
     let working_directory =
         std::env::current_dir().context("failed to find the working directory")?;
+    open_from(working_directory, args, start, terminal)
+}
+
+/// The same for who stands in a working directory, given absolute and normal.
+pub(crate) fn open_from(
+    working_directory: PathBuf,
+    args: &ProjectArgs,
+    start: Option<&Path>,
+    terminal: &mut Terminal,
+) -> Result<Project, Failure> {
     let start = normal(&working_directory.join(start.unwrap_or(Path::new(""))));
     let start = if start.is_file() { parent(&start) } else { start };
 
@@ -90,6 +121,7 @@ pub(crate) fn open(
     let shown = |path: &Path| display(&working_directory, path);
 
     let lock = lock_file.as_deref().map(|path| read_lock(path, &shown(path))).transpose()?;
+    let policy_path = policy.as_ref().map(|it| it.path.clone());
     terminal.verbose(|| match &policy {
         Some(policy) => format!("policy: `{}`", shown(&policy.path)),
         None => "no policy".to_owned(),
@@ -101,6 +133,7 @@ pub(crate) fn open(
     Ok(Project {
         policy: policy.map(|it| it.policy).unwrap_or_default(),
         lock: lock.unwrap_or_default(),
+        policy_path,
         lock_path: lock_file.as_deref().map(shown),
         root,
         working_directory,
@@ -169,7 +202,7 @@ fn read_policy(path: &Path, shown: &str, profile: Option<&str>) -> Result<Option
         return Ok(None);
     }
     Policy::parse(&text, origin, profile).map_err(|error| match error {
-        PolicyError::Invalid(problems) => invalid("policy", shown, &problems),
+        PolicyError::Invalid(problems) => invalid("policy", path, shown, problems),
         PolicyError::UnknownProfile { ref known, .. } => {
             let hint = match known.as_slice() {
                 [] => format!("`{shown}` has no profiles"),
@@ -182,7 +215,7 @@ fn read_policy(path: &Path, shown: &str, profile: Option<&str>) -> Result<Option
 
 fn read_lock(path: &Path, shown: &str) -> Result<LockFile, Failure> {
     LockFile::parse(&read_text(path, shown)?).map_err(|error| match error {
-        LockFileError::Invalid(problems) => invalid("lock file", shown, &problems),
+        LockFileError::Invalid(problems) => invalid("lock file", path, shown, problems),
         LockFileError::Version { .. } => Failure::from(
             anyhow::Error::new(error).context(format!("failed to read the lock file `{shown}`")),
         )
@@ -190,10 +223,17 @@ fn read_lock(path: &Path, shown: &str) -> Result<LockFile, Failure> {
     })
 }
 
-fn invalid(what: &str, shown: &str, problems: &[gpupin_policy::Problem]) -> Failure {
-    let lines: Vec<_> = problems.iter().map(|it| format!("\n  {shown}:{it}")).collect();
-    let failure = Failure::usage(format!("invalid {what} `{shown}`{}", lines.concat()));
-    if problems.iter().any(|it| matches!(it.kind, ProblemKind::ForbidsWanted { .. })) {
+fn invalid(
+    what: &'static str,
+    path: &Path,
+    shown: &str,
+    problems: Vec<gpupin_policy::Problem>,
+) -> Failure {
+    let forbids_wanted =
+        problems.iter().any(|it| matches!(it.kind, ProblemKind::ForbidsWanted { .. }));
+    let (shown, path) = (shown.to_owned(), path.to_owned());
+    let failure = Failure::new(Exit::Failed, InvalidFile { what, shown, path, problems });
+    if forbids_wanted {
         return failure.hint(
             "`forbid` is for the other GPUs of the machine: remove the entry, or give it more conditions",
         );

@@ -2,16 +2,11 @@ use std::{
     fs, io,
     num::NonZero,
     path::{Path, PathBuf},
-    thread,
 };
 
 use anyhow::Context as _;
 use gpupin_lint::{
-    Options,
-    baseline::Baseline,
-    finding::Severity,
-    selection::{Overrides, Selection, SelectionError},
-    source::Place,
+    Options, baseline::Baseline, finding::Severity, selection::Overrides, source::Place,
     unit::Unread,
 };
 
@@ -208,7 +203,6 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 }
 
 fn request(args: &Args, project: &Project) -> Result<Request, Failure> {
-    let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let paths = match (args.paths.as_slice(), &args.order) {
         ([], None) => vec![PathBuf::from(".")],
         ([], Some(_)) => vec![project.root.clone()],
@@ -218,10 +212,13 @@ fn request(args: &Args, project: &Project) -> Result<Request, Failure> {
         paths,
         exclude: args.files.exclude.clone(),
         respect_gitignore: !args.files.no_respect_gitignore,
-        threads: args.files.threads.unwrap_or_else(cores),
+        threads: args.files.threads.unwrap_or_else(scan::cores),
         // An order is to be seen whole, also where no rule has anything to say.
         prefilter: !args.files.no_prefilter && args.order.is_none(),
-        options: Options { selection: selection(&args.rules, project)?, ..Options::default() },
+        options: Options {
+            selection: scan::selection(&overrides(&args.rules), project)?,
+            ..Options::default()
+        },
     })
 }
 
@@ -265,20 +262,12 @@ fn print_order(
     Ok(())
 }
 
-fn selection(args: &RuleArgs, project: &Project) -> Result<Selection, Failure> {
-    let overrides = Overrides {
+fn overrides(args: &RuleArgs) -> Overrides {
+    Overrides {
         select: args.select.clone(),
         extend_select: args.extend_select.clone(),
         ignore: args.ignore.clone(),
-    };
-    Selection::new(&project.policy, &overrides).map_err(|errors| {
-        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        let failure = Failure::usage(lines.join("\n  "));
-        if errors.iter().all(|it| matches!(it, SelectionError::Glob { .. })) {
-            return failure;
-        }
-        failure.hint("`gpupin rules` lists all rules")
-    })
+    }
 }
 
 /// Tells which entry points of the policy are no files: without them a role holds for nothing.

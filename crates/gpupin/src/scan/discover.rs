@@ -174,8 +174,19 @@ fn is_skipped(entry: &DirEntry) -> bool {
 
 /// Whether the name allows a language that can matter. A name without a dot may be a script.
 fn may_matter(entry: &DirEntry) -> bool {
-    let name = entry.file_name().to_string_lossy();
-    !name.contains('.') || gpupin_lint::language::language(&slashed(entry.path()), &[]).is_some()
+    name_may_matter(entry.path())
+}
+
+fn name_may_matter(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !name.contains('.') || gpupin_lint::language::language(&slashed(path), &[]).is_some()
+}
+
+/// Whether a walk of the directory `top` could come to this path, as far as its names tell.
+pub(super) fn may_find(top: &Path, path: &Path) -> bool {
+    let Ok(below) = path.strip_prefix(top) else { return false };
+    let mut names = below.iter().map(|it| it.to_str().unwrap_or_default());
+    names.all(|it| SKIPPED.binary_search(&it).is_err()) && name_may_matter(path)
 }
 
 fn problem(error: &ignore::Error, top: &Path, top_text: &str) -> Problem {

@@ -1,5 +1,5 @@
 //! The program as its users meet it: one file per verb, one for the formats of reports, one for
-//! `scan --order`, and one for the example project.
+//! `scan --order`, and one for the example project. [`sandbox`] and [`editor`] are what the tests work with.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
@@ -7,8 +7,10 @@
 
 mod completions;
 mod debug;
+mod editor;
 mod example;
 mod init;
+mod lsp;
 mod order;
 mod report;
 mod rule;
@@ -29,7 +31,7 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    expected.extend(["example", "main", "order", "report", "sandbox"].map(str::to_owned));
+    expected.extend(["editor", "example", "main", "order", "report", "sandbox"].map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
 }

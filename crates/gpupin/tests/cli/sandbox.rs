@@ -51,16 +51,17 @@ impl Sandbox {
         self.gpupin_in("", args)
     }
 
+    /// `gpupin` in a directory below, ready to run.
+    pub(crate) fn command(&self, directory: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpupin"));
+        command.current_dir(self.path().join(directory)).env_clear();
+        command.envs(self.variables.iter().copied()).args(args);
+        command
+    }
+
     /// Runs `gpupin` in a directory below.
     pub(crate) fn gpupin_in(&self, directory: &str, args: &[&str]) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_gpupin"))
-            .current_dir(self.path().join(directory))
-            .env_clear()
-            .envs(self.variables.iter().copied())
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let output = self.command(directory, args).stdin(Stdio::null()).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let code = output.status.code().unwrap();
         Outcome { code, out: text(output.stdout), err: text(output.stderr) }
