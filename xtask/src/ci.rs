@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    bench, docs, fuzz, licenses,
+    bench, docs, editor, fuzz, licenses,
     process::{cargo, loud, quiet},
     readme, tidy,
 };
@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[
     Step { name: "rustdoc", run: rustdoc },
     Step { name: "reference", run: docs::check },
     Step { name: "readme", run: readme },
+    Step { name: "editor", run: editor::check },
     Step { name: "bench", run: bench::smoke },
     Step { name: "fuzz", run: fuzz::smoke },
 ];
