@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    bench, docs, fuzz, hooks, licenses,
+    bench, docs, editor, fuzz, hooks, licenses,
     process::{cargo, loud, quiet},
     readme, tidy,
 };
@@ -29,6 +29,7 @@ const STEPS: &[Step] = &[
     Step { name: "reference", run: docs::check },
     Step { name: "readme", run: readme },
     Step { name: "hooks", run: hooks::check },
+    Step { name: "editor", run: editor::check },
     Step { name: "bench", run: bench::smoke },
     Step { name: "fuzz", run: fuzz::smoke },
 ];

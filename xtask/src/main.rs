@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 mod bench;
 mod ci;
 mod docs;
+mod editor;
 mod fuzz;
 mod hooks;
 mod licenses;

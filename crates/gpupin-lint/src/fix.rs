@@ -19,6 +19,10 @@ use crate::{
     unit::{Unit, UnitId},
 };
 
+mod suppression;
+
+pub use suppression::suppression;
+
 /// Which fixes are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {

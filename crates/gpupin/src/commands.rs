@@ -11,6 +11,7 @@ mod fix;
 mod hook;
 mod init;
 mod journal;
+mod lsp;
 pub(crate) mod rule;
 mod rules;
 mod scan;
@@ -53,6 +54,7 @@ enum Command {
     Init(init::Args),
     Which(which::Args),
     Hook(hook::Args),
+    Lsp(lsp::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     Debug(debug::Args),
@@ -70,6 +72,7 @@ impl Cli {
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
+            Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),
             Command::Debug(args) => debug::run(args, terminal),
         }

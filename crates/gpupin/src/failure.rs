@@ -15,7 +15,10 @@ impl Exit {
     /// Every code with its meaning, for the reference.
     pub(crate) const ALL: &[(Self, &str)] = &[
         (Self::Clean, "Success: nothing was found, or everything asked for was done."),
-        (Self::Findings, "Findings, or a check that does not hold."),
+        (
+            Self::Findings,
+            "Findings, or a check that does not hold. Also `gpupin lsp` that ends without the editor's `shutdown`.",
+        ),
         (
             Self::Failed,
             "Usage or configuration error. Also a scan in which some files could not be read: it reports \
@@ -52,6 +55,11 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// The error, if it is of this kind.
+    pub(crate) fn downcast<E: std::error::Error + Send + Sync + 'static>(&self) -> Option<&E> {
+        self.error.downcast_ref()
     }
 
     /// Text for the terminal: the error first, then its causes, then the hints.

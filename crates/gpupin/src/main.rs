@@ -11,6 +11,7 @@
 //! - [`fix`](mod@fix): changed files, and the way back;
 //! - [`report`]: findings in every output format, one file each;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
+//! - [`lsp`]: the language server, findings while one types;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
 //! - [`failure`]: exit codes, errors and hints;
 //! - [`terminal`]: the two output streams, and what each can show.
@@ -26,6 +27,7 @@ mod commands;
 mod failure;
 mod fix;
 mod git;
+mod lsp;
 mod order;
 mod overlay;
 mod project;

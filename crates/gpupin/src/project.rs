@@ -7,7 +7,7 @@
 //! directory, so that an editor can open it.
 
 use std::{
-    io,
+    error, fmt, io,
     path::{Component, Path, PathBuf},
 };
 
@@ -63,6 +63,25 @@ pub(crate) struct Project {
     pub(crate) working_directory: PathBuf,
 }
 
+/// A policy or lock file that cannot be used, and what is wrong where.
+#[derive(Debug)]
+pub(crate) struct InvalidFile {
+    what: &'static str,
+    shown: String,
+    pub(crate) path: PathBuf,
+    pub(crate) problems: Vec<gpupin_policy::Problem>,
+}
+
+impl fmt::Display for InvalidFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, shown, problems, .. } = self;
+        write!(f, "invalid {what} `{shown}`")?;
+        problems.iter().try_for_each(|it| write!(f, "\n  {shown}:{it}"))
+    }
+}
+
+impl error::Error for InvalidFile {}
+
 /// Finds and reads the policy and the lock file for what lies at `start`.
 pub(crate) fn open(
     args: &ProjectArgs,
@@ -81,6 +100,17 @@ pub(crate) fn open_in(
 ) -> Result<Project, Failure> {
     let working_directory =
         std::env::current_dir().context("failed to find the working directory")?;
+    open_from(tree, working_directory, args, start, terminal)
+}
+
+/// The same for who stands in a working directory, given absolute and normal.
+pub(crate) fn open_from(
+    tree: &Overlay,
+    working_directory: PathBuf,
+    args: &ProjectArgs,
+    start: Option<&Path>,
+    terminal: &mut Terminal,
+) -> Result<Project, Failure> {
     let start = normal(&working_directory.join(start.unwrap_or(Path::new(""))));
     let start = if start.is_file() { parent(&start) } else { start };
 
@@ -191,7 +221,7 @@ fn read_policy(
         return Ok(None);
     }
     Policy::parse(&text, origin, profile).map_err(|error| match error {
-        PolicyError::Invalid(problems) => invalid("policy", shown, &problems),
+        PolicyError::Invalid(problems) => invalid("policy", path, shown, problems),
         PolicyError::UnknownProfile { ref known, .. } => {
             let hint = match known.as_slice() {
                 [] => format!("`{shown}` has no profiles"),
@@ -204,7 +234,7 @@ fn read_policy(
 
 fn read_lock(tree: &Overlay, path: &Path, shown: &str) -> Result<LockFile, Failure> {
     LockFile::parse(&read_text(tree, path, shown)?).map_err(|error| match error {
-        LockFileError::Invalid(problems) => invalid("lock file", shown, &problems),
+        LockFileError::Invalid(problems) => invalid("lock file", path, shown, problems),
         LockFileError::Version { .. } => Failure::from(
             anyhow::Error::new(error).context(format!("failed to read the lock file `{shown}`")),
         )
@@ -212,10 +242,17 @@ fn read_lock(tree: &Overlay, path: &Path, shown: &str) -> Result<LockFile, Failu
     })
 }
 
-fn invalid(what: &str, shown: &str, problems: &[gpupin_policy::Problem]) -> Failure {
-    let lines: Vec<_> = problems.iter().map(|it| format!("\n  {shown}:{it}")).collect();
-    let failure = Failure::usage(format!("invalid {what} `{shown}`{}", lines.concat()));
-    if problems.iter().any(|it| matches!(it.kind, ProblemKind::ForbidsWanted { .. })) {
+fn invalid(
+    what: &'static str,
+    path: &Path,
+    shown: &str,
+    problems: Vec<gpupin_policy::Problem>,
+) -> Failure {
+    let forbids_wanted =
+        problems.iter().any(|it| matches!(it.kind, ProblemKind::ForbidsWanted { .. }));
+    let (shown, path) = (shown.to_owned(), path.to_owned());
+    let failure = Failure::new(Exit::Failed, InvalidFile { what, shown, path, problems });
+    if forbids_wanted {
         return failure.hint(
             "`forbid` is for the other GPUs of the machine: remove the entry, or give it more conditions",
         );

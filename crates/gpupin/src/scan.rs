@@ -8,13 +8,19 @@
 //! never ends the scan; neither does a panic while one file is read.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZero,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
-use gpupin_lint::{Analysis, Options, analyze, survey::Surveyor, unit::Unit};
+use gpupin_lint::{
+    Analysis, Options, analyze,
+    selection::{Overrides, Selection, SelectionError},
+    survey::Surveyor,
+    unit::Unit,
+};
 
 use self::read::{Memory, Read};
 use crate::{failure::Failure, overlay::Overlay, project::Project, terminal::Terminal};
@@ -79,6 +85,28 @@ pub(crate) fn scan(
     Ok(Session::open_in(tree, project, request, terminal)?.scan(project, request, terminal))
 }
 
+/// As many threads as there are cores.
+pub(crate) fn cores() -> NonZero<usize> {
+    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
+}
+
+/// The rules to look for.
+pub(crate) fn selection(overrides: &Overrides, project: &Project) -> Result<Selection, Failure> {
+    Selection::new(&project.policy, overrides).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let failure = Failure::usage(lines.join("\n  "));
+        if errors.iter().all(|it| matches!(it, SelectionError::Glob { .. })) {
+            return failure;
+        }
+        failure.hint("`gpupin rules` lists all rules")
+    })
+}
+
+/// Whether a scan of the directory `top` could come to this path, as far as its names tell.
+pub(crate) fn may_find(top: &Path, path: &Path) -> bool {
+    discover::may_find(top, path)
+}
+
 /// A scan that can be repeated with other contents of some files, without reading the others again.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -116,7 +144,7 @@ impl Session {
     }
 
     /// Remembers what the first scan finds, for [`Self::rescan`].
-    pub(crate) fn to_be_repeated(mut self) -> Self {
+    pub(crate) fn repeatable(mut self) -> Self {
         self.memory.surveys = Some(HashMap::new());
         self
     }
@@ -212,5 +240,30 @@ impl Session {
             }
         }
         self.scan(project, request, terminal)
+    }
+
+    /// Finds the files again, and tells whether they are others now.
+    pub(crate) fn find_again(
+        &mut self,
+        project: &Project,
+        request: &Request,
+        terminal: &mut Terminal,
+    ) -> Result<bool, Failure> {
+        let discover::Found { files, problems } =
+            discover::discover(&BTreeMap::new(), project, request, terminal)?;
+        let are_others = files != self.files;
+        (self.files, self.problems) = (files, problems);
+        Ok(are_others)
+    }
+
+    /// Forgets what is known of these files: the next scan reads them from disk.
+    pub(crate) fn forget(&mut self, units: &mut Vec<Unit>, keys: &BTreeSet<String>) {
+        units.retain(|it| !keys.contains(&it.source.path));
+        for key in keys {
+            self.memory.contents.remove(key);
+            if let Some(surveys) = &mut self.memory.surveys {
+                surveys.remove(key);
+            }
+        }
     }
 }

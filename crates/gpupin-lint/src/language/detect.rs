@@ -104,6 +104,7 @@ fn yaml_kind(bytes: &[u8]) -> Language {
 }
 
 fn by_shebang(bytes: &[u8]) -> Option<Language> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let line = bytes.strip_prefix(b"#!")?.split(|it| *it == b'\n').next()?;
     let line = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
     let mut words = line.split_whitespace();
@@ -192,6 +193,7 @@ mod tests {
     fn a_shebang_tells_a_file_without_extension() {
         assert_eq!(language("bin/run", b"#!/usr/bin/env -S python3.11 -u\n"), Some(Python));
         assert_eq!(language("bin/run", b"#!/bin/bash\r\n"), Some(Shell));
+        assert_eq!(language("bin/run", b"\xef\xbb\xbf#!/bin/sh\n"), Some(Shell));
         assert_eq!(language("bin/run", b"#!/usr/bin/perl\n"), None);
         assert_eq!(language("bin/run.txt", b"#!/bin/sh\n"), None);
     }

@@ -29,6 +29,7 @@ mod call;
 mod check;
 mod child;
 mod choice;
+mod comment;
 mod compared;
 mod condition;
 mod constant;
@@ -59,6 +60,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use comment::place_for_comment;
 pub(crate) use entry::{directory_of_tests, is_test_file};
 use options::Options;
 use scope::{ScopeId, Scopes};

@@ -107,7 +107,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     }
     let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };
     let request = args.files.request(paths, selection(&args.rules, &project)?);
-    let session = Session::open(&project, &request, terminal)?.to_be_repeated();
+    let session = Session::open(&project, &request, terminal)?.repeatable();
 
     let mut wanted = if args.unsafe_fixes { Wanted::All } else { Wanted::Safe };
     let mut asking = Asking { answers: BTreeMap::new(), rest: None };

@@ -2,7 +2,6 @@ use std::{
     fs, io,
     num::NonZero,
     path::{Path, PathBuf},
-    thread,
 };
 
 use anyhow::Context as _;
@@ -10,7 +9,7 @@ use gpupin_lint::{
     Options,
     baseline::Baseline,
     finding::Severity,
-    selection::{Overrides, Selection, SelectionError},
+    selection::{Overrides, Selection},
     source::Place,
     unit::Unread,
 };
@@ -259,12 +258,11 @@ fn scan_before(
 impl FileArgs {
     /// A scan of these paths for what is selected.
     pub(super) fn request(&self, paths: Vec<PathBuf>, selection: Selection) -> Request {
-        let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         Request {
             paths,
             exclude: self.exclude.clone(),
             respect_gitignore: !self.no_respect_gitignore,
-            threads: self.threads.unwrap_or_else(cores),
+            threads: self.threads.unwrap_or_else(scan::cores),
             prefilter: !self.no_prefilter,
             options: Options { selection, ..Options::default() },
         }
@@ -329,14 +327,7 @@ pub(super) fn selection(args: &RuleArgs, project: &Project) -> Result<Selection,
         extend_select: args.extend_select.clone(),
         ignore: args.ignore.clone(),
     };
-    Selection::new(&project.policy, &overrides).map_err(|errors| {
-        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        let failure = Failure::usage(lines.join("\n  "));
-        if errors.iter().all(|it| matches!(it, SelectionError::Glob { .. })) {
-            return failure;
-        }
-        failure.hint("`gpupin rules` lists all rules")
-    })
+    scan::selection(&overrides, project)
 }
 
 /// Tells which entry points of the policy are no files: without them a role holds for nothing.

@@ -207,6 +207,13 @@ pub(crate) fn may_matter(path: &Path) -> bool {
     !has_dot || gpupin_lint::language::language(&slashed(path), &[]).is_some()
 }
 
+/// Whether a walk of the directory `top` could come to this path, as far as its names tell.
+pub(super) fn may_find(top: &Path, path: &Path) -> bool {
+    let Ok(below) = path.strip_prefix(top) else { return false };
+    let mut names = below.iter().map(|it| it.to_str().unwrap_or_default());
+    names.all(|it| SKIPPED.binary_search(&it).is_err()) && may_matter(path)
+}
+
 fn problem(error: &ignore::Error, top: &Path, top_text: &str) -> Problem {
     // The path is inside the error, at some depth.
     fn path(error: &ignore::Error) -> Option<&Path> {

@@ -1,6 +1,6 @@
 //! The program as its users meet it: one file per verb, one for the formats of reports, one each
 //! for `scan --order`, `--since` and `--staged`, two for how files are written and what a crash leaves, and one for the
-//! example project.
+//! example project. [`sandbox`] and [`editor`] are what the tests work with.
 //!
 //! These tests show wiring and words. What a rule finds is shown in `gpupin-lint`.
 
@@ -9,11 +9,13 @@
 mod completions;
 mod crash;
 mod debug;
+mod editor;
 mod example;
 mod fix;
 mod hook;
 mod init;
 mod journal;
+mod lsp;
 mod order;
 mod report;
 mod rule;
@@ -38,8 +40,10 @@ fn every_verb_has_a_file() {
         stems
     };
     let mut expected = stems("src/commands");
-    let others =
-        ["crash", "example", "main", "order", "report", "sandbox", "since", "staged", "writing"];
+    let others = [
+        "crash", "editor", "example", "main", "order", "report", "sandbox", "since", "staged",
+        "writing",
+    ];
     expected.extend(others.map(str::to_owned));
     expected.sort();
     assert_eq!(stems("tests/cli"), expected);
