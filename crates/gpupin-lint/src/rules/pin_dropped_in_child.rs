@@ -72,7 +72,7 @@ fn edit(unit: &Unit, event: &Event, start: &Start, names: &[&str]) -> Option<(us
         (Language::Python, ChildEnvironment::Only(_)) => {
             let imports_os = unit.imported_names.get("os").and_then(Name::library_path);
             imports_os.filter(|it| *it == "os")?;
-            let at = behind("env={")?;
+            let at = behind("env={").or_else(|| named_dictionary(unit, event))?;
             let rest = &unit.source.text[at..];
             let inner = rest.trim_start();
             let blanks = &rest[..rest.len() - inner.len()];
@@ -102,6 +102,25 @@ fn edit(unit: &Unit, event: &Event, start: &Start, names: &[&str]) -> Option<(us
         }
         _ => None,
     }
+}
+
+/// Where the dictionary begins that a call gets by name (`env=env`), if it stands before the call, in the same function,
+/// and nothing between the two is about the mask, which may not be set before.
+fn named_dictionary(unit: &Unit, event: &Event) -> Option<usize> {
+    let text = &unit.source.text;
+    let (_, argument) = unit.source.slice(event.span).split_once("env=")?;
+    let is_word = |it: char| it.is_alphanumeric() || it == '_';
+    let name = argument.split(|it| !is_word(it)).next().filter(|it| !it.is_empty())?;
+    let function = event.function.as_ref().and_then(|it| unit.functions.get(it));
+    let start = function.map_or(0, |it| it.span.range().start);
+    let before = text.get(start..event.span.range().start)?;
+    let assignment = format!("{name} = {{");
+    let mut found = before
+        .match_indices(&assignment)
+        .filter(|it| before[..it.0].rsplit('\n').next().is_some_and(|it| it.trim().is_empty()));
+    let (at, _) = found.next()?;
+    let is_sole = found.next().is_none() && !before[at..].contains(MASK);
+    is_sole.then_some(start + at + assignment.len())
 }
 
 /// How the child keeps the mask, in the words of what starts it.
@@ -201,6 +220,44 @@ export CUDA_VISIBLE_DEVICES=GPU-8932f937
 env -i CUDA_VISIBLE_DEVICES="$CUDA_VISIBLE_DEVICES" PATH="$PATH" python a.py
 sudo --preserve-env=CUDA_VISIBLE_DEVICES python a.py
 sudo --preserve-env=CUDA_VISIBLE_DEVICES -u me python a.py
+"#,
+        );
+    }
+
+    #[test]
+    fn a_dictionary_with_a_name_gets_it_where_it_stands() {
+        check_fix(
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+def start():
+    env = {
+        "PATH": os.environ["PATH"],
+    }
+    subprocess.Popen(["python", "a.py"], env=env)
+start()
+"#,
+            r#"
+import os
+import subprocess
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+def start():
+    env = {
+        "CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"],
+        "PATH": os.environ["PATH"],
+    }
+    subprocess.Popen(["python", "a.py"], env=env)
+start()
+"#,
+        );
+        check_no_fix(
+            r#"
+import os
+import subprocess
+env = {"PATH": os.environ["PATH"]}
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
+subprocess.Popen(["python", "a.py"], env=env)
 "#,
         );
     }

@@ -211,6 +211,8 @@ fn a_notebook_is_shown_by_cell() {
           |
         3 | torch.zeros(1).to("cuda:1")
           |                   ^^^^^^^^
+          |
+          = unsafe fix: Use ordinal 0, the pinned GPU (where no pin is in effect, ordinal 0 can be another GPU)
 
     "#]]
     .assert_eq(&outcome.out);
