@@ -68,7 +68,7 @@ fn the_example_has_these_findings() {
         tests/test_stt.py:6:1: GP102 mask `0` is the RTX 5060 Ti on `workstation`, which the policy forbids, the policy wants RTX 3090 with at least 20 GiB
         tests/test_stt.py:8:1: GP301 this program never checks which GPU it got
         ----- stderr
-        found 24 errors and 24 warnings in 19 files, 27 with a fix (25 files scanned, 8 programs ordered)
+        found 24 errors and 24 warnings in 19 files, 37 with a fix (25 files scanned, 8 programs ordered)
     "#]].assert_eq(&outcome.whole());
 }
 

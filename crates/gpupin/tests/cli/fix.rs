@@ -121,21 +121,21 @@ fn the_example_is_fixed_and_restored() {
         &sandbox,
         &[],
         &expect![[r#"
-        exit code: 1
-        ----- stderr
-        fixed 19 findings in 9 files: GP101 1, GP102 1, GP103 2, GP106 1, GP107 1, GP108 1, GP111 1, GP201 5, GP402 1, GP501 4, GP502 1
-        16 findings are left:
-             1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
-             1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
-             1  GP108 invalid-mask: unsafe: the setting takes effect, which can change the GPU that is used: in a container other GPUs may be numbered
-             1  GP109 pin-dropped-in-child: no fix is known
-             7  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `assistant/orchestrator.py`
-             1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
-             1  GP205 flag-replaces-mask: unsafe: the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes
-             1  GP302 weak-verification: no fix is known
-             2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
-        `gpupin undo` takes the changes back
-    "#]],
+            exit code: 1
+            ----- stderr
+            fixed 19 findings in 9 files: GP101 1, GP102 1, GP103 2, GP106 1, GP107 1, GP108 1, GP111 1, GP201 5, GP402 1, GP501 4, GP502 1
+            16 findings are left:
+                 1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
+                 1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
+                 1  GP108 invalid-mask: unsafe: the setting takes effect, which can change the GPU that is used: in a container other GPUs may be numbered
+                 1  GP109 pin-dropped-in-child: unsafe: the mask may have been left out on purpose, for a child that is to use another GPU
+                 7  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `assistant/orchestrator.py`
+                 1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
+                 1  GP205 flag-replaces-mask: unsafe: the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes
+                 1  GP302 weak-verification: no fix is known
+                 2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
+            `gpupin undo` takes the changes back
+        "#]],
     );
     check(
         &sandbox,
@@ -143,9 +143,8 @@ fn the_example_is_fixed_and_restored() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 17 findings in 12 files: GP103 1, GP104 1, GP105 1, GP108 1, GP201 7, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
-            10 findings are left:
-                 1  GP109 pin-dropped-in-child: no fix is known
+            fixed 18 findings in 13 files: GP103 1, GP104 1, GP105 1, GP108 1, GP109 1, GP201 7, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
+            9 findings are left:
                  1  GP110 computed-mask: no fix is known
                  1  GP112 hides-every-gpu: no fix is known
                  1  GP204 silent-cpu-fallback: no fix is known
@@ -238,15 +237,15 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
         &sandbox,
         &[],
         &expect![[r#"
-        exit code: 2
-        ----- stderr
-        warning: left `one.py` alone: read-only
-        fixed 2 findings in 1 file: GP101 1, GP201 1
-        2 findings are left:
-             1  GP101 unpinned-entry-point: the file is left alone
-             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
-        `gpupin undo` takes the changes back
-    "#]],
+            exit code: 2
+            ----- stderr
+            warning: left `one.py` alone: read-only
+            fixed 2 findings in 1 file: GP101 1, GP201 1
+            2 findings are left:
+                 1  GP101 unpinned-entry-point: its fix was not made
+                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
+            `gpupin undo` takes the changes back
+        "#]],
     );
     assert_eq!(sandbox.read("one.py"), PROGRAM);
     assert_ne!(sandbox.read("two.py"), PROGRAM);
@@ -274,8 +273,8 @@ fn a_fix_that_would_bring_a_finding_is_not_made() {
             warning: left `speak.py` alone: its fixes would bring GP106 to `speak.py`, line 3: `CUDA_DEVICE_ORDER`, `CUDA_VISIBLE_DEVICES` are set after `import torch`: it works only while nothing before it touches the GPU
             nothing to fix
             2 findings are left:
-                 1  GP101 unpinned-entry-point: unsafe: `main.py` imports the file and would be pinned by it
-                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+                 1  GP101 unpinned-entry-point: its fix was not made
+                 1  GP201 ordinal-outside-pin: its fix was not made
         "#]],
     );
     assert!(sandbox.read("speak.py").starts_with("import torch"));

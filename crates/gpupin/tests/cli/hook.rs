@@ -49,8 +49,10 @@ fn a_bad_change_is_refused_until_it_is_mended() {
           |
         1 | export CUDA_VISIBLE_DEVICES=1
           |        ^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = unsafe fix: Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first (where the two orders differ, it changes which GPU the program uses)
 
-        found 1 error in 1 file (1 file scanned, 1 staged, 0 programs ordered)
+        found 1 error in 1 file, 1 with a fix (1 file scanned, 1 staged, 0 programs ordered)
 
         gpupin refused the commit. Mend the findings and stage that, or accept one with a comment:
             # gpupin: ignore[CODE] why

@@ -161,16 +161,23 @@ fn fixes_and_suppressions_are_offered() {
     let sandbox = project().file("compose.yaml", COMPOSE);
     let mut editor = open(&sandbox);
     editor.open_file("app/main.py", MAIN);
+    let actions = editor.actions("app/main.py", 5, &[]);
+    let unsafe_fix =
+        "Use ordinal 0, the pinned GPU (unsafe: the number may be used for something else too)";
+    assert_eq!(titles(&actions)[0], unsafe_fix);
+    assert_eq!(actions[0]["isPreferred"], Value::Null);
+
     let actions = editor.actions("app/main.py", 6, &[]);
     assert_eq!(
         titles(&actions),
         [
-            "Use ordinal 0, the pinned GPU (unsafe: where no pin is in effect, ordinal 0 can be another GPU)",
+            "Use ordinal 0, the pinned GPU",
             "Suppress GP201 on this line",
+            "Apply all safe fixes of gpupin in this file",
         ]
     );
     assert_eq!(actions[0]["kind"], "quickfix");
-    assert_eq!(actions[0]["isPreferred"], Value::Null);
+    assert_eq!(actions[0]["isPreferred"], json!(true));
     assert_eq!(actions[0]["diagnostics"][0]["code"], "GP201");
     assert_eq!(edits(&editor, &actions[0]), ["app/main.py 6:42-6:43 0"]);
     let version = &actions[0]["edit"]["documentChanges"][0]["textDocument"]["version"];
@@ -207,7 +214,11 @@ fn only_the_kinds_asked_for_are_offered() {
         assert!(editor.actions("compose.yaml", 4, &[only]).is_empty(), "{only}");
     }
     assert_eq!(editor.actions("compose.yaml", 4, &["quickfix"]).len(), 2);
-    assert!(editor.actions("app/main.py", 6, &["source.fixAll"]).is_empty(), "none is safe");
+    // Which programs import it, nobody can see.
+    let _sandbox = sandbox.file("lib.py", "import torch\nX = torch.zeros(1, device=\"cuda:1\")\n");
+    editor.watched(1, "lib.py");
+    assert_eq!(editor.actions("lib.py", 1, &["quickfix"]).len(), 2);
+    assert!(editor.actions("lib.py", 1, &["source.fixAll"]).is_empty(), "none is safe");
 }
 
 #[test]
@@ -222,8 +233,9 @@ fn a_suppression_makes_its_finding_vanish() {
     let unused = published.as_array().unwrap().iter().find(|it| it["code"] == "GP001").unwrap();
     assert_eq!(unused["tags"], json!([1]), "unnecessary");
     let actions = editor.actions("app/main.py", 5, &["quickfix"]);
-    assert_eq!(titles(&actions), ["Suppress GP201 on this line"], "none about the comment itself");
-    assert_eq!(edits(&editor, &actions[0]), ["app/main.py 5:53-5:53 , GP201"]);
+    let about_comment = "Remove the comment";
+    assert_eq!(titles(&actions)[1..], [about_comment, "Suppress GP201 on this line"]);
+    assert_eq!(edits(&editor, &actions[2]), ["app/main.py 5:53-5:53 , GP201"]);
     editor.change("app/main.py", Some([5, 48, 5, 53]), "GP201");
     assert_eq!(editor.diagnostics(), ["app/main.py:6:36 GP201"]);
 }

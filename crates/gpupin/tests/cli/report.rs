@@ -212,7 +212,7 @@ fn a_notebook_is_shown_by_cell() {
         3 | torch.zeros(1).to("cuda:1")
           |                   ^^^^^^^^
           |
-          = unsafe fix: Use ordinal 0, the pinned GPU (where no pin is in effect, ordinal 0 can be another GPU)
+          = unsafe fix: Use ordinal 0, the pinned GPU (ordinal 0 can be another GPU: no pin is certain in `notes.ipynb`)
 
     "#]]
     .assert_eq(&outcome.out);
@@ -233,18 +233,24 @@ fn sources_of_every_kind_are_shown() {
           |
         1 | ...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx CUDA_VISIBLE_DEVICES=1 B=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy...
           |                                                          ^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = unsafe fix: Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first (where the two orders differ, it changes which GPU the program uses)
 
         error[GP103]: the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
          --> tabs.sh:2:9
           |
         2 |     export CUDA_VISIBLE_DEVICES=1
           |            ^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = unsafe fix: Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first (where the two orders differ, it changes which GPU the program uses)
 
         error[GP103]: the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
          --> wide.sh:1:18
           |
         1 | echo 日本語; export CUDA_VISIBLE_DEVICES=1 # ␛[31m
           |                     ^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = unsafe fix: Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first (where the two orders differ, it changes which GPU the program uses)
 
     "#]].assert_eq(&outcome.out);
 }

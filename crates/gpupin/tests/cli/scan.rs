@@ -30,9 +30,10 @@ fn a_finding_is_shown_in_its_source() {
               |        ^^^^^^^^^^^^^^^^^^^^^^
               |
               = note: concerns the program `train.py`
+              = unsafe fix: Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first (where the two orders differ, it changes which GPU the program uses)
 
             ----- stderr
-            found 1 error in 1 file (2 files scanned, 1 program ordered)
+            found 1 error in 1 file, 1 with a fix (2 files scanned, 1 program ordered)
         "#]],
     );
 }
@@ -47,7 +48,7 @@ fn concise_is_one_line_per_finding() {
             ----- stdout
             run.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
             ----- stderr
-            found 1 error in 1 file (2 files scanned, 1 program ordered)
+            found 1 error in 1 file, 1 with a fix (2 files scanned, 1 program ordered)
         "#]],
     );
 }
@@ -89,7 +90,7 @@ fn statistics_count_by_rule() {
             ----- stdout
             2 × GP103 missing-device-order in 2 files
             ----- stderr
-            found 2 errors in 2 files (3 files scanned, 1 program ordered)
+            found 2 errors in 2 files, 2 with a fix (3 files scanned, 1 program ordered)
         "#]],
     );
 }
@@ -539,7 +540,7 @@ fn what_cannot_be_read_is_told_and_the_rest_is_scanned() {
             run.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
             ----- stderr
             error: failed to read `broken.sh`: Input/output error (os error 5)
-            found 2 errors in 2 files (3 files scanned, 1 program ordered)
+            found 2 errors in 2 files, 2 with a fix (3 files scanned, 1 program ordered)
         "#]],
     );
 }

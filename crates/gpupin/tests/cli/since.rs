@@ -81,38 +81,38 @@ fn everything_in_a_changed_file_is_shown_however_it_changed() {
         &sandbox,
         &["--since", "main"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        committed.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        old.sh:2:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        staged.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        untracked\n.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 4 errors in 4 files (7 files scanned, 4 changed since `main`, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            committed.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            old.sh:2:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            staged.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            untracked\n.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 4 errors in 4 files, 4 with a fix (7 files scanned, 4 changed since `main`, 2 programs ordered)
+        "#]],
     );
     check_in(
         "",
         &sandbox,
         &["--since", "branch", "--statistics"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        3 × GP103 missing-device-order in 3 files
-        ----- stderr
-        found 3 errors in 3 files (7 files scanned, 3 changed since `branch`, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            3 × GP103 missing-device-order in 3 files
+            ----- stderr
+            found 3 errors in 3 files, 3 with a fix (7 files scanned, 3 changed since `branch`, 2 programs ordered)
+        "#]],
     );
     check(
         &sandbox,
         &["--staged"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        staged.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (6 files scanned, 1 staged, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            staged.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (6 files scanned, 1 staged, 2 programs ordered)
+        "#]],
     );
 }
 
@@ -129,12 +129,12 @@ fn a_pull_request_is_compared_with_where_it_began() {
         &sandbox,
         &["--since", "main"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        of_branch.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (5 files scanned, 1 changed since `main`, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            of_branch.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (5 files scanned, 1 changed since `main`, 2 programs ordered)
+        "#]],
     );
 }
 
@@ -242,12 +242,12 @@ fn a_path_may_lead_through_a_link() {
         &elsewhere,
         &["--since", "main", "--select", "GP103", "link"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        link/new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (1 file scanned, 1 changed since `main`, 0 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            link/new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (1 file scanned, 1 changed since `main`, 0 programs ordered)
+        "#]],
     );
 }
 
@@ -259,12 +259,12 @@ fn a_renamed_file_has_changed_and_a_deleted_one_is_gone() {
         &sandbox,
         &["--since", "main"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (4 files scanned, 1 changed since `main`, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (4 files scanned, 1 changed since `main`, 2 programs ordered)
+        "#]],
     );
     sandbox.git(&["rm", "--quiet", "--force", "new.sh"]);
     check(
@@ -291,26 +291,26 @@ fn names_may_hold_any_byte() {
         &sandbox,
         &["--since", "main"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        a b\t"ü".sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        �\n.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 2 errors in 2 files (6 files scanned, 2 changed since `main`, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            a b\t"ü".sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            �\n.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 2 errors in 2 files, 2 with a fix (6 files scanned, 2 changed since `main`, 2 programs ordered)
+        "#]],
     );
     sandbox.git(&["add", "--all"]);
     check(
         &sandbox,
         &["--staged"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        a b\t"ü".sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        �\n.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 2 errors in 2 files (6 files scanned, 2 staged, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            a b\t"ü".sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            �\n.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 2 errors in 2 files, 2 with a fix (6 files scanned, 2 staged, 2 programs ordered)
+        "#]],
     );
 }
 
@@ -326,12 +326,12 @@ fn a_submodule_is_one_file_to_git() {
         &sandbox,
         &["--since", "main"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        sub/run.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (5 files scanned, 1 changed since `main`, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            sub/run.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (5 files scanned, 1 changed since `main`, 2 programs ordered)
+        "#]],
     );
     sandbox.commit();
     check(
@@ -353,24 +353,24 @@ fn a_part_of_the_repository_can_be_scanned_from_anywhere() {
         &sandbox,
         &["--since", "main"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        a.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (1 file scanned, 1 changed since `main`, 0 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            a.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (1 file scanned, 1 changed since `main`, 0 programs ordered)
+        "#]],
     );
     check_in(
         "sub dir",
         &sandbox,
         &["--since", "main", "../other"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        ../other/b.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (1 file scanned, 1 changed since `main`, 0 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            ../other/b.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (1 file scanned, 1 changed since `main`, 0 programs ordered)
+        "#]],
     );
     sandbox.git(&["add", "--all"]);
     check_in(
@@ -378,13 +378,13 @@ fn a_part_of_the_repository_can_be_scanned_from_anywhere() {
         &sandbox,
         &["--staged", ".."],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        ../other/b.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        a.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 2 errors in 2 files (6 files scanned, 2 staged, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            ../other/b.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            a.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 2 errors in 2 files, 2 with a fix (6 files scanned, 2 staged, 2 programs ordered)
+        "#]],
     );
 }
 
@@ -409,12 +409,12 @@ fn a_baseline_counts_as_well() {
         &sandbox,
         &args,
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        newer.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (7 files scanned, 3 changed since `main`, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            newer.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (7 files scanned, 3 changed since `main`, 2 programs ordered)
+        "#]],
     );
 }
 

@@ -19,12 +19,12 @@ fn the_index_is_judged_and_not_the_working_tree() {
         &sandbox,
         &["--staged"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        bad.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (6 files scanned, 2 staged, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            bad.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (6 files scanned, 2 staged, 2 programs ordered)
+        "#]],
     );
 }
 
@@ -40,12 +40,12 @@ fn a_file_that_is_staged_and_deleted_on_disk_is_read() {
         &sandbox,
         &["--staged"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        dir/bad.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (5 files scanned, 1 staged, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            dir/bad.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (5 files scanned, 1 staged, 2 programs ordered)
+        "#]],
     );
     check(
         &sandbox,
@@ -107,12 +107,12 @@ fn the_staged_policy_counts() {
         &sandbox,
         &["--staged"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (5 files scanned, 1 staged, 2 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (5 files scanned, 1 staged, 2 programs ordered)
+        "#]],
     );
 }
 
@@ -124,12 +124,12 @@ fn before_the_first_commit_everything_staged_is_new() {
         &sandbox,
         &["--staged", "--select", "GP103"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
-        ----- stderr
-        found 1 error in 1 file (1 file scanned, 1 staged, 0 programs ordered)
-    "#]],
+            exit code: 1
+            ----- stdout
+            new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
+            ----- stderr
+            found 1 error in 1 file, 1 with a fix (1 file scanned, 1 staged, 0 programs ordered)
+        "#]],
     );
     check(
         &sandbox,
@@ -164,7 +164,7 @@ fn a_user_s_configuration_changes_nothing() {
         ----- stdout
         new.sh:1:8: GP103 the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus
         ----- stderr
-        found 1 error in 1 file (5 files scanned, 1 staged, 2 programs ordered)
+        found 1 error in 1 file, 1 with a fix (5 files scanned, 1 staged, 2 programs ordered)
     "#]];
     check_in("sub", &sandbox, &["--staged", ".."], &expected);
 }
