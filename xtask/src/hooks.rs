@@ -1,6 +1,6 @@
 //! What others run gpupin with: the framework pre-commit, and the pipelines in `examples/ci`.
 //!
-//! The tools come from PyPI once; after that nothing is fetched.
+//! The tools come from `PyPI` once; after that nothing is fetched.
 
 use std::{
     env, fs,

@@ -32,6 +32,7 @@ use self::{
 };
 use crate::{failure::Failure, project::slashed, scan::Problem};
 
+pub(crate) mod asking;
 mod attributes;
 mod diff;
 mod hunks;
@@ -39,6 +40,7 @@ pub(crate) mod journal;
 mod obstacle;
 pub(crate) mod rounds;
 pub(crate) mod steps;
+pub(crate) mod summary;
 mod time;
 mod tree_lock;
 pub(crate) mod undo;

@@ -83,16 +83,15 @@ impl<'a> Piece<'a> {
     fn of(project: &Project<'a>, write: Write) -> Option<Self> {
         let source = &project.unit(write.unit).source;
         let (name, value) = project.written(write)?;
-        let name = match &project.event(write.unit, write.event).does {
-            Does::SetVariable(it) => source.find_in(it.name_span, name)?.range(),
+        let does = &project.event(write.unit, write.event).does;
+        let name = if let Does::SetVariable(it) = does {
+            source.find_in(it.name_span, name)?.range()
+        } else {
             // A child's environment does not tell where its names stand: right before their values.
-            _ => {
-                const FAR: usize = 200;
-                let end = value.span.start as usize;
-                let before = &source.text[..end];
-                let start = before.rfind(name).filter(|it| end - it < FAR)?;
-                start..start + name.len()
-            }
+            const FAR: usize = 200;
+            let end = value.span.start as usize;
+            let start = source.text[..end].rfind(name).filter(|it| end - it < FAR)?;
+            start..start + name.len()
         };
         let value = value.span.range();
         (name.end <= value.start).then_some(Self { source, name, value })

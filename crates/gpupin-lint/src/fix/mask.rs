@@ -8,7 +8,7 @@ use super::{
     reach,
 };
 use crate::{
-    finding::{Edit, Finding, Safety},
+    finding::{Edit, Finding},
     program::{MASK, ORDER, Program, Write, pins::sure_text},
     project::Project,
     unit::{EventId, UnitId},
@@ -36,13 +36,8 @@ pub(crate) fn with_order(
         return offered(finding, corrected);
     }
     let Some(order) = order else { return finding };
-    let safety = match is_right {
-        Ok(()) => Safety::Safe,
-        Err(_) => {
-            let why = "where the two orders differ, it changes which GPU the program uses";
-            Safety::Unsafe(why.to_owned())
-        }
-    };
+    let why = |_| "where the two orders differ, it changes which GPU the program uses".to_owned();
+    let safety = reach::safety(is_right.map_err(why));
     finding.with_fix("Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first", safety, vec![order])
 }
 

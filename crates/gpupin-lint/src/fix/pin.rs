@@ -68,7 +68,7 @@ pub(crate) fn cure_in_new_file(
     path: String,
 ) -> Finding {
     let Some(block) = block(project, project.wanted(program)) else { return finding };
-    let text: String = lines(Some(&block), &[]).iter().map(|it| format!("{it}\n")).collect();
+    let text = lines(Some(&block), &[]).join("\n") + "\n";
     finding
         .with_fix(format!("Pin them in a new `{path}`"), reach::safety(block.safety), Vec::new())
         .creating(NewFile { path, text })
@@ -167,7 +167,7 @@ impl Cure {
                 if is_covered(&set.0) {
                     continue;
                 }
-                let Some(value) = set.1 else { return None };
+                let value = set.1?;
                 carried.entry(place.0).or_default().push(Carried { name: set.0, value });
             }
             gone.extend(same_statement(project, place));

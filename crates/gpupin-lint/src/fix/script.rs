@@ -115,13 +115,16 @@ impl<'a> Script<'a> {
             let quoted = serde_json::Value::from(format!("{line}\n")).to_string();
             quoted[1..quoted.len() - 1].to_owned()
         };
-        match self.element(place) {
-            Some(element) => lines
-                .iter()
-                .map(|it| format!("\"{}\",{}", escaped(it), element.separator))
-                .collect(),
-            None => lines.iter().map(escaped).collect(),
+        let element = self.element(place);
+        let mut written = String::new();
+        for line in lines {
+            let parts = match &element {
+                Some(element) => ["\"", &escaped(line), "\",", element.separator].concat(),
+                None => escaped(line),
+            };
+            written.push_str(&parts);
         }
+        written
     }
 
     /// The string of a list that holds the line which starts at `place`.

@@ -55,16 +55,15 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
         }
         finding.programs = suite.entries();
         // One `conftest.py` pins all test files below it.
-        found.push(match suite.conftest() {
-            Some(path) => match project.modules.at(&path) {
+        found.push(if let Some(path) = suite.conftest() {
+            match project.modules.at(&path) {
                 Some(unit) => pin::cure_at(finding, project, &[(unit, suite.first())], &[]),
                 None if project.modules.file(&path).is_some() => finding,
                 None => pin::cure_in_new_file(finding, project, suite.first(), path),
-            },
-            None => {
-                let tops: Vec<_> = suite.programs().map(|it| (it.entry, it)).collect();
-                pin::cure_at(finding, project, &tops, &[])
             }
+        } else {
+            let tops: Vec<_> = suite.programs().map(|it| (it.entry, it)).collect();
+            pin::cure_at(finding, project, &tops, &[])
         });
     }
     if project.policy.lint.require_pin_in == RequirePinIn::EveryGpuFile {

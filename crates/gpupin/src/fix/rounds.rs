@@ -156,7 +156,7 @@ pub(crate) fn fix(
                     None => (String::new(), None),
                 };
                 let path = paths.get(&key).cloned().unwrap_or_else(|| project.root.join(&key));
-                (old.as_ref() != Some(&bytes)).then(|| Changed {
+                (old.as_ref() != Some(&bytes)).then_some(Changed {
                     path,
                     old,
                     new: bytes,
