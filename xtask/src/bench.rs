@@ -1,4 +1,4 @@
-//! How fast `gpupin scan` is, next to what else could read the same files.
+//! How fast `gpupin scan` and `gpupin fix` are, next to what else could read the same files.
 //!
 //! Everything is measured warm, in one run, on one machine, the rows taking turns, so
 //! that a busy moment hits all of them. Medians are shown with the fastest and the
@@ -22,8 +22,10 @@ use self::{
 use crate::process::{cargo, quiet, root};
 
 mod corpus;
+mod fixing;
 mod measure;
 mod tools;
+mod tree;
 
 #[derive(Clone)]
 struct Options {
@@ -37,27 +39,13 @@ struct Options {
 /// Runs `bench scan`.
 pub(crate) fn scan(args: &[&str]) -> Result<()> {
     let options = parse(args)?;
-    quiet(&mut cargo(["build", "--release", "--package", "gpupin"]))?;
-    let tools = Tools::find()?;
-    let corpus = if options.smoke {
-        Corpus::of_examples()?
-    } else {
-        tools.install()?;
-        Corpus::fetch(&tools.python())?
-    };
+    let (tools, corpus) = open(&options)?;
     let needles = match &options.needles {
         Some(path) => path.canonicalize().context("failed to find the needles")?,
         None => write_needles(&tools)?,
     };
 
-    for version in tools.versions() {
-        println!("{version}");
-    }
-    for program in tools.missing() {
-        println!("note: {program} is not installed, so its rows are missing");
-    }
-    let cores = std::thread::available_parallelism()?;
-    println!("{cores} cores, median of {} rounds, in seconds (fastest to slowest)", options.rounds);
+    introduce(&tools, &options)?;
     let main = corpus.main();
     println!("\n{}", describe(main, &needles, &tools)?);
     println!("{}", findings(main, &tools)?);
@@ -66,9 +54,46 @@ pub(crate) fn scan(args: &[&str]) -> Result<()> {
     grow(&corpus, &needles, &tools, options.rounds)
 }
 
-/// Measures once, on few files: does the benchmark itself still work?
+/// Runs `bench fix`.
+pub(crate) fn fix(args: &[&str]) -> Result<()> {
+    let options = parse(args)?;
+    ensure!(options.needles.is_none(), "`--needles` is for `bench scan`");
+    let (tools, corpus) = open(&options)?;
+    introduce(&tools, &options)?;
+    println!();
+    fixing::compare(corpus.main(), &tools, options.rounds)
+}
+
+/// Measures once, on few files: do the benchmarks themselves still work?
 pub(crate) fn smoke() -> Result<()> {
-    scan(&["--smoke", "--rounds", "1"])
+    scan(&["--smoke", "--rounds", "1"])?;
+    println!();
+    fix(&["--smoke", "--rounds", "1"])
+}
+
+/// Builds, installs and fetches what is not there.
+fn open(options: &Options) -> Result<(Tools, Corpus)> {
+    quiet(&mut cargo(["build", "--release", "--package", "gpupin"]))?;
+    let tools = Tools::find()?;
+    let corpus = if options.smoke {
+        Corpus::of_examples()?
+    } else {
+        tools.install()?;
+        Corpus::fetch(&tools.python())?
+    };
+    Ok((tools, corpus))
+}
+
+fn introduce(tools: &Tools, options: &Options) -> Result<()> {
+    for version in tools.versions() {
+        println!("{version}");
+    }
+    for program in tools.missing() {
+        println!("note: {program} is not installed, so its rows are missing");
+    }
+    let cores = std::thread::available_parallelism()?;
+    println!("{cores} cores, median of {} rounds, in seconds (fastest to slowest)", options.rounds);
+    Ok(())
 }
 
 /// Where the corpus lies with its files of all languages; fetched unless it is there.
@@ -142,7 +167,7 @@ fn compare(set: &Set, needles: &Path, tools: &Tools, rounds: usize) -> Result<()
     for threads in [1, 2] {
         let mut add = |name: &str, command: Option<Command>| {
             if let Some(command) = command {
-                contenders.push(Contender { name: name.to_owned(), threads, command });
+                contenders.push(Contender::looking(name, threads, command));
             }
         };
         let rg = |flag: &str| {
@@ -210,11 +235,7 @@ fn grow(corpus: &Corpus, needles: &Path, tools: &Tools, rounds: usize) -> Result
     let sets: Vec<_> = corpus.sets.iter().chain([&twice, &thrice]).collect();
     let mut contenders: Vec<_> = sets
         .iter()
-        .map(|set| Contender {
-            name: set.name.clone(),
-            threads: 1,
-            command: tools.scan(&set.directory, 1, "concise"),
-        })
+        .map(|set| Contender::looking(&set.name, 1, tools.scan(&set.directory, 1, "concise")))
         .collect();
     for (set, row) in sets.into_iter().zip(measure::in_turns(&mut contenders, rounds)?) {
         println!(

@@ -32,6 +32,7 @@ usage: cargo xtask <command>
   ci [--skip STEP]… [STEP]…   run the whole gate, or the named steps of it
   docs [--check]              write docs/reference, or only tell whether it is up to date
   bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
+  bench fix [--rounds N]      measure `gpupin fix` beside ruff fixing one rule
   prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
   fuzz [--seconds N] [NAME]…  run the fuzz targets, 60 seconds each
   fuzz --corpus               apply their checks to every file of the benchmark's corpus
@@ -56,6 +57,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
         ["bench", "scan", rest @ ..] => bench::scan(rest),
+        ["bench", "fix", rest @ ..] => bench::fix(rest),
         ["prefilter", names @ ..] => prefilter::run(names),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["licenses"] => licenses::check(),

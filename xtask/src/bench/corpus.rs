@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use super::tree;
 use crate::{
     process::{loud, quiet, root, stdout},
     tidy::has_extension,
@@ -59,8 +60,7 @@ impl Set {
             fs::remove_dir_all(&directory)?;
         }
         for copy in 1..=times {
-            link_all(&self.directory, &directory.join(copy.to_string()))
-                .with_context(|| format!("failed to copy `{}`", self.directory.display()))?;
+            tree::link(&self.directory, &directory.join(copy.to_string()))?;
         }
         Self::of(&name, directory)
     }
@@ -68,21 +68,6 @@ impl Set {
     pub(super) fn describe(&self) -> String {
         format!("{}: {} Python files, {:.1} MB", self.name, self.files, self.bytes as f64 / 1e6)
     }
-}
-
-/// Links files instead of copying them, where the file system can.
-fn link_all(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_dir() {
-            link_all(&from, &to)?;
-        } else if fs::hard_link(&from, &to).is_err() {
-            fs::copy(&from, &to)?;
-        }
-    }
-    Ok(())
 }
 
 impl Corpus {

@@ -14,8 +14,18 @@ use crate::process::display;
 pub(super) struct Contender {
     pub(super) name: String,
     pub(super) threads: usize,
-    /// May end with 0 (nothing found) or 1 (something found).
     pub(super) command: Command,
+    /// The exit codes that it may end with.
+    pub(super) codes: &'static [i32],
+    /// Makes what the command works on, before each run and outside of the time.
+    pub(super) prepare: Option<Box<dyn Fn() -> Result<()>>>,
+}
+
+impl Contender {
+    /// A program that changes nothing, and ends with 0 (nothing found) or 1 (something found).
+    pub(super) fn looking(name: &str, threads: usize, command: Command) -> Self {
+        Self { name: name.to_owned(), threads, command, codes: &[0, 1], prepare: None }
+    }
 }
 
 /// What was measured of a [`Contender`].
@@ -63,7 +73,10 @@ pub(super) fn in_turns(contenders: &mut [Contender], rounds: usize) -> Result<Ve
         .collect();
     for round in 0..=rounds {
         for (contender, measured) in contenders.iter_mut().zip(&mut measured) {
-            let (seconds, used) = once(&mut contender.command)?;
+            if let Some(prepare) = &contender.prepare {
+                prepare()?;
+            }
+            let (seconds, used) = once(contender)?;
             if round > 0 {
                 measured.seconds.push(seconds);
                 measured.cpu.push((used.utime + used.stime).as_secs_f64());
@@ -89,7 +102,8 @@ fn middle(sorted: &[f64]) -> f64 {
 }
 
 /// Wall clock in seconds, and what else one run used.
-fn once(command: &mut Command) -> Result<(f64, ResourceUsage)> {
+fn once(contender: &mut Contender) -> Result<(f64, ResourceUsage)> {
+    let command = &mut contender.command;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
     let child =
@@ -97,7 +111,7 @@ fn once(command: &mut Command) -> Result<(f64, ResourceUsage)> {
     let used = child.wait4().with_context(|| format!("failed to await `{}`", display(command)))?;
     let seconds = start.elapsed().as_secs_f64();
     ensure!(
-        matches!(used.status.code(), Some(0 | 1)),
+        used.status.code().is_some_and(|it| contender.codes.contains(&it)),
         "`{}` failed: {}",
         display(command),
         used.status

@@ -70,6 +70,14 @@ impl Tools {
         scan
     }
 
+    pub(super) fn fix(&self, directory: &Path, threads: usize, format: &str) -> Command {
+        let mut fix = self.gpupin();
+        // The copies lie in a repository of which they are no part.
+        fix.current_dir(directory).args(["fix", "--unsafe-fixes", "--allow-dirty", "--threads"]);
+        fix.args([&threads.to_string(), "--output-format", format, "."]);
+        fix
+    }
+
     /// ripgrep without what it would do on top of reading and searching.
     pub(super) fn rg(&self, needles: &Path, threads: usize) -> Option<Command> {
         let mut rg = Command::new(self.rg_path()?);
@@ -85,6 +93,13 @@ impl Tools {
         // By default it leaves out directories with names such as `build`.
         ruff.args(["--no-respect-gitignore", "--config", "exclude = []"]);
         ruff.arg(directory).env("RAYON_NUM_THREADS", threads.to_string());
+        Some(ruff)
+    }
+
+    /// The same rule, with what it finds mended.
+    pub(super) fn ruff_fix(&self, directory: &Path, threads: usize) -> Option<Command> {
+        let mut ruff = self.ruff(directory, threads)?;
+        ruff.arg("--fix");
         Some(ruff)
     }
 
