@@ -100,7 +100,7 @@ mod tests {
         for (yaml, count) in [
             (include_str!("../../../examples/ci/github.yml"), 2),
             (include_str!("../../../examples/ci/gitlab.yml"), 2),
-            (include_str!("../../../.pre-commit-hooks.yaml"), 1),
+            (include_str!("../../../.pre-commit-hooks.yaml"), 2),
         ] {
             let commands = commands(yaml);
             assert_eq!(commands.len(), count, "{commands:?}");
