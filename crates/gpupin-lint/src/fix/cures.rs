@@ -316,6 +316,31 @@ fn test_files_are_pinned_by_a_new_conftest() {
 }
 
 #[test]
+fn a_role_is_pinned_to_its_own_gpu() {
+    let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[roles.tts]\nname = \"RTX 5060 Ti\"\nentry-points = [\"tts.py\"]\n";
+    let program = format!("import torch\n{MAIN}");
+    let other = HEADER
+        .replace(UUID, "GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01")
+        .replace("RTX 3090", "RTX 5060 Ti");
+    check(
+        &["GP101"],
+        &format!("{policy}//- main.py\n{program}//- tts.py\n{program}"),
+        &format!("//- main.py\nHEADER\n\n{program}//- tts.py\n{other}\n{program}"),
+    );
+}
+
+#[test]
+fn every_file_that_uses_a_gpu_carries_a_pin_where_the_policy_wants_that() {
+    let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[lint]\nrequire-pin-in = \"every-gpu-file\"\n";
+    let main = "import engine\nif __name__ == \"__main__\":\n    print(engine)\n";
+    check(
+        &["GP101"],
+        &format!("{policy}//- engine.py\nimport torch\n//- main.py\n{main}"),
+        &format!("//- engine.py\nHEADER\n\nimport torch\n//- main.py\nHEADER\n\n{main}"),
+    );
+}
+
+#[test]
 fn several_machines_are_asked() {
     let lock = r#"//- gpupin.lock
 version = 1

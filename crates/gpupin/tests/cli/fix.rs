@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use expect_test::{Expect, expect};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Outcome, Sandbox};
 
 const POLICY: &str = "[gpu]\nname = \"RTX 3090\"\n";
 const LOCK: &str = include_str!("../../../../examples/assistant/gpupin.lock");
@@ -364,4 +364,36 @@ fn without_a_terminal_nobody_is_asked() {
         hint: `--diff` shows what would change
     "#]],
     );
+}
+
+/// Answers what is asked on a terminal of `script`.
+#[track_caller]
+fn answer(sandbox: &Sandbox, answers: &str) -> String {
+    let gpupin = env!("CARGO_BIN_EXE_gpupin");
+    let command = format!("{gpupin} fix --interactive");
+    let mut script = std::process::Command::new("script");
+    script.current_dir(sandbox.path()).args(["--quiet", "--return", "--command", &command]);
+    Outcome::given(answers, script.arg("/dev/null")).out.replace('\r', "")
+}
+
+#[test]
+fn on_a_terminal_each_fix_is_asked_for() {
+    let sandbox = project().file("one.py", PROGRAM).file("two.py", PROGRAM);
+    let said = answer(&sandbox, "n\nn\ny\ny\n");
+    let question = "one.py:1:1: GP101 this program uses `torch`, and nothing pins its GPU before CUDA starts\n";
+    assert!(said.contains(question), "{said}");
+    assert!(said.contains("+import os\n"), "{said}");
+    assert!(said.contains("Pin the RTX 3090 where the program starts? [y]es, [n]o,"), "{said}");
+    assert_eq!(sandbox.read("one.py"), PROGRAM);
+    assert!(sandbox.read("two.py").starts_with("# gpupin: begin"), "{said}");
+
+    let sandbox = project().file("one.py", PROGRAM).file("two.py", PROGRAM);
+    answer(&sandbox, "q\n");
+    assert_eq!((sandbox.read("one.py"), sandbox.read("two.py")), (PROGRAM.into(), PROGRAM.into()));
+    // The end of the input is no consent.
+    answer(&sandbox, "");
+    assert_eq!(sandbox.read("one.py"), PROGRAM);
+    answer(&sandbox, "a\n");
+    assert_ne!(sandbox.read("one.py"), PROGRAM);
+    assert_ne!(sandbox.read("two.py"), PROGRAM);
 }
