@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gpupin_lint::{
-    finding::{Edit, Finding, Safety},
+    finding::{Edit, Finding, NewFile, Safety},
     fix::{Wanted, apply, suppression},
     source::Charset,
     unit::UnitId,
 };
 use lsp_types::{
-    CodeAction, CodeActionContext, CodeActionKind, DocumentChanges, OneOf,
-    OptionalVersionedTextDocumentIdentifier, Range, TextDocumentEdit, TextEdit, WorkspaceEdit,
+    CodeAction, CodeActionContext, CodeActionKind, CreateFile, DocumentChangeOperation,
+    DocumentChanges, OneOf, OptionalVersionedTextDocumentIdentifier, Range, ResourceOp,
+    TextDocumentEdit, TextEdit, WorkspaceEdit,
 };
 
 use super::{client::Abilities, diagnostic, places::Places};
@@ -59,19 +60,23 @@ fn is_wanted(kind: &CodeActionKind, context: &CodeActionContext) -> bool {
 
 fn fix(finding: &Finding, places: &mut Places<'_>, can: &Abilities) -> Option<CodeAction> {
     let fix = finding.fix.as_ref()?;
-    // Making a file is left to `gpupin fix`: few editors say that they can.
     let makes_files = !fix.new_files.is_empty();
-    if makes_files || fix.edits.iter().any(|it| is_untouchable(places, it.unit)) {
+    if (makes_files && !can.new_files) || fix.edits.iter().any(|it| is_untouchable(places, it.unit))
+    {
         return None;
     }
     let title = match &fix.safety {
         Safety::Safe => fix.title.clone(),
         Safety::Unsafe(why) => format!("{} (unsafe: {why})", fix.title),
     };
+    let mut action = quick_fix(finding, &fix.edits, places, can);
+    if let Some(edit) = action.edit.as_mut().filter(|_| makes_files) {
+        make_files(edit, &fix.new_files, places);
+    }
     Some(CodeAction {
         title,
         is_preferred: (can.preferred_actions && fix.safety == Safety::Safe).then_some(true),
-        ..quick_fix(finding, &fix.edits, places, can)
+        ..action
     })
 }
 
@@ -107,6 +112,28 @@ fn fix_all(findings: &[&Finding], places: &mut Places<'_>, can: &Abilities) -> O
         edit: Some(workspace_edit(&edits, places, can)),
         ..CodeAction::default()
     })
+}
+
+/// Puts the files that a fix makes behind what it edits.
+fn make_files(edit: &mut WorkspaceEdit, files: &[NewFile], places: &Places<'_>) {
+    let mut operations = match edit.document_changes.take() {
+        Some(DocumentChanges::Edits(edits)) => {
+            edits.into_iter().map(DocumentChangeOperation::Edit).collect()
+        }
+        Some(DocumentChanges::Operations(operations)) => operations,
+        None => Vec::new(),
+    };
+    for file in files {
+        let uri = places.new_uri(&file.path);
+        let create = CreateFile { uri: uri.clone(), options: None, annotation_id: None };
+        operations.push(DocumentChangeOperation::Op(ResourceOp::Create(create)));
+        let text = TextEdit { range: Range::default(), new_text: file.text.clone() };
+        operations.push(DocumentChangeOperation::Edit(TextDocumentEdit {
+            text_document: OptionalVersionedTextDocumentIdentifier { uri, version: None },
+            edits: vec![OneOf::Left(text)],
+        }));
+    }
+    edit.document_changes = Some(DocumentChanges::Operations(operations));
 }
 
 /// What was not read faithfully is not edited.

@@ -2,7 +2,8 @@
 
 use lsp_server::{Message, Notification, Request, RequestId, Response, ResponseError};
 use lsp_types::{
-    ClientCapabilities, DiagnosticTag, MarkupKind, MessageType, ShowMessageParams,
+    ClientCapabilities, DiagnosticTag, MarkupKind, MessageType, ResourceOperationKind,
+    ShowMessageParams,
     notification::{Notification as _, PublishDiagnostics, ShowMessage},
     request::{RegisterCapability, Request as _},
 };
@@ -33,6 +34,8 @@ pub(super) struct Abilities {
     pub(super) preferred_actions: bool,
     /// Edits may name the version of the document they are for.
     pub(super) versioned_edits: bool,
+    /// Edits may make files.
+    pub(super) new_files: bool,
     /// Tells about changed files when asked to.
     pub(super) watches_files: bool,
 }
@@ -59,6 +62,11 @@ impl Abilities {
                 .is_some_and(|it| it.code_action_literal_support.is_some()),
             preferred_actions: actions.and_then(|it| it.is_preferred_support) == Some(true),
             versioned_edits: edits.and_then(|it| it.document_changes) == Some(true),
+            new_files: edits.is_some_and(|it| {
+                let operations = it.resource_operations.as_ref();
+                let creates = |it: &Vec<_>| it.contains(&ResourceOperationKind::Create);
+                it.document_changes == Some(true) && operations.is_some_and(creates)
+            }),
             watches_files: watching.and_then(|it| it.dynamic_registration) == Some(true),
         }
     }

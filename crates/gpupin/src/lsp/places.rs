@@ -59,6 +59,11 @@ impl<'a> Places<'a> {
         normal(&self.project.root.join(&self.unit(unit).source.path))
     }
 
+    /// Of a file that is not there, by its path as seen from the root.
+    pub(super) fn new_uri(&self, path: &str) -> Uri {
+        uri::of(&normal(&self.project.root.join(path)))
+    }
+
     pub(super) fn uri(&mut self, unit: UnitId) -> Uri {
         self.file(unit).uri.clone()
     }

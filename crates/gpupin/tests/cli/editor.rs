@@ -208,7 +208,7 @@ impl Editor {
 pub(crate) fn everything() -> Value {
     json!({
         "workspace": {
-            "workspaceEdit": {"documentChanges": true},
+            "workspaceEdit": {"documentChanges": true, "resourceOperations": ["create"]},
             "didChangeWatchedFiles": {"dynamicRegistration": true},
         },
         "textDocument": {

@@ -200,6 +200,30 @@ fn fixes_and_suppressions_are_offered() {
 }
 
 #[test]
+fn a_fix_that_makes_a_file_is_offered_to_who_can_make_one() {
+    const TEST: &str = "import torch\ndef test_it():\n    torch.zeros(1).cuda()\n";
+    let sandbox = project().file("tests/test_a.py", TEST).file("tests/test_b.py", TEST);
+    let mut editor = open(&sandbox);
+    let actions = editor.actions("tests/test_a.py", 0, &[]);
+    assert_eq!(titles(&actions)[0], "Pin them in a new `tests/conftest.py`");
+    let changes = actions[0]["edit"]["documentChanges"].as_array().unwrap();
+    let uri = editor.uri("tests/conftest.py");
+    assert_eq!((&changes[0]["kind"], &changes[0]["uri"]), (&json!("create"), &json!(uri)));
+    assert_eq!(changes[1]["textDocument"]["uri"], json!(uri));
+    let text = changes[1]["edits"][0]["newText"].as_str().unwrap();
+    assert!(text.starts_with("# gpupin: begin of the pin"), "{text}");
+
+    let mut editor = Editor::start(&sandbox);
+    let mut capabilities = everything();
+    capabilities["workspace"] = json!({"workspaceEdit": {"documentChanges": true}});
+    editor.initialize(&json!({
+        "processId": null, "rootUri": editor.uri(""), "capabilities": capabilities,
+    }));
+    let actions = editor.actions("tests/test_a.py", 0, &[]);
+    assert_eq!(titles(&actions), ["Suppress GP101 on this line"]);
+}
+
+#[test]
 fn only_the_kinds_asked_for_are_offered() {
     let sandbox = project().file("compose.yaml", COMPOSE);
     let mut editor = open(&sandbox);
