@@ -124,6 +124,12 @@ impl Rule {
         body.split_once("\n\n").map_or(body, |(first, _)| first).trim_end()
     }
 
+    /// Whether its findings are about whole programs. Several programs that one cure helps are told together, so that such
+    /// a finding may come to sit in another file although nothing is new.
+    pub fn is_about_programs(&self) -> bool {
+        matches!(self.check, Check::Project(_)) && self.needles.is_empty()
+    }
+
     /// Whether a file has one of the needles.
     pub(crate) fn may_find_in(&self, source: &Source) -> bool {
         let python = matches!(source.language, Language::Python | Language::Notebook);

@@ -308,12 +308,20 @@ fn within(scan: &Scan) -> BTreeSet<String> {
 struct Before {
     syntax_errors: BTreeMap<String, usize>,
     findings: BTreeMap<(&'static str, String), usize>,
+    /// The programs that findings about programs are about, by code.
+    programs: BTreeSet<(&'static str, String)>,
 }
 
 impl Before {
     fn of(scan: &Scan) -> Self {
         let errors = scan.units.iter().map(|it| (it.source.path.clone(), it.syntax_errors.len()));
-        Self { syntax_errors: errors.collect(), findings: counted(scan) }
+        let about = scan.analysis.findings.iter().filter(|it| it.rule.is_about_programs());
+        let programs = about.flat_map(|it| programs(scan, it).map(|path| (it.rule.code, path)));
+        Self {
+            syntax_errors: errors.collect(),
+            findings: counted(scan),
+            programs: programs.collect(),
+        }
     }
 
     /// Files that changed for the worse, and how.
@@ -335,7 +343,12 @@ impl Before {
         let worse = now.iter().filter(|it| self.findings.get(it.0).is_none_or(|was| was < it.1));
         for ((code, key), _) in worse {
             let of_kind = |it: &&Finding| it.rule.code == *code && path(it.unit) == key;
-            for finding in scan.analysis.findings.iter().filter(of_kind) {
+            let is_new = |it: &&Finding| {
+                let was_found = |path| self.programs.contains(&(it.rule.code, path));
+                let is_about = it.rule.is_about_programs() && !it.programs.is_empty();
+                !(is_about && programs(scan, it).all(was_found))
+            };
+            for finding in scan.analysis.findings.iter().filter(of_kind).filter(is_new) {
                 let place = scan.units[finding.unit.0 as usize].source.place(finding.span.start);
                 let why = format!(
                     "its fixes would bring {code} to `{key}`, line {}: {}",
@@ -357,6 +370,11 @@ impl Before {
         }
         bad
     }
+}
+
+/// The files in which the programs start that a finding is about.
+fn programs<'a>(scan: &'a Scan, finding: &'a Finding) -> impl Iterator<Item = String> + 'a {
+    finding.programs.iter().map(|it| scan.units[it.0 as usize].source.path.clone())
 }
 
 /// How many findings of each rule each file has.

@@ -281,6 +281,21 @@ fn a_fix_that_would_bring_a_finding_is_not_made() {
 }
 
 #[test]
+fn a_finding_that_only_moves_is_not_brought() {
+    // With a `conftest.py`, what is said of all tests is said there.
+    let test = "import torch\ndef test_it():\n    torch.zeros(1).cuda()\n";
+    let sandbox = project().file("tests/test_a.py", test).file("tests/test_b.py", test);
+    check(&sandbox, &["--select", "strict"], &expect![[r#"
+        exit code: 1
+        ----- stderr
+        fixed 1 finding in 1 file: GP101 1
+        1 finding is left:
+             1  GP301 missing-verification: no fix is known
+        `gpupin undo` takes the changes back
+    "#]]);
+}
+
+#[test]
 fn line_ends_marks_and_encodings_stay() {
     let text = PROGRAM.replace('\n', "\r\n");
     let marked = format!("\u{feff}{text}");
