@@ -8,6 +8,7 @@ pub(crate) mod mask;
 pub(crate) mod pin;
 pub(crate) mod reach;
 pub(crate) mod script;
+pub(crate) mod top;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

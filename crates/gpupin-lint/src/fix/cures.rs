@@ -341,6 +341,28 @@ fn every_file_that_uses_a_gpu_carries_a_pin_where_the_policy_wants_that() {
 }
 
 #[test]
+fn a_program_whose_package_comes_first_is_pinned_there() {
+    let init = "//- app/__init__.py\nfrom . import engine\n";
+    let rest = "//- app/__main__.py\nimport torch\ntorch.zeros(1).cuda()\n//- app/engine.py\nimport torch\n";
+    check_unsafe(
+        &["GP101"],
+        &format!("{init}{rest}"),
+        &format!("{}{rest}", init.replace("from", "HEADER\n\nfrom")),
+    );
+    check_why("GP101", &format!("{init}{rest}"), "whoever imports the package is pinned too");
+
+    // What the package imports is the program itself, which is pinned then.
+    let init = "//- app/__init__.py\nfrom .cli import main\n";
+    let cli = "//- app/cli.py\nimport torch\ndef main():\n    torch.zeros(1).cuda()\n";
+    let script = "//- pyproject.toml\n[project.scripts]\napp = \"app.cli:main\"\n";
+    check(
+        &["GP101"],
+        &format!("{init}{cli}{script}"),
+        &format!("{init}{}{script}", cli.replace("import torch", "HEADER\n\nimport torch")),
+    );
+}
+
+#[test]
 fn several_machines_are_asked() {
     let lock = r#"//- gpupin.lock
 version = 1

@@ -10,6 +10,7 @@ use gpupin_policy::{
 use super::{
     reach,
     script::{Removable, Script},
+    top::top,
 };
 use crate::{
     finding::{Edit, Finding, NewFile},
@@ -43,7 +44,7 @@ pub(crate) fn cure(
     programs: &[&Program],
     places: &[Place],
 ) -> Finding {
-    let tops: Vec<_> = programs.iter().map(|it| (it.entry, *it)).collect();
+    let tops: Vec<_> = programs.iter().map(|it| (top(project, it), *it)).collect();
     cure_at(finding, project, &tops, places)
 }
 
@@ -221,7 +222,7 @@ impl Cure {
     fn judge(
         &mut self,
         project: &Project<'_>,
-        (top, program): (UnitId, &Program),
+        (place, program): (UnitId, &Program),
         block: Option<&Block>,
         moved: &[Carried],
         gone: &BTreeSet<Place>,
@@ -241,10 +242,13 @@ impl Cure {
             }
             Some(block) => {
                 and(block.safety.clone());
+                if project.unit(place).source.path.ends_with("__init__.py") {
+                    and(Err("whoever imports the package is pinned too".to_owned()));
+                }
                 if let Some(path) = sets_again(project, program, block, gone) {
                     and(Err(format!("`{path}` sets the mask or its order again")));
                 }
-                if let Some(path) = pinned_too(project, top) {
+                if let Some(path) = pinned_too(project, place) {
                     and(Err(format!("`{path}` imports the file and would be pinned by it")));
                 }
                 let in_container = program.moments.iter().any(|it| it.container.is_some())

@@ -3,7 +3,7 @@ use gpupin_policy::{RequirePinIn, Selector};
 use crate::{
     catalogue::Library,
     finding::{Finding, Severity},
-    fix::pin,
+    fix::{pin, top::top},
     program::{MASK, Problem, Program, Use, suite},
     project::Project,
     rules::{Check, Rule},
@@ -62,7 +62,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
                 None => pin::cure_in_new_file(finding, project, suite.first(), path),
             }
         } else {
-            let tops: Vec<_> = suite.programs().map(|it| (it.entry, it)).collect();
+            let tops: Vec<_> = suite.programs().map(|it| (top(project, it), it)).collect();
             pin::cure_at(finding, project, &tops, &[])
         });
     }

@@ -285,14 +285,18 @@ fn a_finding_that_only_moves_is_not_brought() {
     // With a `conftest.py`, what is said of all tests is said there.
     let test = "import torch\ndef test_it():\n    torch.zeros(1).cuda()\n";
     let sandbox = project().file("tests/test_a.py", test).file("tests/test_b.py", test);
-    check(&sandbox, &["--select", "strict"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--select", "strict"],
+        &expect![[r#"
         exit code: 1
         ----- stderr
         fixed 1 finding in 1 file: GP101 1
         1 finding is left:
              1  GP301 missing-verification: no fix is known
         `gpupin undo` takes the changes back
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
