@@ -7,6 +7,7 @@ mod assign;
 pub(crate) mod mask;
 pub(crate) mod pin;
 pub(crate) mod reach;
+mod remaining;
 pub(crate) mod script;
 pub(crate) mod top;
 

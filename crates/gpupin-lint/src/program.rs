@@ -128,6 +128,8 @@ pub struct Setting {
     pub writes: Vec<Write>,
     /// Also perhaps what the program inherited, which nobody knows.
     pub inherited: bool,
+    /// Perhaps not there at all: it was taken out on some way.
+    pub removed: bool,
 }
 
 /// One assignment: an event that sets a variable, or one variable of a child's environment.
@@ -150,7 +152,7 @@ pub struct Use {
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { writes: Vec::new(), inherited: true }
+        Self { writes: Vec::new(), inherited: true, removed: false }
     }
 }
 

@@ -48,6 +48,8 @@ mod unused_suppression;
 mod weak_verification;
 mod wrong_device_order;
 
+pub(crate) use ordinal_outside_pin::names_gpus;
+
 /// Every rule, ordered by code.
 pub const RULES: &[Rule] = &[
     unused_suppression::RULE,

@@ -35,14 +35,26 @@ pub(crate) fn value(project: &Project<'_>, write: Write, new: &str) -> Option<Ed
 
 fn edit_literal(source: &Source, known: &Known, new: &str) -> Option<(Span, String)> {
     match &known.literal {
-        Literal::Str(text) => Some((source.find_in(known.span, text)?, new.to_owned())),
+        Literal::Str(text) => {
+            let span = source.find_in(known.span, text)?;
+            let is_bare = source.slice(known.span).trim() == text;
+            // A number is a value in PowerShell, and any other word a command.
+            let wants_quotes = source.language == Language::PowerShell;
+            let written =
+                if is_bare && wants_quotes { quoted(source, new) } else { new.to_owned() };
+            Some((span, written))
+        }
         Literal::Int(number) => {
             let number = number.to_string();
             let span = source.find_in(known.span, &number)?;
             let is_bare = source.slice(known.span).trim() == number;
             let wants_quotes = matches!(
                 source.language,
-                Language::Python | Language::Notebook | Language::Toml | Language::Json
+                Language::Python
+                    | Language::Notebook
+                    | Language::Toml
+                    | Language::Json
+                    | Language::PowerShell
             );
             Some((span, if is_bare && wants_quotes { quoted(source, new) } else { new.to_owned() }))
         }
@@ -68,7 +80,10 @@ pub(crate) fn beside(project: &Project<'_>, write: Write, name: &str, value: &st
     } else {
         piece.as_line(name, value).or_else(|| piece.in_line(name, value))?
     };
-    Some(Edit { unit: write.unit, span: Span::new(at, at), replacement })
+    // The name is written again, so that a fix that takes the statement out does not leave this behind.
+    let end = piece.name.end;
+    let replacement = replacement + &source.text[at..end];
+    Some(Edit { unit: write.unit, span: Span::new(at, end), replacement })
 }
 
 /// Where a variable's name and value stand.
@@ -130,7 +145,11 @@ impl<'a> Piece<'a> {
             .find(|it| old.len() > it.len() && old.starts_with(it) && old.ends_with(it));
         match quote {
             Some(quote) => format!("{quote}{value}{quote}"),
-            None if matches!(self.source.language, Language::Python | Language::Notebook) => {
+            None if matches!(
+                self.source.language,
+                Language::Python | Language::Notebook | Language::PowerShell
+            ) =>
+            {
                 quoted(self.source, value)
             }
             None => value.to_owned(),
@@ -213,6 +232,14 @@ fn in_python(
 ) -> Option<(usize, String)> {
     let source = piece.source;
     let event = project.event(write.unit, write.event);
+    // `!command` and `%env` are no Python.
+    let opening = piece.lead().trim_start().trim_start_matches(['"', '[', ' ']);
+    if source.language == Language::Notebook
+        && (opening.starts_with(['!', '%'])
+            || is_cell_of_another_language(source, piece.name.start))
+    {
+        return None;
+    }
     let value = piece.requoted(value);
     let of_statement = |span: &Span| *span == event.span;
     let others = project.unit(write.unit).events.iter().map(|it| it.span).filter(of_statement);
@@ -232,4 +259,12 @@ fn in_python(
     let start = piece.name.start - quote.map_or(0, str::len);
     let quote = quote.unwrap_or_default();
     Some((start, format!("{quote}{name}{}{value}, ", piece.gap())))
+}
+
+/// Whether a place of a notebook is in a cell such as `%%bash`.
+fn is_cell_of_another_language(source: &Source, place: usize) -> bool {
+    let mut cells = source.cells.iter();
+    let cell = cells.find(|it| it.span.range().contains(&place));
+    let first = cell.and_then(|it| it.lines.first()).map(|it| *it as usize);
+    first.is_some_and(|it| source.text[it..].starts_with("%%"))
 }

@@ -178,11 +178,12 @@ fn what_does_nothing_goes_and_its_block_stays() {
 fn a_late_pin_of_a_module_is_set_in_every_program_that_imports_it() {
     let module = "import os\nimport torch\ntorch.cuda.is_available()\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n";
     let program = "import engine\nif __name__ == \"__main__\":\n    print(engine)\n";
+    // The module sets the same then: who knows who else imports it.
     check(
         &[],
         &format!("//- engine.py\n{module}//- one.py\n{program}//- two.py\n{program}"),
         &format!(
-            "//- engine.py\nimport os\nimport torch\ntorch.cuda.is_available()\n//- one.py\nHEADER\n\n{program}//- two.py\nHEADER\n\n{program}"
+            "//- engine.py\nimport os\nimport torch\ntorch.cuda.is_available()\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"UUID\"\n//- one.py\nHEADER\n\n{program}//- two.py\nHEADER\n\n{program}"
         ),
     );
 }
@@ -359,6 +360,133 @@ fn a_program_whose_package_comes_first_is_pinned_there() {
         &["GP101"],
         &format!("{init}{cli}{script}"),
         &format!("{init}{}{script}", cli.replace("import torch", "HEADER\n\nimport torch")),
+    );
+}
+
+/// Safe fixes leave a program alone.
+#[track_caller]
+fn check_left(text: &str) {
+    check(&[], text, text);
+}
+
+#[test]
+fn what_a_user_chooses_or_a_computation_gives_stays() {
+    for value in [
+        "sys.argv[1]",
+        "parser.parse_args().gpu",
+        "os.environ.get(\"MY_GPU\", \"1\")",
+        "\"-1\"",
+        "\"\"",
+    ] {
+        for (before, after) in [("", "import torch\n"), ("import torch\n", "")] {
+            check_left(&format!(
+                "import os, sys\n{before}os.environ[\"CUDA_VISIBLE_DEVICES\"] = {value}\n{after}{MAIN}"
+            ));
+        }
+    }
+}
+
+#[test]
+fn a_missing_variable_is_set_and_the_mask_stays() {
+    let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[env]\nPYTORCH_CUDA_ALLOC_CONF = \"max_split_size_mb:1024\"\n//- main.py\n";
+    let mask = "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"UUID\"\n".replace("UUID", UUID);
+    check(
+        &[],
+        &format!("{policy}{mask}import torch\n{MAIN}"),
+        &format!(
+            "//- main.py\nimport os\nos.environ[\"PYTORCH_CUDA_ALLOC_CONF\"] = \"max_split_size_mb:1024\"\n\n{mask}import torch\n{MAIN}"
+        ),
+    );
+    let none = mask.replace(UUID, "-1");
+    check_left(&format!("{policy}{none}import torch\n{MAIN}"));
+}
+
+#[test]
+fn masks_for_children_stay() {
+    check_left(&format!(
+        "import os\nimport torch\nfor gpu in [\"0\", \"1\"]:\n    os.environ[\"CUDA_VISIBLE_DEVICES\"] = gpu\n    os.system(\"python worker.py\")\n//- worker.py\nprint(1)\n"
+    ));
+}
+
+#[test]
+fn a_module_of_a_package_with_something_to_start_is_no_safe_place_for_a_pin() {
+    let why = "it is a module of a package, and whoever imports it is pinned too; a program is named in `lint.entry-points`";
+    let package = format!("//- app/__init__.py\n//- app/tts.py\nimport torch\n{MAIN}");
+    check_why("GP101", &package, why);
+    let policy =
+        "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[lint]\nentry-points = [\"app/tts.py\"]\n";
+    check_why("GP101", &format!("{policy}{package}"), "");
+    check_why("GP101", &format!("{package}//- run.sh\npython app/tts.py\n"), "");
+}
+
+#[test]
+fn a_pin_is_unsafe_where_other_choices_remain() {
+    check_why(
+        "GP101",
+        &format!(
+            "import torch\nimport pynvml\nindex = max(range(2), key=lambda i: pynvml.nvmlDeviceGetHandleByIndex(i))\nN = 1\nx.to(f\"cuda:{{N}}\")\n{MAIN}"
+        ),
+        "line 5 of `main.py` may choose a GPU that is not there then",
+    );
+    check_why("GP101", &format!("import torch\nx.to(\"cuda:1\")\n{MAIN}"), "");
+}
+
+#[test]
+fn a_uuid_is_no_number() {
+    check_why(
+        "GP101",
+        &format!(
+            "import os\nimport torch\nn = int(os.environ.get(\"CUDA_VISIBLE_DEVICES\", \"0\"))\n{MAIN}"
+        ),
+        "`main.py` reads the mask, which is a UUID then; `[pin] as = \"index\"` keeps it a number",
+    );
+}
+
+#[test]
+fn a_pin_that_is_removed_on_some_way_is_not_certain() {
+    check_why(
+        "GP201",
+        &format!(
+            "import os, sys\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"{UUID}\"\nif len(sys.argv) > 1:\n    del os.environ[\"CUDA_VISIBLE_DEVICES\"]\nimport torch\nx.to(\"cuda:1\")\n{MAIN}"
+        ),
+        "ordinal 0 can be another GPU: no pin is certain in `main.py`",
+    );
+}
+
+#[test]
+fn comments_stay_unless_they_are_for_tools() {
+    check(
+        &["GP106"],
+        &format!(
+            "import os\nimport torch\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"  # noqa: E402\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"  # TODO(anna): why 1?\n{MAIN}"
+        ),
+        &format!("HEADER\n\nimport os\nimport torch\n# TODO(anna): why 1?\n{MAIN}"),
+    );
+}
+
+#[test]
+fn no_order_is_left_behind_where_a_mask_moves() {
+    check(
+        &[],
+        &format!("import os\nimport torch\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n{MAIN}"),
+        &format!("HEADER\n\nimport os\nimport torch\n{MAIN}"),
+    );
+}
+
+#[test]
+fn a_word_in_powershell_has_quotes() {
+    let program = format!("//- main.py\nimport torch\n{MAIN}");
+    check(
+        &["GP103"],
+        &format!("//- a.ps1\n$env:CUDA_VISIBLE_DEVICES = 1\npython main.py\n{program}"),
+        &format!(
+            "//- a.ps1\n$env:CUDA_DEVICE_ORDER = \"PCI_BUS_ID\"\n$env:CUDA_VISIBLE_DEVICES = 1\npython main.py\n{program}"
+        ),
+    );
+    check(
+        &["GP103"],
+        &format!("//- a.ps1\n$env:CUDA_VISIBLE_DEVICES=0\npython main.py\n{program}"),
+        &format!("//- a.ps1\n$env:CUDA_VISIBLE_DEVICES=\"UUID\"\npython main.py\n{program}"),
     );
 }
 

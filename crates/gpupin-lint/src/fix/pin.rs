@@ -4,21 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gpupin_policy::{
     Inventory, PinAs, PinStyle, Selector,
-    visibility::{Environment, pin},
+    visibility::{Environment, Mask, pin},
 };
 
 use super::{
-    reach,
+    assign, reach, remaining,
     script::{Removable, Script},
     top::top,
 };
 use crate::{
     finding::{Edit, Finding, NewFile},
     program::{
-        Kind, MASK, ORDER, Program,
-        pins::{is_frozen_by_cuda, is_lasting, sure_text},
+        Kind, MASK, ORDER, Program, Write,
+        entries::named_by_policy,
+        pins::{is_frozen_by_cuda, is_lasting, meant_for_a_child, sure_text},
     },
-    project::Project,
+    project::{
+        Project,
+        modules::{join, parent},
+    },
     span::Span,
     unit::{Does, EventId, Reach, RemoveHow, SetHow, UnitId},
 };
@@ -99,6 +103,25 @@ pub(crate) fn restyled(finding: Finding, project: &Project<'_>, unit: UnitId) ->
     )
 }
 
+/// Offers to set one variable of the policy where a program starts, and nothing else.
+pub(crate) fn cure_variable(
+    finding: Finding,
+    project: &Project<'_>,
+    program: &Program,
+    (name, value): (&str, &str),
+) -> Finding {
+    let place = top(project, program);
+    let Some(script) = Script::of(place, &project.unit(place).source) else { return finding };
+    // A pin of gpupin's is written anew, with all that belongs to it.
+    if script.block(BEGIN, END).is_some() {
+        return cure(finding, project, &[program], &[]);
+    }
+    let carried = Carried { name: name.to_owned(), value: value.to_owned() };
+    let Some(edit) = put(&script, None, &[carried]) else { return finding };
+    let safety = reach::safety(reach::by_its_pin(project, program));
+    finding.with_fix(format!("Set `{name}` where the program starts"), safety, vec![edit])
+}
+
 struct Cure {
     title: String,
     safety: Result<(), String>,
@@ -153,12 +176,18 @@ impl Cure {
             .chain(project.policy.env.keys().map(String::as_str))
             .collect();
         let is_covered = |name: &str| !moves && covered.contains(&name);
+        let sets: Vec<(String, String)> =
+            blocks.values().flatten().flat_map(|it| it.sets.clone()).collect();
         for place in redundant(project, &tops, &places, &is_covered) {
-            if !is_needed_by_none(project, place, cured, &tops) {
+            if !tops.contains_key(&place.0) && style != PinStyle::External {
+                // Others may import the module, and need what it sets: it sets the same then.
+                cure.edits.extend(agreeing(project, place, &sets)?);
+                gone.insert(place);
                 continue;
             }
             let Some(it) = removable(project, &scripts[&place.0], place) else {
-                if moves {
+                // What cannot go would have the last word.
+                if moves || places.contains(&place) {
                     return None;
                 }
                 continue;
@@ -246,10 +275,22 @@ impl Cure {
                     and(Err("whoever imports the package is pinned too".to_owned()));
                 }
                 if let Some(path) = sets_again(project, program, block, gone) {
-                    and(Err(format!("`{path}` sets the mask or its order again")));
+                    and(Err(format!("{path} sets the mask or its order again")));
                 }
                 if let Some(path) = pinned_too(project, place) {
                     and(Err(format!("`{path}` imports the file and would be pinned by it")));
+                }
+                if is_library(project, place, program) {
+                    let why = "it is a module of a package, and whoever imports it is pinned too; a program is named in `lint.entry-points`";
+                    and(Err(why.to_owned()));
+                }
+                and(remaining::choices(project, program));
+                let is_uuid = block.sets.iter().any(|it| it.0 == MASK && it.1.starts_with("GPU-"));
+                if let Some(path) = remaining::reader_of_mask(project, program).filter(|_| is_uuid)
+                {
+                    and(Err(format!(
+                        "`{path}` reads the mask, which is a UUID then; `[pin] as = \"index\"` keeps it a number"
+                    )));
                 }
                 let in_container = program.moments.iter().any(|it| it.container.is_some())
                     || !program.containers.is_empty();
@@ -379,10 +420,11 @@ fn redundant(
 ) -> Vec<Place> {
     let mut all: BTreeSet<Place> = places.iter().copied().collect();
     for (unit, program) in tops {
-        for it in program.trace.iter().filter(|it| it.unit == *unit) {
+        for (at, it) in program.trace.iter().enumerate().filter(|it| it.1.unit == *unit) {
             let event = project.event(it.unit, it.event);
             let Does::SetVariable(set) = &event.does else { continue };
             if is_covered(&set.name)
+                && !meant_for_a_child(project, &set.name, &program.trace[at + 1..])
                 && is_lasting(set.how)
                 && set.reach == Reach::Process
                 && event.function.is_none()
@@ -395,40 +437,41 @@ fn redundant(
     all.into_iter().collect()
 }
 
-/// Whether every program that runs a statement is pinned at its top now, or does without what it sets.
-fn is_needed_by_none(
-    project: &Project<'_>,
-    place: Place,
-    cured: &[(UnitId, &Program)],
-    tops: &BTreeMap<UnitId, &Program>,
-) -> bool {
-    if tops.contains_key(&place.0) {
-        return true;
+/// What makes a setting in another file agree with the pin. `None` if that cannot be written.
+fn agreeing(project: &Project<'_>, place: Place, sets: &[(String, String)]) -> Option<Vec<Edit>> {
+    let Does::SetVariable(set) = &project.event(place.0, place.1).does else { return None };
+    let write = Write { unit: place.0, event: place.1, slot: None };
+    let old = sure_text(project, write)?;
+    match sets.iter().find(|it| it.0 == set.name) {
+        Some((_, new)) if *new == old => Some(Vec::new()),
+        Some((_, new)) => Some(vec![assign::value(project, write, new)?]),
+        // The pin says nothing of it; an order beside a mask of UUIDs does no harm.
+        None if set.name == ORDER => Some(Vec::new()),
+        None => None,
     }
-    project.programs.iter().filter(|it| it.runs(place.0)).all(|program| {
-        let is_cured = cured.iter().any(|it| it.1.entry == program.entry);
-        let uses = || {
-            let settings = program.moments.iter().flat_map(|it| it.variables.values());
-            settings.flat_map(|it| &it.writes).any(|it| (it.unit, it.event) == place)
-        };
-        is_cured || !uses()
-    })
 }
 
-/// The statement at a place, if all that it does can go.
+/// The statement at a place, if all that it does can go. What is chosen by a user or computed stays, and so does a mask
+/// that hides every GPU: somebody wants the CPU.
 fn removable(project: &Project<'_>, script: &Script<'_>, place: Place) -> Option<Removable> {
+    let source = &project.unit(place.0).source;
+    let span = project.event(place.0, place.1).span;
     let goes = |event: &Place| match &project.event(event.0, event.1).does {
         Does::SetVariable(it) => {
-            is_frozen_by_cuda(&it.name) || project.policy.env.contains_key(&it.name)
+            let write = Write { unit: event.0, event: event.1, slot: None };
+            let hides = |text: &String| it.name == MASK && Mask::parse(text).hides_every_gpu();
+            (is_frozen_by_cuda(&it.name) || project.policy.env.contains_key(&it.name))
+                && sure_text(project, write).is_some_and(|it| !hides(&it))
+                // `os.environ[name] = value` in a loop sets others too.
+                && source.slice(span).contains(&it.name)
         }
         Does::RemoveVariable(it) => it.how == RemoveHow::Remove,
         _ => false,
     };
-    let statement = same_statement(project, place);
-    if !statement.iter().all(goes) {
+    if !same_statement(project, place).iter().all(goes) {
         return None;
     }
-    script.removable(project.event(place.0, place.1).span)
+    script.removable(span)
 }
 
 /// All that the statement at a place does: `os.environ.update(…)` sets several variables.
@@ -441,9 +484,21 @@ fn same_statement(project: &Project<'_>, place: Place) -> Vec<Place> {
 /// The variable that is set at a place, with its value if that is certain.
 fn setting(project: &Project<'_>, place: Place) -> Option<(String, Option<String>)> {
     let Does::SetVariable(set) = &project.event(place.0, place.1).does else { return None };
-    let write = crate::program::Write { unit: place.0, event: place.1, slot: None };
+    let write = Write { unit: place.0, event: place.1, slot: None };
     let value = sure_text(project, write).filter(|_| set.how != SetHow::IfUnset);
     Some((set.name.clone(), value))
+}
+
+/// Whether a file is a module of a package that happens to have something to start in it.
+fn is_library(project: &Project<'_>, place: UnitId, program: &Program) -> bool {
+    let path = &project.unit(place).source.path;
+    let directory = parent(path);
+    program.kind == Kind::Script
+        && program.starters.is_empty()
+        && !directory.is_empty()
+        && !path.ends_with("__main__.py")
+        && project.modules.file(&join(directory, "__init__.py")).is_some()
+        && !named_by_policy(project.policy).is_match(path)
 }
 
 /// Another program that runs a file and has no certain pin of its own.
@@ -475,12 +530,14 @@ fn sets_again(
         if set.name != MASK && set.name != ORDER {
             return false;
         }
-        let write = crate::program::Write { unit: it.unit, event: it.event, slot: None };
+        let write = Write { unit: it.unit, event: it.event, slot: None };
         let value = sure_text(project, write);
         let is_same = block.sets.iter().any(|it| it.0 == set.name && Some(&it.1) == value.as_ref());
         // An order says nothing beside a mask of UUIDs.
         let counts = set.name == MASK || block.sets.iter().any(|it| it.0 == ORDER);
         counts && is_lasting(set.how) && !is_same && !gone.contains(&(it.unit, it.event))
     })?;
-    Some(project.unit(again.unit).source.path.clone())
+    let source = &project.unit(again.unit).source;
+    let line = source.place(project.event(again.unit, again.event).span.start).line;
+    Some(format!("line {line} of `{}`", source.path))
 }

@@ -118,14 +118,12 @@ pub(crate) fn with(
             let mut pairs = Vec::new();
             for other in [MASK, ORDER] {
                 let setting = moment.setting(other);
-                match *setting.writes {
-                    _ if other == name => pairs.push((other, text.to_owned())),
-                    [write] if !setting.inherited => {
-                        let why = || format!("the value of `{other}` is not certain");
-                        pairs.push((other, sure_text(project, write).ok_or_else(why)?));
-                    }
-                    [] => {}
-                    _ => return Err(format!("the value of `{other}` is not certain")),
+                if other == name {
+                    pairs.push((other, text.to_owned()));
+                } else if !setting.writes.is_empty() {
+                    let known = setting.certain().and_then(|it| sure_text(project, it));
+                    let why = || format!("the value of `{other}` is not certain");
+                    pairs.push((other, known.ok_or_else(why)?));
                 }
             }
             exactly(project, project.wanted(program), &Environment::from_pairs(pairs))?;
@@ -136,11 +134,7 @@ pub(crate) fn with(
 
 /// What is certainly set at a moment; `None` if the mask is not.
 fn environment(project: &Project<'_>, moment: &Moment) -> Option<Environment> {
-    let sure = |name: &str| {
-        let setting = moment.setting(name);
-        let [write] = *setting.writes else { return None };
-        (!setting.inherited).then(|| sure_text(project, write)).flatten()
-    };
+    let sure = |name: &str| sure_text(project, moment.setting(name).certain()?);
     Some(Environment {
         cuda_visible_devices: Some(sure(MASK)?),
         cuda_device_order: sure(ORDER),

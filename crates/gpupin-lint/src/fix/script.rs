@@ -24,6 +24,8 @@ pub(super) struct Script<'a> {
 pub(super) struct Removable {
     /// Whole lines, in the file.
     lines: Range<usize>,
+    /// The comment behind it, as a line of its own that stays.
+    comment: String,
     statement: Statement,
 }
 
@@ -41,7 +43,7 @@ impl<'a> Script<'a> {
     /// Where lines go that are to run before anything else.
     pub(super) fn top(&self) -> Option<usize> {
         match &self.layout {
-            Some(layout) => Some(layout.top),
+            Some(layout) => layout.top,
             None => self.top_of_notebook(),
         }
     }
@@ -66,7 +68,8 @@ impl<'a> Script<'a> {
             } else {
                 lines.clone().find(|it| !goes_first(it))
             };
-            if let Some(place) = place {
+            // A cell without lines has no string to write into.
+            if let Some(place) = place.filter(|it| self.source.text[..*it].ends_with(['"', 'n'])) {
                 return Some(place);
             }
         }
@@ -204,8 +207,19 @@ impl<'a> Script<'a> {
         let before = text[start..range.start].trim();
         let behind = text[range.end..end].trim();
         let is_whole = before.is_empty() && (behind.is_empty() || behind.starts_with('#'));
-        (statement.is_plain && is_whole)
-            .then(|| Removable { lines: start..end, statement: statement.clone() })
+        let statement_text = &text[range.clone()];
+        // A comment within it would be lost.
+        let has_comment = statement_text.contains('\n') && statement_text.contains('#');
+        let mut comment = String::new();
+        if !behind.is_empty() && !is_for_tools(behind) {
+            let indent = &text[start..range.start];
+            comment = [indent, behind, line_end(text)].concat();
+        }
+        (statement.is_plain && is_whole && !has_comment).then(|| Removable {
+            lines: start..end,
+            comment,
+            statement: statement.clone(),
+        })
     }
 
     fn removable_of_notebook(&self, place: Span) -> Option<Removable> {
@@ -215,17 +229,21 @@ impl<'a> Script<'a> {
         let statement =
             Statement { range: place.range(), block: 0, of_block: None, is_plain: true };
         let rest = &self.source.text[end..];
-        // In one line of its own, with at most a comment behind it.
-        let is_whole = |rest: &str| rest.starts_with('"') || rest.trim_start().starts_with('#');
+        // In one line of its own, with nothing behind it.
+        let is_whole = |rest: &str| rest.starts_with('"');
         if let Some(line) = self.line_at(start)
             && line.start == opening
             && line.end > end
             && rest.strip_prefix("\\n").map_or_else(|| is_whole(rest), is_whole)
         {
-            return Some(Removable { lines: line, statement });
+            return Some(Removable { lines: line, comment: String::new(), statement });
         }
         // The last line keeps its place in the list, which has no comma behind it.
-        rest.starts_with('"').then_some(Removable { lines: start..end, statement })
+        rest.starts_with('"').then_some(Removable {
+            lines: start..end,
+            comment: String::new(),
+            statement,
+        })
     }
 
     /// The line of a statement once more, with parts replaced, to be put in front of it. `None` if the statement does
@@ -235,7 +253,7 @@ impl<'a> Script<'a> {
         place: Span,
         parts: &[(&Range<usize>, &str)],
     ) -> Option<(usize, String)> {
-        let Removable { lines, statement } = self.removable(place)?;
+        let Removable { lines, statement, .. } = self.removable(place)?;
         let text = &self.source.text;
         // Without its comment, which is about the other.
         let end = if self.layout.is_some() { statement.range.end } else { place.end as usize };
@@ -268,7 +286,7 @@ impl<'a> Script<'a> {
             span: Span::new(range.start, range.end),
             replacement: text.to_owned(),
         };
-        let mut lines: Vec<Range<usize>> = Vec::new();
+        let mut lines: Vec<(Range<usize>, String)> = Vec::new();
         let mut edits = Vec::new();
         let mut sorted: Vec<_> = statements.iter().collect();
         sorted.sort_by_key(|it| it.lines.start);
@@ -283,14 +301,19 @@ impl<'a> Script<'a> {
                 continue;
             }
             match lines.last_mut() {
-                Some(last) if last.end == it.lines.start => last.end = it.lines.end,
-                _ => lines.push(it.lines.clone()),
+                Some((last, comments)) if last.end == it.lines.start => {
+                    last.end = it.lines.end;
+                    comments.push_str(&it.comment);
+                }
+                _ => lines.push((it.lines.clone(), it.comment.clone())),
             }
         }
-        for range in &mut lines {
-            range.end = self.without_double_blank(range);
+        for (range, comments) in &mut lines {
+            if comments.is_empty() {
+                range.end = self.without_double_blank(range);
+            }
         }
-        edits.extend(lines.iter().map(|it| edit(it, "")));
+        edits.extend(lines.iter().map(|(range, comments)| edit(range, comments)));
         edits
     }
 
@@ -344,6 +367,14 @@ struct Element<'a> {
     start: usize,
     /// What stands between it and the one before.
     separator: &'a str,
+}
+
+/// Whether a comment speaks to tools about its line only.
+fn is_for_tools(comment: &str) -> bool {
+    let body = comment.trim_start_matches('#').trim();
+    let lower = body.to_ascii_lowercase();
+    let tools = ["noqa", "type:", "pylint:", "fmt:", "nosec", "isort:", "ruff:", "gpupin:"];
+    tools.iter().any(|it| lower.starts_with(it)) && !body.contains("  ") && !body.contains('#')
 }
 
 /// The line end that a text uses.

@@ -312,7 +312,7 @@ impl<'p, 'a> Walker<'p, 'a> {
                 self.set(&it.name, write, it.how);
             }
             Does::RemoveVariable(it) if it.how == RemoveHow::Remove => {
-                self.change(&it.name, Setting { writes: Vec::new(), inherited: false });
+                self.change(&it.name, Setting::unset());
             }
             Does::ReplaceEnvironment { keeps, inherits } => {
                 if !inherits {
@@ -357,10 +357,10 @@ impl<'p, 'a> Walker<'p, 'a> {
         let before = self.setting(name);
         let setting = match how {
             SetHow::IfUnset if before.inherited => {
-                Setting { writes: with(before.writes, write), inherited: true }
+                Setting { writes: with(before.writes, write), inherited: true, removed: false }
             }
             SetHow::IfUnset if !before.writes.is_empty() => before,
-            _ => Setting { writes: vec![write], inherited: false },
+            _ => Setting::set(write),
         };
         self.change(name, setting);
     }
@@ -378,7 +378,7 @@ impl<'p, 'a> Walker<'p, 'a> {
             .map(str::to_owned)
             .chain(self.state.variables.keys().cloned().collect::<Vec<_>>())
         {
-            self.change(&name, Setting { writes: Vec::new(), inherited: false });
+            self.change(&name, Setting::unset());
         }
     }
 
@@ -418,14 +418,13 @@ impl<'p, 'a> Walker<'p, 'a> {
     fn start(&mut self, unit: UnitId, event: EventId, start: &Start) {
         let mut variables = match &start.environment {
             ChildEnvironment::Inherited(_) => self.state.variables.clone(),
-            ChildEnvironment::Only(_) => [MASK, ORDER]
-                .map(|it| (it.to_owned(), Setting { writes: Vec::new(), inherited: false }))
-                .into(),
+            ChildEnvironment::Only(_) => {
+                [MASK, ORDER].map(|it| (it.to_owned(), Setting::unset())).into()
+            }
             ChildEnvironment::Without { removed, .. } => {
                 let mut variables = self.state.variables.clone();
                 for name in removed {
-                    variables
-                        .insert(name.clone(), Setting { writes: Vec::new(), inherited: false });
+                    variables.insert(name.clone(), Setting::unset());
                 }
                 variables
             }
@@ -433,7 +432,7 @@ impl<'p, 'a> Walker<'p, 'a> {
         };
         for (slot, (name, _)) in (0..).zip(start.environment.variables()) {
             let write = Write { unit, event, slot: Some(slot) };
-            variables.insert(name.clone(), Setting { writes: vec![write], inherited: false });
+            variables.insert(name.clone(), Setting::set(write));
         }
         let inherited = Inherited {
             variables,
@@ -451,6 +450,22 @@ pub(crate) const MASK: &str = "CUDA_VISIBLE_DEVICES";
 pub(crate) const ORDER: &str = "CUDA_DEVICE_ORDER";
 
 impl Setting {
+    fn set(write: Write) -> Self {
+        Self { writes: vec![write], inherited: false, removed: false }
+    }
+
+    fn unset() -> Self {
+        Self { writes: Vec::new(), inherited: false, removed: true }
+    }
+
+    /// The write that is in effect on every way.
+    pub(crate) fn certain(&self) -> Option<Write> {
+        match *self.writes {
+            [write] if !self.inherited && !self.removed => Some(write),
+            _ => None,
+        }
+    }
+
     /// The variable is certainly not there.
     pub fn is_unset(&self) -> bool {
         self.writes.is_empty() && !self.inherited
@@ -478,9 +493,14 @@ fn joined(ends: Vec<State>) -> State {
             let mine = joined.variables.get(&name).cloned().unwrap_or_default();
             let theirs = other.variables.get(&name).cloned().unwrap_or_default();
             let writes = theirs.writes.into_iter().fold(mine.writes, with);
-            joined
-                .variables
-                .insert(name, Setting { writes, inherited: mine.inherited || theirs.inherited });
+            joined.variables.insert(
+                name,
+                Setting {
+                    writes,
+                    inherited: mine.inherited || theirs.inherited,
+                    removed: mine.removed || theirs.removed,
+                },
+            );
         }
         joined.container = joined.container.or(other.container);
         joined.pinned_by_gpupin |= other.pinned_by_gpupin;

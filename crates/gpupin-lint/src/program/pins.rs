@@ -153,7 +153,11 @@ pub(crate) fn is_lasting(how: SetHow) -> bool {
 }
 
 /// A later child reads the environment anew, so a setting may be meant for it; not if it is given its own.
-fn meant_for_a_child(project: &Project<'_>, variable: &str, later: &[Happening]) -> bool {
+pub(crate) fn meant_for_a_child(
+    project: &Project<'_>,
+    variable: &str,
+    later: &[Happening],
+) -> bool {
     later.iter().any(|it| match &project.event(it.unit, it.event).does {
         // `pip install` or `nvidia-smi` in a notebook do not care for a mask.
         Does::Start(start) => {

@@ -182,6 +182,7 @@ fn together(handed: &[Handed]) -> Inherited {
             mine.writes.sort_unstable();
             mine.writes.dedup();
             mine.inherited |= theirs.inherited;
+            mine.removed |= theirs.removed;
             all.variables.insert(name, mine);
         }
         all.container = all.container.filter(|it| other.container == Some(*it));

@@ -1,3 +1,5 @@
+use gpupin_policy::PinStyle;
+
 use crate::{
     finding::{Finding, Severity},
     fix::pin,
@@ -24,7 +26,9 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         project.unit(program.entry).source.language,
         Language::Python | Language::Notebook
     );
-    if !python || program.kind == Kind::Module || has_no_working_pin(program) {
+    // `gpupin run` sets them.
+    let from_outside = project.policy.lint.style == PinStyle::External;
+    if !python || from_outside || program.kind == Kind::Module || has_no_working_pin(program) {
         return;
     }
     for (name, value) in &project.policy.env {
@@ -37,7 +41,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         );
         let mut finding = rule.finding(program.entry, by.via, message);
         finding.programs.push(program.entry);
-        found.push(pin::cure(finding, project, &[program], &[]));
+        found.push(pin::cure_variable(finding, project, program, (name, value)));
     }
 }
 

@@ -127,7 +127,7 @@ fn safety(project: &Project<'_>, used: &Use<'_>, edits: &[Edit]) -> Safety {
 }
 
 /// Whether the line of a number, or of a text, says that it is about GPUs.
-fn names_gpus(source: &Source, span: Span) -> bool {
+pub(crate) fn names_gpus(source: &Source, span: Span) -> bool {
     let start = source.text[..span.range().start].rfind('\n').map_or(0, |it| it + 1);
     let line = source.text[start..].lines().next().unwrap_or_default().to_ascii_lowercase();
     ["gpu", "cuda", "device"].iter().any(|it| line.contains(it))

@@ -1,5 +1,5 @@
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Finding, Safety, Severity},
     fix::pin,
     needle::Needle,
     program::{MASK, Problem, pins::by_place},
@@ -49,7 +49,13 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
             _ => continue,
         };
         finding.programs = entries(&programs);
-        found.push(pin::cure(finding, project, &programs, &places));
+        let is_removal = matches!(problem, Problem::Removed { .. });
+        let mut finding = pin::cure(finding, project, &programs, &places);
+        if let Some(fix) = finding.fix.as_mut().filter(|it| is_removal && it.safety == Safety::Safe)
+        {
+            fix.safety = Safety::Unsafe("it may have been removed on purpose".to_owned());
+        }
+        found.push(finding);
     }
 }
 

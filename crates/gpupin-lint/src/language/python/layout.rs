@@ -9,7 +9,8 @@ use super::syntax::{self, Expr, Ranged as _, StatementVisitor, Stmt, range_of, w
 pub(crate) struct Layout {
     /// Where a line goes that is to run before anything else: behind the docstring and `__future__` imports; without
     /// these, behind the comment that the file begins with.
-    pub(crate) top: usize,
+    /// None where other code stands on the same line.
+    pub(crate) top: Option<usize>,
     statements: Vec<Statement>,
 }
 
@@ -45,7 +46,7 @@ impl Layout {
     }
 }
 
-fn top(text: &str, statements: &[Stmt]) -> usize {
+fn top(text: &str, statements: &[Stmt]) -> Option<usize> {
     let is_docstring =
         |it: &Stmt| matches!(it, Stmt::Expr(it) if it.value.is_string_literal_expr());
     let is_future = |it: &Stmt| matches!(it, Stmt::ImportFrom(it) if it.module.as_ref().is_some_and(|it| it == "__future__"));
@@ -62,9 +63,11 @@ fn top(text: &str, statements: &[Stmt]) -> usize {
             }
             end += line.len();
         }
-        return end;
+        return Some(end);
     }
-    text[end..].find('\n').map_or(text.len(), |it| end + it + 1)
+    let next = text[end..].find('\n').map_or(text.len(), |it| end + it + 1);
+    let rest = text[end..next].trim();
+    (rest.is_empty() || rest.starts_with('#')).then_some(next)
 }
 
 struct Collect {
@@ -115,7 +118,7 @@ mod tests {
     #[track_caller]
     fn check_top(marked: &str) {
         let text = marked.replacen('|', "", 1);
-        assert_eq!(Layout::of(&text).map(|it| it.top), marked.find('|'), "{marked}");
+        assert_eq!(Layout::of(&text).unwrap().top, marked.find('|'), "{marked}");
     }
 
     #[test]
@@ -126,7 +129,8 @@ mod tests {
         check_top("\"\"\"Doc.\n\nMore.\n\"\"\"  # end\n|import torch\n");
         check_top("# licence\n'doc'\nfrom __future__ import annotations\n|\nimport torch\n");
         check_top("from __future__ import (\n    annotations,\n)\n|x = 1\n");
-        check_top("import a\n'no docstring'\n".replacen("import", "|import", 1).as_str());
+        check_top("|import a\n'no docstring'\n");
+        check_top("'doc'; import torch\n");
     }
 
     #[test]
