@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_lint::fix::Wanted;
+use gpupin_lint::{fix::Wanted, selection::Overrides};
 
 use crate::{
     commands::scan::{FileArgs, RuleArgs, selection, tell_missing_entry_points, tell_unread},
@@ -13,14 +13,14 @@ use crate::{
     fix::{
         self, Change, Description, TreeLock,
         asking::Asking,
-        rounds::{self, Changed, Choose},
+        rounds::{self, Changed, Choose, Wish},
         summary::Summary,
         unified,
     },
     git,
     project::{self, Project, ProjectArgs},
     report::write_json,
-    scan::Session,
+    scan::{self, Session},
     terminal::{Terminal, one_line},
 };
 
@@ -116,13 +116,22 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         refuse_dirty(&project)?;
     }
     let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };
-    let request = args.files.request(paths, selection(&args.rules, &project)?);
+    let rules = selection(&args.rules, &project)?;
+    // What a fix brings is told, whichever rules are to be fixed.
+    let judged = Overrides {
+        extend_select: rules.rules().map(|it| it.code.to_owned()).collect(),
+        ..Overrides::default()
+    };
+    let request = args.files.request(paths, scan::selection(&judged, &project)?);
     let session = Session::open(&project, &request, terminal)?.repeatable();
 
     let mut wanted = if args.unsafe_fixes { Wanted::All } else { Wanted::Safe };
     let mut asking = Asking::default();
     let choose: &mut dyn Choose = if args.before.interactive { &mut asking } else { &mut wanted };
-    let fixing = rounds::fix(&project, &request, session, choose, fix::obstacle, terminal);
+    let fixing = {
+        let mut wish = Wish { rules: &rules, choose };
+        rounds::fix(&project, &request, session, &mut wish, fix::obstacle, terminal)
+    };
     tell_missing_entry_points(&project, terminal);
     tell_unread(&project, &fixing.scan, |_| true, terminal);
     for problem in &fixing.scan.problems {
@@ -158,7 +167,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     }
     let summary = Summary { writes, unsafe_too: args.unsafe_fixes };
     match args.output_format {
-        Format::Full => summary.tell(&fixing, terminal),
+        Format::Full => summary.tell(&project, &fixing, terminal),
         Format::Json => {
             let document = summary.document(&project, &fixing, &refused);
             write_json(&document, terminal.out()).context("failed to write output")?;

@@ -16,6 +16,7 @@ use gpupin_lint::{
     finding::{Edit, Finding, Safety},
     fix::{self, Wanted},
     language::encode,
+    selection::Selection,
     source::{Charset, Encoding},
     unit::{Unit, UnitId},
 };
@@ -76,12 +77,19 @@ impl Choose for Wanted {
     }
 }
 
+/// What to fix.
+pub(crate) struct Wish<'a> {
+    /// The rules; what is scanned for may be more, so that no fix brings what nobody asked about.
+    pub(crate) rules: &'a Selection,
+    pub(crate) choose: &'a mut dyn Choose,
+}
+
 /// Fixes what is wanted. `obstacle` tells why a file cannot be changed.
 pub(crate) fn fix(
     project: &Project,
     request: &Request,
     mut session: Session,
-    choose: &mut dyn Choose,
+    wish: &mut Wish<'_>,
     obstacle: impl Fn(&std::path::Path) -> Option<String>,
     terminal: &mut Terminal,
 ) -> Fixing {
@@ -93,29 +101,28 @@ pub(crate) fn fix(
     let mut scan = session.scan(project, request, terminal);
     loop {
         let before = Before::of(&scan);
-        let mut attempt = Attempt { within: within(&scan), ..Attempt::default() };
+        let mut attempt = Attempt { within: within(&scan, wish.rules), ..Attempt::default() };
         let mut settled = false;
         for _ in 0..ROUNDS {
-            let texts =
-                attempt.round(project, &scan, choose, &untouchable, terminal, |key, unit| {
-                    if originals.contains_key(key) {
-                        return None;
+            let texts = attempt.round(project, &scan, wish, &untouchable, terminal, |key, unit| {
+                if originals.contains_key(key) {
+                    return None;
+                }
+                let original = match unit {
+                    Some(unit) => Original::of(&paths[key], unit, &obstacle).map(Some),
+                    None if project.root.join(key).exists() => {
+                        Err("it is there, and was not scanned".to_owned())
                     }
-                    let original = match unit {
-                        Some(unit) => Original::of(&paths[key], unit, &obstacle).map(Some),
-                        None if project.root.join(key).exists() => {
-                            Err("it is there, and was not scanned".to_owned())
-                        }
-                        None => Ok(None),
-                    };
-                    match original {
-                        Ok(original) => {
-                            originals.insert(key.to_owned(), original);
-                            None
-                        }
-                        Err(why) => Some(why),
+                    None => Ok(None),
+                };
+                match original {
+                    Ok(original) => {
+                        originals.insert(key.to_owned(), original);
+                        None
                     }
-                });
+                    Err(why) => Some(why),
+                }
+            });
             let texts = match texts {
                 Ok(texts) => texts,
                 Err(refused) => {
@@ -165,6 +172,8 @@ pub(crate) fn fix(
                     key,
                 })
             });
+            let units = &scan.units;
+            scan.analysis.findings.retain(|it| is_wanted(units, wish.rules, it));
             let refused = untouchable
                 .into_iter()
                 .map(|(key, message)| Problem { path: project.shown(&key), message })
@@ -230,7 +239,7 @@ impl Attempt {
         &mut self,
         project: &Project,
         scan: &Scan,
-        choose: &mut dyn Choose,
+        wish: &mut Wish<'_>,
         untouchable: &BTreeMap<String, String>,
         terminal: &mut Terminal,
         mut first_touch: impl FnMut(&str, Option<&Unit>) -> Option<String>,
@@ -254,7 +263,8 @@ impl Attempt {
             .findings
             .iter()
             .filter(touchable)
-            .filter(|it| choose.wants(project, units, it, terminal))
+            .filter(|it| is_wanted(units, wish.rules, it))
+            .filter(|it| wish.choose.wants(project, units, it, terminal))
             .collect();
         let fixed = fix::apply(units, &findings, Wanted::All, &untouchable);
         let unit = |id: UnitId| &units[id.0 as usize];
@@ -291,11 +301,16 @@ impl Attempt {
     }
 }
 
+fn is_wanted(units: &[Unit], rules: &Selection, finding: &Finding) -> bool {
+    rules.includes(finding.rule, &units[finding.unit.0 as usize].source.path)
+}
+
 /// The files that something was found in, and those that fixes of it change.
-fn within(scan: &Scan) -> BTreeSet<String> {
+fn within(scan: &Scan, rules: &Selection) -> BTreeSet<String> {
     let path = |it: UnitId| scan.units[it.0 as usize].source.path.clone();
     let mut within = BTreeSet::new();
-    for finding in &scan.analysis.findings {
+    let wanted = |it: &&Finding| is_wanted(&scan.units, rules, it);
+    for finding in scan.analysis.findings.iter().filter(wanted) {
         within.insert(path(finding.unit));
         let Some(fix) = &finding.fix else { continue };
         within.extend(fix.edits.iter().map(|it| path(it.unit)));

@@ -8,7 +8,7 @@ use crate::{
     fix::rounds::{Fixing, left},
     project::Project,
     scan::Problem,
-    terminal::Terminal,
+    terminal::{Terminal, one_line},
 };
 
 /// How to speak of it.
@@ -22,7 +22,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Says what was done, and what is left and why.
-    pub(crate) fn tell(self, fixing: &Fixing, terminal: &mut Terminal) {
+    pub(crate) fn tell(self, project: &Project, fixing: &Fixing, terminal: &mut Terminal) {
         let count = |number: usize, what: &str| {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
@@ -41,6 +41,11 @@ impl Summary {
                 count(fixing.changed.len(), "file"),
                 rules.join(", "),
             ));
+            for it in &fixing.changed {
+                let new = if it.old.is_none() { " (new)" } else { "" };
+                let path = one_line(&project.shown(&it.key));
+                terminal.status(&format!("  {path}{new}"));
+            }
         }
         let left = left(&fixing.scan, self.unsafe_too);
         let total: usize = left.values().flat_map(|it| it.1.values()).sum();

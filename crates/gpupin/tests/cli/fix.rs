@@ -67,16 +67,18 @@ fn a_diff_shows_what_would_change_and_changes_nothing() {
             +    torch.zeros(1).to("cuda:0")
             ----- stderr
             would fix 2 findings in 1 file: GP101 1, GP201 1
+              main.py
         "#]],
     );
     check(
         &sandbox,
         &["--check"],
         &expect![[r#"
-        exit code: 1
-        ----- stderr
-        would fix 2 findings in 1 file: GP101 1, GP201 1
-    "#]],
+            exit code: 1
+            ----- stderr
+            would fix 2 findings in 1 file: GP101 1, GP201 1
+              main.py
+        "#]],
     );
     assert_eq!(tree(sandbox.path()), before);
     assert!(!sandbox.path().join(".gpupin").exists());
@@ -90,10 +92,11 @@ fn what_was_fixed_is_as_scan_wants_it_and_undo_takes_it_back() {
         &sandbox,
         &[],
         &expect![[r#"
-        exit code: 0
-        ----- stderr
-        fixed 2 findings in 1 file: GP101 1, GP201 1
-    "#]],
+            exit code: 0
+            ----- stderr
+            fixed 2 findings in 1 file: GP101 1, GP201 1
+              main.py
+        "#]],
     );
     assert_eq!(sandbox.gpupin(&["scan"]).code, 0);
     let fixed = tree(sandbox.path());
@@ -123,16 +126,28 @@ fn the_example_is_fixed_and_restored() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 19 findings in 9 files: GP101 1, GP102 1, GP103 2, GP106 1, GP107 1, GP108 1, GP111 1, GP201 5, GP402 1, GP501 4, GP502 1
-            16 findings are left:
+            fixed 14 findings in 8 files: GP102 1, GP103 2, GP106 1, GP107 1, GP108 1, GP201 3, GP501 4, GP502 1
+              assistant/__main__.py
+              compose.yaml
+              notebooks/latency.ipynb
+              scripts/check_gpu.py
+              scripts/finetune.py
+              start.ps1
+              start.sh
+              tests/test_stt.py
+            21 findings are left:
+                 1  GP101 unpinned-entry-point: unsafe: line 37 of `scripts/check_gpu.py` may choose a GPU that is not there then
                  1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
                  1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
                  1  GP108 invalid-mask: unsafe: the setting takes effect, which can change the GPU that is used: in a container other GPUs may be numbered
                  1  GP109 pin-dropped-in-child: unsafe: the mask may have been left out on purpose, for a child that is to use another GPU
+                 1  GP111 pin-removed: unsafe: it may have been removed on purpose
                  7  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `assistant/orchestrator.py`
+                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/bench_llm.py`
+                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/check_gpu.py`
                  1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
                  1  GP205 flag-replaces-mask: unsafe: the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes
-                 1  GP302 weak-verification: no fix is known
+                 2  GP302 weak-verification: no fix is known
                  2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
             `gpupin undo` takes the changes back
         "#]],
@@ -143,7 +158,21 @@ fn the_example_is_fixed_and_restored() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 18 findings in 13 files: GP103 1, GP104 1, GP105 1, GP108 1, GP109 1, GP201 7, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
+            fixed 22 findings in 14 files: GP101 1, GP103 1, GP104 1, GP105 1, GP108 1, GP109 1, GP111 1, GP201 9, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
+              .env
+              assistant/__main__.py
+              assistant/llm.py
+              assistant/orchestrator.py
+              assistant/settings.py
+              assistant/tts.py
+              config/assistant.yaml
+              config/audio.ini
+              deploy/assistant-tts.service
+              scripts/bench_llm.py
+              scripts/check_gpu.py
+              scripts/finetune.py
+              start.ps1
+              start.sh
             9 findings are left:
                  1  GP110 computed-mask: no fix is known
                  1  GP112 hides-every-gpu: no fix is known
@@ -182,20 +211,21 @@ fn unsafe_fixes_wait_until_they_are_asked_for() {
         &sandbox,
         &["--diff", "--unsafe-fixes"],
         &expect![[r#"
-        exit code: 1
-        ----- stdout
-        --- a/main.py
-        +++ b/main.py
-        @@ -1,3 +1,5 @@
-        +import gpupin.auto  # pins the GPU of gpupin.toml
-        +
-         import torch
-         if __name__ == "__main__":
-        -    torch.zeros(1).to("cuda:1")
-        +    torch.zeros(1).to("cuda:0")
-        ----- stderr
-        would fix 2 findings in 1 file: GP101 1, GP201 1
-    "#]],
+            exit code: 1
+            ----- stdout
+            --- a/main.py
+            +++ b/main.py
+            @@ -1,3 +1,5 @@
+            +import gpupin.auto  # pins the GPU of gpupin.toml
+            +
+             import torch
+             if __name__ == "__main__":
+            -    torch.zeros(1).to("cuda:1")
+            +    torch.zeros(1).to("cuda:0")
+            ----- stderr
+            would fix 2 findings in 1 file: GP101 1, GP201 1
+              main.py
+        "#]],
     );
 }
 
@@ -241,6 +271,7 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
             ----- stderr
             warning: left `one.py` alone: read-only
             fixed 2 findings in 1 file: GP101 1, GP201 1
+              two.py
             2 findings are left:
                  1  GP101 unpinned-entry-point: its fix was not made
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
@@ -289,13 +320,14 @@ fn a_finding_that_only_moves_is_not_brought() {
         &sandbox,
         &["--select", "strict"],
         &expect![[r#"
-        exit code: 1
-        ----- stderr
-        fixed 1 finding in 1 file: GP101 1
-        1 finding is left:
-             1  GP301 missing-verification: no fix is known
-        `gpupin undo` takes the changes back
-    "#]],
+            exit code: 1
+            ----- stderr
+            fixed 1 finding in 1 file: GP101 1
+              tests/conftest.py (new)
+            1 finding is left:
+                 1  GP301 missing-verification: no fix is known
+            `gpupin undo` takes the changes back
+        "#]],
     );
 }
 
