@@ -219,6 +219,8 @@ impl<'p, 'a> Walker<'p, 'a> {
             }
             Op::Scope(body) => {
                 let before = self.state.clone();
+                // Another process, which reads its environment anew.
+                (self.state.frozen, self.state.imported) = (None, None);
                 self.code(unit, body);
                 self.state =
                     State { left: self.state.left.filter(|it| *it == Leave::Exit), ..before };

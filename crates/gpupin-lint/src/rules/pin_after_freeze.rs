@@ -92,6 +92,13 @@ if __name__ == "__main__":
     }
 
     #[test]
+    fn a_shell_of_a_notebook_is_a_process_of_its_own() {
+        check(
+            "//- a.ipynb\n{\"cells\": [{\"cell_type\": \"code\", \"source\": [\"import torch\\n\", \"torch.cuda.init()\"]}, {\"cell_type\": \"code\", \"source\": [\"%%bash\\n\", \"export CUDA_VISIBLE_DEVICES=GPU-8932f937\"]}]}\n",
+        );
+    }
+
+    #[test]
     fn asking_whether_cuda_is_available_freezes() {
         check(
             r#"
