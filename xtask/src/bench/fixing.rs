@@ -26,6 +26,7 @@ use crate::process::{self, root};
 const FIXED: &[i32] = &[0, 1, 2];
 
 const SCAN: &str = "gpupin scan";
+const SCAN_FIXED: &str = "gpupin scan of what is fixed";
 const FIX: &str = "gpupin fix";
 const AGAIN: &str = "gpupin fix, a second time";
 const RUFF: &str = "ruff fix W292";
@@ -153,6 +154,8 @@ fn contenders(copies: &Copies, tools: &Tools) -> Vec<Contender> {
             });
         };
         add(SCAN, Some(tools.scan(original, threads, "concise")), false);
+        // A scan reads more of programs that have a pin, and so does the end of a fix.
+        add(SCAN_FIXED, Some(tools.scan(fixed, threads, "concise")), false);
         add(FIX, Some(tools.fix(fresh, threads, "full")), true);
         add(AGAIN, Some(tools.fix(fixed, threads, "full")), false);
         add(RUFF, tools.ruff_fix(fresh, threads), true);
@@ -162,7 +165,7 @@ fn contenders(copies: &Copies, tools: &Tools) -> Vec<Contender> {
 
 fn print(measured: &[Measured]) {
     println!(
-        "\n{:<28} {:>7} {:>8} {:>19} {:>7} {:>9}",
+        "\n{:<29} {:>7} {:>8} {:>19} {:>7} {:>9}",
         "", "threads", "median", "", "CPU", "peak RSS"
     );
     for row in measured {
