@@ -403,9 +403,9 @@ fn a_missing_variable_is_set_and_the_mask_stays() {
 
 #[test]
 fn masks_for_children_stay() {
-    check_left(&format!(
-        "import os\nimport torch\nfor gpu in [\"0\", \"1\"]:\n    os.environ[\"CUDA_VISIBLE_DEVICES\"] = gpu\n    os.system(\"python worker.py\")\n//- worker.py\nprint(1)\n"
-    ));
+    check_left(
+        "import os\nimport torch\nfor gpu in [\"0\", \"1\"]:\n    os.environ[\"CUDA_VISIBLE_DEVICES\"] = gpu\n    os.system(\"python worker.py\")\n//- worker.py\nprint(1)\n",
+    );
 }
 
 #[test]
