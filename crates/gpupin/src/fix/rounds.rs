@@ -2,8 +2,8 @@
 //!
 //! Fixes are applied in rounds, because one makes another possible: only once a program is pinned is `cuda:0` certain to
 //! be the policy's GPU. After each round what changed is read again and everything is judged again. A file whose new
-//! text does not parse, or brings a finding that was not there, is left alone, and all starts over without it: what is
-//! left in the end is what a scan of the new files says.
+//! text does not parse, or brings a finding that was not there, becomes what it was and is left alone, with all that
+//! shared a fix with it, and the rounds go on: what is left in the end is what a scan of the new files says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -99,12 +99,12 @@ pub(crate) fn fix(
     // None of a file that is new.
     let mut originals: BTreeMap<String, Option<Original>> = BTreeMap::new();
     let mut scan = session.scan(project, request, terminal);
+    let before = Before::of(&scan);
+    let mut work = Work { within: within(&scan, wish.rules), ..Work::default() };
     loop {
-        let before = Before::of(&scan);
-        let mut attempt = Attempt { within: within(&scan, wish.rules), ..Attempt::default() };
         let mut settled = false;
         for _ in 0..ROUNDS {
-            let texts = attempt.round(project, &scan, wish, &untouchable, terminal, |key, unit| {
+            let texts = work.round(project, &scan, wish, &untouchable, terminal, |key, unit| {
                 if originals.contains_key(key) {
                     return None;
                 }
@@ -123,72 +123,92 @@ pub(crate) fn fix(
                     Err(why) => Some(why),
                 }
             });
-            let texts = match texts {
-                Ok(texts) => texts,
+            let contents = match texts.and_then(|it| encoded(it, &originals)) {
+                Ok(contents) => contents,
                 Err(refused) => {
                     // Nothing of this round was taken, so the next does without these files.
+                    work.applied.truncate(work.settled);
                     untouchable.extend(refused);
                     continue;
                 }
             };
-            if texts.is_empty() {
+            if contents.is_empty() {
+                work.applied.truncate(work.settled);
                 settled = true;
                 break;
             }
-            let mut changed = BTreeMap::new();
-            for (key, text) in texts {
-                let encoding = originals[&key].as_ref().map_or(UTF_8, |it| it.encoding);
-                match encode(&text, encoding) {
-                    Some(bytes) => {
-                        attempt.contents.insert(key.clone(), (text, bytes.clone()));
-                        changed.insert(key, Some(bytes));
-                    }
-                    None => {
-                        attempt.bad.insert(key, "its encoding cannot write the fix".to_owned());
-                    }
-                }
-            }
+            work.settled = work.applied.len();
+            work.last = contents.keys().cloned().collect();
+            let changed = contents.iter().map(|it| (it.0.clone(), Some(it.1.1.clone())));
+            let changed = changed.collect();
+            work.contents.extend(contents);
             let units = std::mem::take(&mut scan.units);
             scan = session.rescan(project, request, units, changed, terminal);
         }
+        let mut bad = before.spoiled(&scan, &work.contents);
         if !settled {
-            let why = "its fixes do not come to an end".to_owned();
-            attempt.bad.extend(attempt.last.iter().map(|it| (it.clone(), why.clone())));
+            let why = "its fixes do not come to an end";
+            bad.extend(work.last.iter().map(|it| (it.clone(), why.to_owned())));
         }
-        attempt.bad.extend(before.spoiled(&scan, &attempt.contents));
-        if attempt.bad.is_empty() {
-            let changed = attempt.contents.into_iter().filter_map(|(key, (text, bytes))| {
-                let (old_text, old) = match originals.remove(&key)? {
-                    Some(Original { text, bytes, .. }) => (text, Some(bytes)),
-                    None => (String::new(), None),
-                };
-                let path = paths.get(&key).cloned().unwrap_or_else(|| project.root.join(&key));
-                (old.as_ref() != Some(&bytes)).then_some(Changed {
-                    path,
-                    old,
-                    new: bytes,
-                    old_text,
-                    new_text: text,
-                    key,
-                })
-            });
-            let units = &scan.units;
-            scan.analysis.findings.retain(|it| is_wanted(units, wish.rules, it));
-            let refused = untouchable
-                .into_iter()
-                .map(|(key, message)| Problem { path: project.shown(&key), message })
-                .collect();
-            return Fixing { changed: changed.collect(), fixed: attempt.fixed, scan, refused };
+        if bad.is_empty() {
+            break;
         }
-        let restored = attempt
-            .contents
-            .keys()
-            .map(|key| (key.clone(), originals[key].as_ref().map(|it| it.bytes.clone())));
-        let restored = restored.collect();
-        untouchable.extend(attempt.bad);
+        let reverted = work.revert(bad.keys().cloned().collect());
+        let restored = reverted
+            .into_iter()
+            .map(|key| {
+                let original = originals[&key].as_ref().map(|it| it.bytes.clone());
+                (key, original)
+            })
+            .collect();
+        untouchable.extend(bad);
         let units = std::mem::take(&mut scan.units);
         scan = session.rescan(project, request, units, restored, terminal);
     }
+    let fixed = work.fixed();
+    let changed = work.contents.into_iter().filter_map(|(key, (text, bytes))| {
+        let (old_text, old) = match originals.remove(&key)? {
+            Some(Original { text, bytes, .. }) => (text, Some(bytes)),
+            None => (String::new(), None),
+        };
+        let path = paths.get(&key).cloned().unwrap_or_else(|| project.root.join(&key));
+        (old.as_ref() != Some(&bytes)).then_some(Changed {
+            path,
+            old,
+            new: bytes,
+            old_text,
+            new_text: text,
+            key,
+        })
+    });
+    let units = &scan.units;
+    scan.analysis.findings.retain(|it| is_wanted(units, wish.rules, it));
+    let refused = untouchable
+        .into_iter()
+        .map(|(key, message)| Problem { path: project.shown(&key), message })
+        .collect();
+    Fixing { changed: changed.collect(), fixed, scan, refused }
+}
+
+/// The texts of files with the bytes that they are written as; or the files whose encoding cannot write them.
+fn encoded(
+    texts: BTreeMap<String, String>,
+    originals: &BTreeMap<String, Option<Original>>,
+) -> Result<Contents, BTreeMap<String, String>> {
+    let mut contents = Contents::new();
+    let mut refused = BTreeMap::new();
+    for (key, text) in texts {
+        let encoding = originals[&key].as_ref().map_or(UTF_8, |it| it.encoding);
+        match encode(&text, encoding) {
+            Some(bytes) => {
+                contents.insert(key, (text, bytes));
+            }
+            None => {
+                refused.insert(key, "its encoding cannot write the fix".to_owned());
+            }
+        }
+    }
+    if refused.is_empty() { Ok(contents) } else { Err(refused) }
 }
 
 /// What a file was.
@@ -219,13 +239,16 @@ impl Original {
     }
 }
 
-/// One try, without the files that are left alone.
+/// Texts of files and their bytes, by key.
+type Contents = BTreeMap<String, (String, Vec<u8>)>;
+
+/// What has been done.
 #[derive(Default)]
-struct Attempt {
-    contents: BTreeMap<String, (String, Vec<u8>)>,
-    fixed: BTreeMap<(String, &'static str), usize>,
-    /// Files that are to be left alone in the next one, and why.
-    bad: BTreeMap<String, String>,
+struct Work {
+    contents: Contents,
+    applied: Vec<Applied>,
+    /// How many of `applied` are in the contents: the last ones may be of a round that was not taken.
+    settled: usize,
     /// What may be changed: the files that something was found in, and those that the fixes of that change. What a
     /// fix brings to others is no reason to change these too.
     within: BTreeSet<String>,
@@ -233,7 +256,43 @@ struct Attempt {
     last: BTreeSet<String>,
 }
 
-impl Attempt {
+/// A fix that was made.
+struct Applied {
+    /// Of the finding.
+    path: String,
+    code: &'static str,
+    /// What it changes.
+    files: BTreeSet<String>,
+}
+
+impl Work {
+    /// How many findings of each rule were fixed in each file.
+    fn fixed(&self) -> BTreeMap<(String, &'static str), usize> {
+        let mut fixed = BTreeMap::new();
+        for it in &self.applied {
+            *fixed.entry((it.path.clone(), it.code)).or_default() += 1;
+        }
+        fixed
+    }
+
+    /// Takes back what was done to files, and to those that shared a fix with them, since a fix is made whole or not at
+    /// all. Gives all of these files.
+    fn revert(&mut self, mut files: BTreeSet<String>) -> BTreeSet<String> {
+        loop {
+            let shares = |it: &&Applied| !it.files.is_disjoint(&files);
+            let shared = self.applied.iter().filter(shares).flat_map(|it| it.files.iter().cloned());
+            let all: BTreeSet<String> = files.iter().cloned().chain(shared).collect();
+            if all.len() == files.len() {
+                break;
+            }
+            files = all;
+        }
+        self.applied.retain(|it| it.files.is_disjoint(&files));
+        self.settled = self.applied.len();
+        files.retain(|it| self.contents.remove(it).is_some());
+        files
+    }
+
     /// The new texts of the files that one round changes; or the files that cannot be changed, and why.
     fn round(
         &mut self,
@@ -285,8 +344,15 @@ impl Attempt {
         }
         for at in &fixed.applied {
             let finding = findings[*at];
-            let path = unit(finding.unit).source.path.clone();
-            *self.fixed.entry((path, finding.rule.code)).or_default() += 1;
+            let path = |id: UnitId| unit(id).source.path.clone();
+            let fix = finding.fix.iter();
+            let edited = fix.clone().flat_map(|it| &it.edits).map(|it| path(it.unit));
+            let made = fix.flat_map(|it| &it.new_files).map(|it| it.path.clone());
+            self.applied.push(Applied {
+                path: path(finding.unit),
+                code: finding.rule.code,
+                files: edited.chain(made).collect(),
+            });
         }
         let changes = |it: &(UnitId, String)| unit(it.0).source.text != it.1;
         let texts: BTreeMap<String, String> = fixed
@@ -296,7 +362,6 @@ impl Attempt {
             .map(|(id, text)| (unit(id).source.path.clone(), text))
             .chain(fixed.new_files)
             .collect();
-        self.last = texts.keys().cloned().collect();
         Ok(texts)
     }
 }
