@@ -224,6 +224,9 @@ class Example(unittest.IsolatedAsyncioTestCase):
                         fixes += 1
                     whole = lsp.TextDocumentContentChangeWholeDocument(text=original)
                     self.editor.change(uri, [whole])
+                    # A fix may edit other files, which become what they are on disk.
+                    for other in set(self.editor.documents) - {uri}:
+                        self.editor.close(Path(to_fs_path(other)).relative_to(self.folder).as_posix())
             self.editor.close(name)
         self.assertGreaterEqual(fixes, 18)
         self.assertGreaterEqual(suppressions, 30)
@@ -233,13 +236,18 @@ class Example(unittest.IsolatedAsyncioTestCase):
         await self.editor.start()
         document = self.editor.open("compose.yaml")
         start = lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
-        (action,) = await self.editor.actions(document.uri, start, FIX_ALL)
-        self.assertEqual(action.kind, "source.fixAll.gpupin")
-        self.editor.apply(action.edit)
+        # One fix makes another safe: it takes as many times as `gpupin fix` takes rounds.
+        for _ in range(4):
+            actions = await self.editor.actions(document.uri, start, FIX_ALL)
+            if not actions:
+                break
+            (action,) = actions
+            self.assertEqual(action.kind, "source.fixAll.gpupin")
+            self.editor.apply(action.edit)
+        self.assertEqual(actions, [])
         self.assertIn("CUDA_VISIBLE_DEVICES=0", document.source)
-        codes = [it.code for it in (await self.editor.settled())[document.uri]]
+        codes = [it.code for it in (await self.editor.settled()).get(document.uri, [])]
         self.assertNotIn("GP502", codes)
-        self.assertEqual(await self.editor.actions(document.uri, start, FIX_ALL), [])
 
     async def test_an_edit_changes_the_diagnostics_of_another_file(self):
         await self.editor.start()
