@@ -317,6 +317,16 @@ fn test_files_are_pinned_by_a_new_conftest() {
 }
 
 #[test]
+fn tests_that_set_masks_themselves_get_no_pin_for_all() {
+    let test = "import torch\ndef test_it():\n    torch.zeros(1).cuda()\n";
+    let cpu = "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"\"\n";
+    let tests = format!(
+        "//- tests/test_a.py\n{test}//- tests/test_b.py\n{test}//- tests/test_c.py\n{cpu}{test}"
+    );
+    check_with(&["GP101"], Wanted::All, &tests, &tests);
+}
+
+#[test]
 fn a_role_is_pinned_to_its_own_gpu() {
     let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[roles.tts]\nname = \"RTX 5060 Ti\"\nentry-points = [\"tts.py\"]\n";
     let program = format!("import torch\n{MAIN}");

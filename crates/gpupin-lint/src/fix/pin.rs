@@ -122,6 +122,24 @@ pub(crate) fn cure_variable(
     finding.with_fix(format!("Set `{name}` where the program starts"), safety, vec![edit])
 }
 
+/// Whether a test below a `conftest.py` sets a mask of its own, with which a pin for all would be in conflict.
+pub(crate) fn tests_set_masks(project: &Project<'_>, conftest: &str) -> bool {
+    let directory = parent(conftest);
+    let is_below = |it: &&Program| {
+        let path = &project.unit(it.entry).source.path;
+        let below = |it: &str| directory.is_empty() || it.starts_with('/');
+        it.kind == Kind::Tests && path.strip_prefix(directory).is_some_and(below)
+    };
+    let sets = |it: &Program| {
+        it.trace.iter().any(|it| {
+            let does = &project.event(it.unit, it.event).does;
+            matches!(does, Does::SetVariable(set) if set.name == MASK && is_lasting(set.how))
+                && project.unit(it.unit).source.path != conftest
+        })
+    };
+    project.programs.iter().filter(is_below).any(sets)
+}
+
 struct Cure {
     title: String,
     safety: Result<(), String>,

@@ -57,6 +57,7 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
         // One `conftest.py` pins all test files below it.
         found.push(if let Some(path) = suite.conftest() {
             match project.modules.at(&path) {
+                _ if pin::tests_set_masks(project, &path) => finding,
                 Some(unit) => pin::cure_at(finding, project, &[(unit, suite.first())], &[]),
                 None if project.modules.file(&path).is_some() => finding,
                 None => pin::cure_in_new_file(finding, project, suite.first(), path),
