@@ -13,6 +13,9 @@ import re
 BEGIN = "# gpupin: begin of the pin"
 END = "# gpupin: end of the pin"
 
+# What GP402 sets at the top of a program that has a pin of its own: the variable of the example's policy.
+VARIABLE = 'os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "max_split_size_mb:1024"'
+
 
 def complaints(old, new, reasons):
     """Returns what has no reason, as (line, text): lines of the old file, or of the new one for what was added."""
@@ -22,9 +25,12 @@ def complaints(old, new, reasons):
 
 
 def pinned_lines(text):
-    """The lines between the two comments that `gpupin fix` writes around a pin."""
+    """The lines between the two comments that `gpupin fix` writes around a pin, and those that set a variable alone."""
     pinned, inside = set(), False
-    for number, line in enumerate(split(text), 1):
+    lines = split(text)
+    for number, line in enumerate(lines, 1):
+        if line == VARIABLE and lines[number - 2] == "import os":
+            pinned |= {number - 1, number}
         if line.strip().startswith(BEGIN):
             inside = True
         elif line.strip().startswith(END):
