@@ -448,3 +448,29 @@ fn on_a_terminal_each_fix_is_asked_for() {
     assert_ne!(sandbox.read("one.py"), PROGRAM);
     assert_ne!(sandbox.read("two.py"), PROGRAM);
 }
+
+#[test]
+fn what_a_fix_brings_counts_whichever_rules_are_selected() {
+    let unit = "[Service]\nEnvironment=CUDA_DEVICE_ORDER=FASTEST_FIRST\nEnvironment=CUDA_VISIBLE_DEVICES=0\nExecStart=python main.py\n";
+    let sandbox = project().file("tts.service", unit).file("main.py", "import torch\n");
+    let outcome = sandbox.gpupin(&["fix", "--unsafe-fixes", "--select", "GP104"]);
+    assert!(outcome.err.contains("left `tts.service` alone"), "{}", outcome.whole());
+    assert_eq!(sandbox.read("tts.service"), unit);
+}
+
+#[test]
+fn a_project_can_change_its_style() {
+    let policy = |style: &str| {
+        format!(
+            "{POLICY}[env]\nPYTORCH_CUDA_ALLOC_CONF = \"max_split_size_mb:1024\"\n[lint]\nstyle = \"{style}\"\n"
+        )
+    };
+    let sandbox = project().file("gpupin.toml", policy("header")).file("main.py", PROGRAM);
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
+    let sandbox = sandbox.file("gpupin.toml", policy("external"));
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
+    assert_eq!(sandbox.read("main.py"), PROGRAM.replace("cuda:1", "cuda:0"));
+    let sandbox = sandbox.file("gpupin.toml", policy("import"));
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
+    assert!(sandbox.read("main.py").starts_with("import gpupin.auto"));
+}
