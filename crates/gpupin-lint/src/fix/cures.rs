@@ -450,6 +450,13 @@ fn a_uuid_is_no_number() {
         ),
         "`main.py` reads the mask, which is a UUID then; `[pin] as = \"index\"` keeps it a number",
     );
+    check_why(
+        "GP102",
+        &format!(
+            "import os\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"0\"\nimport torch\nn = int(os.environ[\"CUDA_VISIBLE_DEVICES\"])\n{MAIN}"
+        ),
+        "`main.py` reads the mask, which is a UUID then; `[pin] as = \"index\"` keeps it a number",
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use gpupin_policy::visibility::Environment;
 use super::{
     assign,
     pin::{PCI_BUS_ID, variables},
-    reach,
+    reach, remaining,
 };
 use crate::{
     finding::{Edit, Finding},
@@ -106,6 +106,9 @@ fn corrected(
     if project.written(write).is_some_and(|it| is_default(project, write, it.1)) {
         safety = Err("it is only the default: somebody may say otherwise".to_owned());
     }
+    let safety = programs.iter().fold(safety, |safety, program| {
+        safety.and_then(|()| remaining::goes_with(project, program, &pin))
+    });
     let mut edits = Vec::new();
     for (variable, text) in pin {
         match variable {

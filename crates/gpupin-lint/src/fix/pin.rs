@@ -302,14 +302,7 @@ impl Cure {
                     let why = "it is a module of a package, and whoever imports it is pinned too; a program is named in `lint.entry-points`";
                     and(Err(why.to_owned()));
                 }
-                and(remaining::choices(project, program));
-                let is_uuid = block.sets.iter().any(|it| it.0 == MASK && it.1.starts_with("GPU-"));
-                if let Some(path) = remaining::reader_of_mask(project, program).filter(|_| is_uuid)
-                {
-                    and(Err(format!(
-                        "`{path}` reads the mask, which is a UUID then; `[pin] as = \"index\"` keeps it a number"
-                    )));
-                }
+                and(remaining::goes_with(project, program, &block.sets));
                 let in_container = program.moments.iter().any(|it| it.container.is_some())
                     || !program.containers.is_empty();
                 if in_container {

@@ -9,8 +9,24 @@ use crate::{
     unit::{Does, Purpose},
 };
 
+/// Whether a program goes with variables that pin it. If not, why.
+pub(super) fn goes_with<N: AsRef<str>>(
+    project: &Project<'_>,
+    program: &Program,
+    pin: &[(N, String)],
+) -> Result<(), String> {
+    choices(project, program)?;
+    let is_uuid = pin.iter().any(|it| it.0.as_ref() == MASK && it.1.starts_with("GPU-"));
+    match reader_of_mask(project, program).filter(|_| is_uuid) {
+        None => Ok(()),
+        Some(path) => Err(format!(
+            "`{path}` reads the mask, which is a UUID then; `[pin] as = \"index\"` keeps it a number"
+        )),
+    }
+}
+
 /// Whether the places of a program that choose a GPU still do so under its pin, or have a fix of their own. If not, which.
-pub(super) fn choices(project: &Project<'_>, program: &Program) -> Result<(), String> {
+fn choices(project: &Project<'_>, program: &Program) -> Result<(), String> {
     for id in &program.units {
         let unit = project.unit(*id);
         let count = Meant::of(project, *id).count();
@@ -43,7 +59,7 @@ pub(super) fn choices(project: &Project<'_>, program: &Program) -> Result<(), St
 }
 
 /// A file of a program that reads the mask back, as far as its text tells.
-pub(super) fn reader_of_mask(project: &Project<'_>, program: &Program) -> Option<String> {
+fn reader_of_mask(project: &Project<'_>, program: &Program) -> Option<String> {
     let reads = |text: &str| {
         text.match_indices(MASK).any(|(at, _)| {
             let before = text[..at].trim_end_matches(['"', '\'', '\\']);

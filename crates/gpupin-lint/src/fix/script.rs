@@ -69,7 +69,11 @@ impl<'a> Script<'a> {
                 lines.clone().find(|it| !goes_first(it))
             };
             // A cell without lines has no string to write into.
-            if let Some(place) = place.filter(|it| self.source.text[..*it].ends_with(['"', 'n'])) {
+            let is_in_string = |it: &usize| {
+                let before = &self.source.text[..*it];
+                before.ends_with('"') || before.ends_with("\\n")
+            };
+            if let Some(place) = place.filter(is_in_string) {
                 return Some(place);
             }
         }
