@@ -150,6 +150,13 @@ pub struct Use {
     pub via: Span,
 }
 
+impl Write {
+    /// What an event sets that sets one variable.
+    pub(crate) fn of(unit: UnitId, event: EventId) -> Self {
+        Self { unit, event, slot: None }
+    }
+}
+
 impl Default for Setting {
     fn default() -> Self {
         Self { writes: Vec::new(), inherited: true, removed: false }
@@ -164,6 +171,11 @@ impl Moment {
 }
 
 impl Program {
+    /// Whether it runs in a container, whoever starts it or by one of its starters.
+    pub(crate) fn is_in_container(&self) -> bool {
+        !self.containers.is_empty() || self.moments.iter().any(|it| it.container.is_some())
+    }
+
     /// Whether a unit runs in this program.
     pub fn runs(&self, unit: UnitId) -> bool {
         self.units.binary_search(&unit).is_ok()

@@ -55,7 +55,7 @@ pub(crate) fn correct_event(
     if programs.is_empty() {
         return finding;
     }
-    correct(finding, project, &programs, Write { unit, event, slot: None })
+    correct(finding, project, &programs, Write::of(unit, event))
 }
 
 /// Offers to write the policy's mask in the place of one that leads elsewhere.
@@ -132,9 +132,7 @@ fn judged(
     environment: &Environment,
 ) -> Result<(), String> {
     for program in programs {
-        let in_container = !program.containers.is_empty()
-            || program.moments.iter().any(|it| it.container.is_some());
-        if in_container {
+        if program.is_in_container() {
             return Err("in its container that GPU may not be there".to_owned());
         }
         reach::exactly(project, project.wanted(program), environment)?;

@@ -303,9 +303,7 @@ impl Cure {
                     and(Err(why.to_owned()));
                 }
                 and(remaining::goes_with(project, program, &block.sets));
-                let in_container = program.moments.iter().any(|it| it.container.is_some())
-                    || !program.containers.is_empty();
-                if in_container {
+                if program.is_in_container() {
                     and(Err("in its container that GPU may not be there".to_owned()));
                 }
             }
@@ -451,7 +449,7 @@ fn redundant(
 /// What makes a setting in another file agree with the pin. `None` if that cannot be written.
 fn agreeing(project: &Project<'_>, place: Place, sets: &[(String, String)]) -> Option<Vec<Edit>> {
     let Does::SetVariable(set) = &project.event(place.0, place.1).does else { return None };
-    let write = Write { unit: place.0, event: place.1, slot: None };
+    let write = Write::of(place.0, place.1);
     let old = sure_text(project, write)?;
     match sets.iter().find(|it| it.0 == set.name) {
         Some((_, new)) if *new == old => Some(Vec::new()),
@@ -469,7 +467,7 @@ fn removable(project: &Project<'_>, script: &Script<'_>, place: Place) -> Option
     let span = project.event(place.0, place.1).span;
     let goes = |event: &Place| match &project.event(event.0, event.1).does {
         Does::SetVariable(it) => {
-            let write = Write { unit: event.0, event: event.1, slot: None };
+            let write = Write::of(event.0, event.1);
             let hides = |text: &String| it.name == MASK && Mask::parse(text).hides_every_gpu();
             (is_frozen_by_cuda(&it.name) || project.policy.env.contains_key(&it.name))
                 && sure_text(project, write).is_some_and(|it| !hides(&it))
@@ -495,7 +493,7 @@ fn same_statement(project: &Project<'_>, place: Place) -> Vec<Place> {
 /// The variable that is set at a place, with its value if that is certain.
 fn setting(project: &Project<'_>, place: Place) -> Option<(String, Option<String>)> {
     let Does::SetVariable(set) = &project.event(place.0, place.1).does else { return None };
-    let write = Write { unit: place.0, event: place.1, slot: None };
+    let write = Write::of(place.0, place.1);
     let value = sure_text(project, write).filter(|_| set.how != SetHow::IfUnset);
     Some((set.name.clone(), value))
 }
@@ -541,7 +539,7 @@ fn sets_again(
         if set.name != MASK && set.name != ORDER {
             return false;
         }
-        let write = Write { unit: it.unit, event: it.event, slot: None };
+        let write = Write::of(it.unit, it.event);
         let value = sure_text(project, write);
         let is_same = block.sets.iter().any(|it| it.0 == set.name && Some(&it.1) == value.as_ref());
         // An order says nothing beside a mask of UUIDs.

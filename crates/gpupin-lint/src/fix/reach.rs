@@ -112,7 +112,7 @@ pub(crate) fn with(
         let moments = program.moments.iter().filter(|it| is_set(it) || misspelt.is_some());
         for moment in moments {
             is_read = true;
-            if moment.container.is_some() || !program.containers.is_empty() {
+            if program.is_in_container() {
                 return Err("in a container other GPUs may be numbered".to_owned());
             }
             let mut pairs = Vec::new();

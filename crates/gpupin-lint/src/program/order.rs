@@ -307,7 +307,7 @@ impl<'p, 'a> Walker<'p, 'a> {
             before,
             pinned_by_gpupin: self.state.pinned_by_gpupin,
         });
-        let write = Write { unit, event, slot: None };
+        let write = Write::of(unit, event);
         match &found.does {
             // A file for a loader sets nothing by itself, and a shell's own variable reaches no program.
             Does::SetVariable(it) if !matches!(it.reach, Reach::Loader | Reach::ShellOnly) => {

@@ -110,6 +110,14 @@ pub(crate) fn by_place<'p, T: Clone>(
     found.into_values().collect()
 }
 
+/// The files in which programs start, each once.
+pub(crate) fn entries(programs: &[&Program]) -> Vec<UnitId> {
+    let mut entries: Vec<_> = programs.iter().map(|it| it.entry).collect();
+    entries.sort_unstable();
+    entries.dedup();
+    entries
+}
+
 fn name_of(project: &Project<'_>, happening: &Happening) -> String {
     match &project.event(happening.unit, happening.event).does {
         Does::SetVariable(it) => it.name.clone(),
@@ -176,7 +184,7 @@ fn changes_nothing(project: &Project<'_>, it: &Happening) -> bool {
     if it.before.inherited || it.before.writes.is_empty() {
         return false;
     }
-    let new = known_masks(project, Write { unit: it.unit, event: it.event, slot: None });
+    let new = known_masks(project, Write::of(it.unit, it.event));
     set.how == SetHow::IfUnset
         || (!new.is_empty()
             && new.iter().all(|it| !it.1)
@@ -289,7 +297,7 @@ fn replacements<'p>(
     counts: impl Fn(&str) -> bool + 'p,
 ) -> impl Iterator<Item = (Write, Write)> + 'p {
     program.trace.iter().enumerate().flat_map(move |(at, it)| {
-        let write = Write { unit: it.unit, event: it.event, slot: None };
+        let write = Write::of(it.unit, it.event);
         let mut pairs = Vec::new();
         if let Does::SetVariable(set) = &project.event(it.unit, it.event).does
             && counts(&set.name)

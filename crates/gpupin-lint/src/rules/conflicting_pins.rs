@@ -2,9 +2,12 @@ use crate::{
     finding::{Finding, Severity},
     fix::pin,
     needle::Needle,
-    program::{Problem, Write, pins::by_place},
+    program::{
+        Problem, Write,
+        pins::{by_place, entries},
+    },
     project::{Literal, Project},
-    rules::{Check, Rule, pin_after_freeze::entries},
+    rules::{Check, Rule},
 };
 
 pub(super) const RULE: Rule = Rule {

@@ -2,9 +2,12 @@ use crate::{
     finding::{Finding, Severity},
     fix::mask,
     needle::Needle,
-    program::{Problem, pins::by_place},
+    program::{
+        Problem,
+        pins::{by_place, entries},
+    },
     project::Project,
-    rules::{Check, Rule, pin_after_freeze::entries},
+    rules::{Check, Rule},
 };
 
 pub(super) const RULE: Rule = Rule {

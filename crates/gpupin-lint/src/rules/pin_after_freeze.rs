@@ -2,10 +2,13 @@ use crate::{
     finding::{Finding, Severity},
     fix::pin,
     needle::Needle,
-    program::{Earlier, Problem, Program, pins::by_place},
+    program::{
+        Earlier, Problem,
+        pins::{by_place, entries},
+    },
     project::Project,
     rules::{Check, Rule},
-    unit::{Does, UnitId},
+    unit::Does,
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -54,14 +57,6 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
         finding.programs = entries(&programs);
         found.push(pin::cure(finding, project, &programs, &[(unit, event)]));
     }
-}
-
-/// The files in which programs start, each once.
-pub(super) fn entries(programs: &[&Program]) -> Vec<UnitId> {
-    let mut entries: Vec<_> = programs.iter().map(|it| it.entry).collect();
-    entries.sort_unstable();
-    entries.dedup();
-    entries
 }
 
 /// What to call something that froze the environment.

@@ -2,12 +2,12 @@ use crate::{
     finding::{Finding, Severity},
     fix::pin,
     needle::Needle,
-    program::{Earlier, Problem, pins::by_place},
-    project::Project,
-    rules::{
-        Check, Rule,
-        pin_after_freeze::{entries, name_of},
+    program::{
+        Earlier, Problem,
+        pins::{by_place, entries},
     },
+    project::Project,
+    rules::{Check, Rule, pin_after_freeze::name_of},
     unit::{Does, EventId, UnitId},
 };
 

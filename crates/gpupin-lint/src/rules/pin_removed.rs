@@ -2,9 +2,12 @@ use crate::{
     finding::{Finding, Safety, Severity},
     fix::pin,
     needle::Needle,
-    program::{MASK, Problem, pins::by_place},
+    program::{
+        MASK, Problem,
+        pins::{by_place, entries},
+    },
     project::Project,
-    rules::{Check, Rule, pin_after_freeze::entries},
+    rules::{Check, Rule},
 };
 
 pub(super) const RULE: Rule = Rule {

@@ -7,10 +7,10 @@ use crate::{
     needle::Needle,
     program::{
         Problem,
-        pins::{Leads, by_place},
+        pins::{Leads, by_place, entries},
     },
     project::{Literal, Project},
-    rules::{Check, Rule, pin_after_freeze::entries},
+    rules::{Check, Rule},
     unit::{ContainerGpus, Does, EventId, GpuRequest, UnitId},
 };
 
