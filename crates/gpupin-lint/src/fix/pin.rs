@@ -2,13 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gpupin_policy::{
-    Inventory, PinAs, PinStyle, Selector,
-    visibility::{Environment, Mask, pin},
-};
+use gpupin_policy::{PinStyle, visibility::Mask};
 
 use super::{
-    assign, reach, remaining,
+    assign, reach,
     script::{Removable, Script},
     top::top,
 };
@@ -16,26 +13,18 @@ use crate::{
     finding::{Edit, Finding, NewFile},
     program::{
         Kind, MASK, ORDER, Program, Write,
-        entries::named_by_policy,
         pins::{is_frozen_by_cuda, is_lasting, meant_for_a_child, sure_text},
     },
-    project::{
-        Project,
-        modules::{join, parent},
-    },
+    project::{Project, modules::parent},
     span::Span,
     unit::{Does, EventId, Reach, RemoveHow, SetHow, UnitId},
 };
 
-/// The lines around a pin that gpupin wrote, by which it finds it again.
-pub(super) const BEGIN: &str = "# gpupin: begin of the pin, written by `gpupin fix`";
-pub(super) const END: &str = "# gpupin: end of the pin";
+mod block;
+mod risk;
 
-/// What the style `import` inserts.
-pub(super) const IMPORT: &str = "import gpupin.auto  # pins the GPU of gpupin.toml";
-
-/// The order in which `nvidia-smi` counts. A mask of UUIDs needs none, but a child with a mask of its own may.
-pub(crate) const PCI_BUS_ID: &str = "PCI_BUS_ID";
+use block::{BEGIN, Block, Carried, END, IMPORT, block, lines, put};
+pub(super) use block::{PCI_BUS_ID, variables};
 
 /// A place that sets or removes a variable.
 type Place = (UnitId, EventId);
@@ -146,16 +135,6 @@ struct Cure {
     edits: Vec<Edit>,
 }
 
-/// What a program gets at its top.
-struct Block {
-    /// Names and values in order; none for the import.
-    sets: Vec<(String, String)>,
-    /// Behind the mask: which GPU that is.
-    name: Option<String>,
-    is_import: bool,
-    safety: Result<(), String>,
-}
-
 impl Cure {
     fn of(project: &Project<'_>, cured: &[(UnitId, &Program)], places: &[Place]) -> Option<Self> {
         let style = project.policy.lint.style;
@@ -231,7 +210,8 @@ impl Cure {
             if style != PinStyle::External || !moved.is_empty() {
                 cure.edits.push(put(script, block, &moved)?);
             }
-            cure.judge(project, (*unit, program), block, &moved, &gone);
+            let judged = risk::judge(project, (*unit, program), block, &moved, &gone);
+            cure.safety = cure.safety.and(judged);
         }
         // What is set in another file has nowhere to go.
         if !carried.is_empty() {
@@ -264,160 +244,6 @@ impl Cure {
             .any(|it| it[0].unit == it[1].unit && it[0].span.end > it[1].span.start);
         (!clash && !cure.edits.is_empty()).then_some(cure)
     }
-
-    /// Adds what one program says of the safety.
-    fn judge(
-        &mut self,
-        project: &Project<'_>,
-        (place, program): (UnitId, &Program),
-        block: Option<&Block>,
-        moved: &[Carried],
-        gone: &BTreeSet<Place>,
-    ) {
-        let mut and = |result: Result<(), String>| {
-            if self.safety.is_ok() {
-                self.safety = result;
-            }
-        };
-        match block {
-            None => {
-                if project.policy.lint.style == PinStyle::External {
-                    and(reach::by_policy(project, project.wanted(program)));
-                } else {
-                    and(Err("which GPU it then uses is not known".to_owned()));
-                }
-            }
-            Some(block) => {
-                and(block.safety.clone());
-                if project.unit(place).source.path.ends_with("__init__.py") {
-                    and(Err("whoever imports the package is pinned too".to_owned()));
-                }
-                if let Some(path) = sets_again(project, program, block, gone) {
-                    and(Err(format!("{path} sets the mask or its order again")));
-                }
-                if let Some(path) = pinned_too(project, place) {
-                    and(Err(format!("`{path}` imports the file and would be pinned by it")));
-                }
-                if is_library(project, place, program) {
-                    let why = "it is a module of a package, and whoever imports it is pinned too; a program is named in `lint.entry-points`";
-                    and(Err(why.to_owned()));
-                }
-                and(remaining::goes_with(project, program, &block.sets));
-                if program.is_in_container() {
-                    and(Err("in its container that GPU may not be there".to_owned()));
-                }
-            }
-        }
-        if let Some(it) = moved.iter().find(|it| it.name != MASK && it.name != ORDER) {
-            and(Err(format!("`{}` takes effect then", it.name)));
-        }
-    }
-}
-
-/// A setting that goes to the top with its value.
-struct Carried {
-    name: String,
-    value: String,
-}
-
-/// What pins the GPUs of a selector; `None` if nothing can.
-fn block(project: &Project<'_>, wanted: Option<&Selector>) -> Option<Block> {
-    let selector = wanted?;
-    let style = project.policy.lint.style;
-    if style == PinStyle::External {
-        return None;
-    }
-    let header = || {
-        let (mask, name) = variables(project, selector)?;
-        let safety = reach::exactly(project, wanted, &Environment::from_pairs(mask.clone()));
-        let mut sets = vec![(ORDER.to_owned(), PCI_BUS_ID.to_owned())];
-        sets.extend(mask.into_iter().filter(|it| it.0 != ORDER).map(|it| (it.0.to_owned(), it.1)));
-        sets.extend(project.policy.env.iter().map(|it| (it.0.clone(), it.1.clone())));
-        Some(Block { sets, name: Some(name), is_import: false, safety })
-    };
-    let import = |safety| Block { sets: Vec::new(), name: None, is_import: true, safety };
-    if style == PinStyle::Import {
-        return Some(import(reach::by_policy(project, wanted)));
-    }
-    Some(header().unwrap_or_else(|| {
-        let why = "no mask is right on every recorded machine, and the program then needs the package `gpupin`";
-        import(Err(why.to_owned()))
-    }))
-}
-
-/// The mask, with its order, that is right on every recorded machine that has the GPU, and the GPU's name. None with
-/// twins: which of them is free, nobody knows before the program starts.
-pub(super) fn variables(
-    project: &Project<'_>,
-    selector: &Selector,
-) -> Option<(Vec<(&'static str, String)>, String)> {
-    let matching = |machine: &Inventory| -> Vec<_> {
-        machine.usable().filter(|it| selector.matches(it)).map(|it| it.uuid.clone()).collect()
-    };
-    let machines = project.lock.machines().iter().filter(|it| !matching(it).is_empty());
-    let machines: Vec<_> = machines.collect();
-    let count = usize::try_from(selector.count).unwrap_or(usize::MAX);
-    if machines.iter().any(|it| matching(it).len() != count) {
-        return None;
-    }
-    // A UUID is one machine's.
-    let pin_as = if machines.len() == 1 { project.policy.pin.as_ } else { PinAs::Index };
-    let mut pins = machines.iter().map(|it| pin(it, &matching(it), pin_as));
-    let first = pins.next()??;
-    let name = machines[0].get(matching(machines[0]).first()?)?.short_name();
-    pins.all(|it| it.as_ref() == Some(&first)).then_some((first, name))
-}
-
-/// Puts a block at the top of a file, or in the place of the one that is there.
-fn put(script: &Script<'_>, block: Option<&Block>, moved: &[Carried]) -> Option<Edit> {
-    let mut lines = lines(block, moved);
-    if let Some(old) = script.block(BEGIN, END) {
-        return Some(script.replace(&old, &lines));
-    }
-    let top = script.top()?;
-    if script.wants_blank_before(top) {
-        lines.insert(0, String::new());
-    }
-    if script.wants_blank_behind(top) {
-        lines.push(String::new());
-    }
-    Some(script.insert(top, &lines))
-}
-
-/// The lines of a pin, and of what is moved there.
-fn lines(block: Option<&Block>, moved: &[Carried]) -> Vec<String> {
-    let mut lines = Vec::new();
-    let set = |name: &str, value: &str| format!("os.environ[\"{name}\"] = {}", quoted(value));
-    let mut sets: Vec<String> = Vec::new();
-    if let Some(block) = block {
-        for (name, value) in &block.sets {
-            let comment = match &block.name {
-                Some(gpu) if name == MASK && value.starts_with("GPU-") => format!("  # {gpu}"),
-                _ => String::new(),
-            };
-            sets.push(set(name, value) + &comment);
-        }
-    }
-    sets.extend(moved.iter().map(|it| set(&it.name, &it.value)));
-    let is_import = block.is_some_and(|it| it.is_import);
-    if is_import {
-        lines.push(IMPORT.to_owned());
-    }
-    if !sets.is_empty() {
-        lines.push("import os".to_owned());
-        lines.extend(sets);
-    }
-    let has_marks = block.is_some_and(|it| !it.is_import);
-    if has_marks {
-        lines.insert(0, BEGIN.to_owned());
-        lines.push(END.to_owned());
-    }
-    lines
-}
-
-/// A text as Python writes it.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// Settings to be taken out: those asked for, and in the files that get a pin all others that it replaces.
@@ -496,57 +322,4 @@ fn setting(project: &Project<'_>, place: Place) -> Option<(String, Option<String
     let write = Write::of(place.0, place.1);
     let value = sure_text(project, write).filter(|_| set.how != SetHow::IfUnset);
     Some((set.name.clone(), value))
-}
-
-/// Whether a file is a module of a package that happens to have something to start in it.
-fn is_library(project: &Project<'_>, place: UnitId, program: &Program) -> bool {
-    let path = &project.unit(place).source.path;
-    let directory = parent(path);
-    program.kind == Kind::Script
-        && program.starters.is_empty()
-        && !directory.is_empty()
-        && !path.ends_with("__main__.py")
-        && project.modules.file(&join(directory, "__init__.py")).is_some()
-        && !named_by_policy(project.policy).is_match(path)
-}
-
-/// Another program that runs a file and has no certain pin of its own.
-fn pinned_too(project: &Project<'_>, top: UnitId) -> Option<String> {
-    let other = project.programs.iter().find(|it| {
-        it.entry != top
-            && it.kind != Kind::Module
-            && it.runs(top)
-            && !is_conftest_of(project, top, it)
-            && reach::by_its_pin(project, it).is_err()
-    })?;
-    Some(project.unit(other.entry).source.path.clone())
-}
-
-/// Whether a file is there for the tests of a program: what it sets is meant for them.
-fn is_conftest_of(project: &Project<'_>, top: UnitId, program: &Program) -> bool {
-    program.kind == Kind::Tests && project.unit(top).source.path.ends_with("conftest.py")
-}
-
-/// A file that sets the mask or the order to something else than the block does, and keeps doing so.
-fn sets_again(
-    project: &Project<'_>,
-    program: &Program,
-    block: &Block,
-    gone: &BTreeSet<Place>,
-) -> Option<String> {
-    let again = program.trace.iter().find(|it| {
-        let Does::SetVariable(set) = &project.event(it.unit, it.event).does else { return false };
-        if set.name != MASK && set.name != ORDER {
-            return false;
-        }
-        let write = Write::of(it.unit, it.event);
-        let value = sure_text(project, write);
-        let is_same = block.sets.iter().any(|it| it.0 == set.name && Some(&it.1) == value.as_ref());
-        // An order says nothing beside a mask of UUIDs.
-        let counts = set.name == MASK || block.sets.iter().any(|it| it.0 == ORDER);
-        counts && is_lasting(set.how) && !is_same && !gone.contains(&(it.unit, it.event))
-    })?;
-    let source = &project.unit(again.unit).source;
-    let line = source.place(project.event(again.unit, again.event).span.start).line;
-    Some(format!("line {line} of `{}`", source.path))
 }
