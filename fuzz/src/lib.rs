@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fmt::Debug, sync::LazyLock};
 
 use gpupin_lint::{
-    Options, RULES, analyze,
+    Alone, Options, RULES, analyze,
     finding::Finding,
     fix::{Wanted, apply},
     language::encode,
@@ -41,7 +41,7 @@ pub fn check(path: &str, bytes: &[u8]) -> bool {
 
     let options = Options { selection: Selection::only(RULES), ..Options::default() };
     let units = [unit];
-    let analysis = analyze(&units, &POLICY, &LOCK, &options);
+    let analysis = analyze(&units, &POLICY, &LOCK, &options, &Alone);
     for finding in analysis.findings.iter().chain(&analysis.suppressed) {
         check_finding(&units[0], finding);
     }
@@ -54,7 +54,7 @@ fn check_fixes(path: &str, mut units: [Unit; 1], options: &Options) {
     const ROUNDS: usize = 12;
     let errors = units[0].syntax_errors.len();
     for _ in 0..ROUNDS {
-        let analysis = analyze(&units, &POLICY, &LOCK, options);
+        let analysis = analyze(&units, &POLICY, &LOCK, options, &Alone);
         let findings: Vec<_> = analysis.findings.iter().collect();
         let fixed = apply(&units, &findings, Wanted::All, &BTreeSet::new());
         let Some(text) = fixed.texts.get(&UnitId(0)).filter(|it| **it != units[0].source.text)

@@ -12,6 +12,7 @@ use crate::{
     selection::Selection,
     suppress::suppress,
     unit::{Unit, UnitId},
+    workers::{self, Workers},
 };
 
 /// What to look for.
@@ -34,13 +35,17 @@ pub struct Analysis {
     pub programs: usize,
 }
 
-/// Judges a project. Units are expected in path order.
-pub fn analyze(units: &[Unit], policy: &Policy, lock: &LockFile, options: &Options) -> Analysis {
-    let project = order(units, policy, lock, options);
-    let mut found = Vec::new();
-    for rule in options.selection.rules() {
-        run(rule, &project, &mut found);
-    }
+/// Judges a project. Units are expected in path order. Who does the work makes no difference to the result.
+pub fn analyze(
+    units: &[Unit],
+    policy: &Policy,
+    lock: &LockFile,
+    options: &Options,
+    workers: &dyn Workers,
+) -> Analysis {
+    let project = order(units, policy, lock, options, workers);
+    let found = workers::map(workers, options.selection.rules(), |rule| run(rule, &project));
+    let mut found: Vec<_> = found.into_iter().flatten().collect();
     let selected = |rule: &Rule, unit: UnitId| {
         options.selection.includes(rule, &units[unit.0 as usize].source.path)
     };
@@ -69,15 +74,16 @@ pub fn order<'a>(
     policy: &'a Policy,
     lock: &'a LockFile,
     options: &Options,
+    workers: &dyn Workers,
 ) -> Project<'a> {
     let other_files = options.other_files.iter().map(String::as_str);
     let mut project = Project::new(units, other_files, policy, lock);
-    project.programs = crate::program::programs(&project, options.whole_order);
+    project.programs = crate::program::programs(&project, options.whole_order, workers);
     project
 }
 
 /// Runs one rule over everything.
-fn run(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
+fn run(rule: &'static Rule, project: &Project<'_>) -> Vec<Finding> {
     let mut of_rule = Vec::new();
     match rule.check {
         Check::Unit(check) => {
@@ -99,7 +105,7 @@ fn run(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
         }
         Check::Suppression(_) => {}
     }
-    found.extend(of_rule);
+    of_rule
 }
 
 /// Drops findings in files that a filtered scan would not have read, so that both find the same.

@@ -35,6 +35,7 @@ pub mod survey;
 pub mod unit;
 pub mod value;
 mod variables;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -42,3 +43,4 @@ mod tests;
 pub use analysis::{Analysis, Options, analyze, order};
 pub use language::read;
 pub use rules::{RULES, Rule};
+pub use workers::{Alone, Workers};

@@ -16,7 +16,7 @@ use std::{
 use gpupin_policy::{LockFile, Policy, PolicyFile};
 
 use crate::{
-    Analysis, Options, RULES, Rule, analyze,
+    Alone, Analysis, Options, RULES, Rule, analyze,
     finding::{Finding, Safety},
     fix, language,
     rules::Check,
@@ -177,7 +177,7 @@ impl Case {
 
     pub(crate) fn analyze(&self, selection: &Selection) -> Analysis {
         let options = Options { selection: selection.clone(), ..Options::default() };
-        analyze(&self.units, &self.policy, &self.lock, &options)
+        analyze(&self.units, &self.policy, &self.lock, &options, &Alone)
     }
 
     /// What one rule finds. Rules about suppressions need all others.

@@ -22,7 +22,10 @@ use gpupin_lint::{
     unit::Unit,
 };
 
-use self::read::{Memory, Read};
+use self::{
+    read::{Memory, Read},
+    workers::Threads,
+};
 use crate::{failure::Failure, overlay::Overlay, project::Project, terminal::Terminal};
 
 mod discover;
@@ -184,7 +187,13 @@ impl Session {
         let was_read = Instant::now();
 
         let options = Options { other_files: read.unread, ..request.options.clone() };
-        let analysis = analyze(&read.units, &project.policy, &project.lock, &options);
+        let analysis = analyze(
+            &read.units,
+            &project.policy,
+            &project.lock,
+            &options,
+            &Threads(request.threads),
+        );
         terminal.verbose(|| {
             let milliseconds = |from: Instant, to: Instant| (to - from).as_millis();
             format!(

@@ -10,6 +10,7 @@ use crate::{
     span::Span,
     unit::{Block, Condition, Does, EventId, Leave, Step, Unit, UnitId},
     value::Name,
+    workers::{self, Workers},
 };
 
 /// A function or file body whose names are resolved.
@@ -56,7 +57,7 @@ pub(super) struct Linked {
 }
 
 impl Linked {
-    pub(super) fn new(project: &Project<'_>, whole: bool) -> Self {
+    pub(super) fn new(project: &Project<'_>, whole: bool, workers: &dyn Workers) -> Self {
         let mut linked = Self {
             bodies: Vec::new(),
             functions: Vec::new(),
@@ -64,13 +65,18 @@ impl Linked {
             by_name: HashMap::default(),
         };
         linked.declare(project);
-        let ids: Vec<UnitId> = (0..).map(UnitId).take(project.units.len()).collect();
-        for id in ids {
-            let body = linked.code(project, id, &project.unit(id).body);
+        let units = (0..).map(UnitId).zip(project.units);
+        let resolved = workers::map(workers, units, |(id, unit)| {
+            let functions: Vec<_> = unit
+                .functions
+                .iter()
+                .map(|(name, it)| (linked.by_name[&id][name], linked.code(project, id, &it.body)))
+                .collect();
+            (linked.code(project, id, &unit.body), functions)
+        });
+        for (body, functions) in resolved {
             linked.bodies.push(body);
-            for (name, function) in &project.unit(id).functions {
-                let code = linked.code(project, id, &function.body);
-                let at = linked.by_name[&id][name];
+            for (at, code) in functions {
                 linked.functions[at.0 as usize].code = code;
             }
         }

@@ -14,6 +14,7 @@ use crate::{
     project::Project,
     source::Language,
     unit::{Does, EventId, Runs, UnitId},
+    workers::{self, Workers},
 };
 
 /// How many links of a chain of starters are followed: script, script, program.
@@ -30,8 +31,8 @@ struct Handed {
 }
 
 /// Every program of the project, in path order of its entry point.
-pub(crate) fn programs(project: &Project<'_>, whole: bool) -> Vec<Program> {
-    let linked = Linked::new(project, whole);
+pub(crate) fn programs(project: &Project<'_>, whole: bool, workers: &dyn Workers) -> Vec<Program> {
+    let linked = Linked::new(project, whole, workers);
     let mut entries = declared(project);
     let mut done: Vec<Option<Walked>> = entries.iter().map(|_| None).collect();
     let mut handed: ByUnit<Handed> = BTreeMap::new();
@@ -39,10 +40,14 @@ pub(crate) fn programs(project: &Project<'_>, whole: bool) -> Vec<Program> {
     let mut stale: BTreeSet<UnitId> = entries.iter().map(|it| it.unit).collect();
     for _ in 0..ROUNDS {
         let mut next: ByUnit<Handed> = BTreeMap::new();
-        for (entry, done) in entries.iter().zip(&mut done) {
-            if done.is_none() || stale.contains(&entry.unit) {
-                *done = Some(walk(project, &linked, entry, handed.get(&entry.unit)));
-            }
+        let wanted = entries
+            .iter()
+            .zip(&mut done)
+            .filter(|(entry, done)| done.is_none() || stale.contains(&entry.unit));
+        workers::map(workers, wanted, |(entry, done)| {
+            *done = Some(walk(project, &linked, entry, handed.get(&entry.unit)));
+        });
+        for (entry, done) in entries.iter().zip(&done) {
             for (starter, event, inherited) in done.iter().flat_map(|it| &it.starts) {
                 let Does::Start(start) = &project.event(*starter, *event).does else { continue };
                 for target in started(project, *starter, &start.runs) {
@@ -74,17 +79,17 @@ pub(crate) fn programs(project: &Project<'_>, whole: bool) -> Vec<Program> {
         let handed = handed.get(&entry.unit);
         Program { children, ..program(project, &linked, entry, walked, handed, &delegated) }
     };
-    let mut found = Vec::new();
-    for (entry, walked) in entries.iter().zip(done) {
+    let mut found = workers::map(workers, entries.iter().zip(done), |(entry, walked)| {
         let walked =
             walked.unwrap_or_else(|| walk(project, &linked, entry, handed.get(&entry.unit)));
-        found.push(finish(entry, walked));
-    }
+        finish(entry, walked)
+    });
     let reached: BTreeSet<UnitId> = found.iter().flat_map(|it| it.units.iter().copied()).collect();
     // Who starts a program makes it one, so that nothing was handed to what no program reaches.
-    for entry in unreached(project, &reached) {
-        found.push(finish(&entry, walk(project, &linked, &entry, None)));
-    }
+    let unreached = unreached(project, &reached);
+    found.extend(workers::map(workers, &unreached, |entry| {
+        finish(entry, walk(project, &linked, entry, None))
+    }));
     found.sort_by_key(|it| it.entry);
     found
 }

@@ -17,6 +17,7 @@ use crate::{
     survey::Survey,
     unit::{Block, Does, EventId, Import, Step, Unit},
     value::{Name, Root, Spanned, Value},
+    workers::{self, Workers},
 };
 
 /// How often what was read may ask for more. Chains of imports that only reading reveals are short.
@@ -124,17 +125,13 @@ impl File {
 
 impl Reading {
     /// All files of the scan with their surveys. Those with a needle are read anyway.
-    pub fn new(files: Vec<(String, Survey)>, policy: &Policy) -> Self {
+    pub fn new(files: Vec<(String, Survey)>, policy: &Policy, workers: &dyn Workers) -> Self {
         let modules = Modules::new(files.iter().map(|it| (it.0.as_str(), None)));
-        let files = (0..)
-            .map(FileId)
-            .zip(files)
-            .map(|(id, (path, survey))| {
-                let imports = surveyed(&modules, id, &survey);
-                let asked = survey.interesting;
-                File { path, survey, imports, asked, unit: None, pins: false, loads: false }
-            })
-            .collect();
+        let files = workers::map(workers, (0..).map(FileId).zip(files), |(id, (path, survey))| {
+            let imports = surveyed(&modules, id, &survey);
+            let asked = survey.interesting;
+            File { path, survey, imports, asked, unit: None, pins: false, loads: false }
+        });
         let variables = policy.env.keys().cloned().collect();
         Self { files, modules, variables, names: Vec::new(), seen: 0, rounds: 0 }
     }
@@ -152,11 +149,15 @@ impl Reading {
     /// The files to read now, as positions in what was given to [`Reading::new`]. Empty when nothing more matters.
     ///
     /// `units` are all units read so far, in the order they were read.
-    pub fn next(&mut self, units: &[Unit]) -> Vec<usize> {
-        for (at, unit) in units.iter().enumerate().skip(self.seen) {
-            if let Some(id) = self.modules.file(&unit.source.path) {
-                self.learn(id, at, unit);
-            }
+    pub fn next(&mut self, units: &[Unit], workers: &dyn Workers) -> Vec<usize> {
+        let new = units.iter().enumerate().skip(self.seen);
+        let known = workers::map(workers, new, |(at, unit)| {
+            let id = self.modules.file(&unit.source.path)?;
+            let is_python = matches!(unit.source.language, Language::Python | Language::Notebook);
+            Some((id, at, unit, is_python.then(|| read(&self.modules, id, unit))))
+        });
+        for (id, at, unit, imports) in known.into_iter().flatten() {
+            self.learn(id, at, unit, imports);
         }
         let new = &units[std::mem::replace(&mut self.seen, units.len())..];
         self.rounds += 1;
@@ -201,8 +202,7 @@ impl Reading {
     }
 
     /// Replaces what the survey guessed by what the unit says.
-    fn learn(&mut self, id: FileId, at: usize, unit: &Unit) {
-        let python = matches!(unit.source.language, Language::Python | Language::Notebook);
+    fn learn(&mut self, id: FileId, at: usize, unit: &Unit, imports: Option<Imported>) {
         let mut started_files = Vec::new();
         let mut names = Vec::new();
         let (mut pins, mut loads) = (false, false);
@@ -238,7 +238,6 @@ impl Reading {
             self.files[started.0 as usize].survey.program = true;
         }
         self.names.extend(names.into_iter().map(|it| (id, it, NAMES)));
-        let imports = python.then(|| read(&self.modules, id, unit));
         let file = &mut self.files[id.0 as usize];
         file.unit = Some(at);
         file.pins = pins;

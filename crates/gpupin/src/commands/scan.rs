@@ -299,6 +299,7 @@ fn print_order(
         &project.policy,
         &project.lock,
         &Options { whole_order: true, ..Options::default() },
+        &gpupin_lint::Alone,
     );
     let Some(order) = order::order(&linted, project, &key) else {
         let failure = Failure::usage(format!("no program starts in `{shown}`"));

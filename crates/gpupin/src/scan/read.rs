@@ -18,7 +18,10 @@ use gpupin_lint::{
 
 use crate::{
     project::Project,
-    scan::{File, Problem, workers},
+    scan::{
+        File, Problem,
+        workers::{self, Threads},
+    },
     terminal::Terminal,
 };
 
@@ -125,10 +128,14 @@ pub(super) fn read(
         known.extend(surveys.iter().cloned());
     }
     if surveyor.is_some() {
-        let mut reading = Reading::new(surveys, &project.policy);
+        let workers = Threads(threads);
+        let mut reading = Reading::new(surveys, &project.policy, &workers);
         loop {
-            let wanted: Vec<&File> =
-                reading.next(&read.units).into_iter().map(|it| &files[places[it]]).collect();
+            let wanted: Vec<&File> = reading
+                .next(&read.units, &workers)
+                .into_iter()
+                .map(|it| &files[places[it]])
+                .collect();
             if wanted.is_empty() {
                 break;
             }

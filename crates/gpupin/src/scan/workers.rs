@@ -5,7 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gpupin_lint::Workers;
+
 use crate::STACK;
+
+/// Threads for the work of the linter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Threads(pub(crate) NonZero<usize>);
+
+impl Workers for Threads {
+    fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        let pieces: Vec<usize> = (0..count).collect();
+        map(&pieces, self.0, |_| {}, |at| work(*at));
+    }
+}
 
 /// Applies `work` to every item on `threads` threads, and returns the results in the order of the items.
 ///
