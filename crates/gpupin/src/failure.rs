@@ -9,6 +9,8 @@ pub(crate) enum Exit {
     Findings = 1,
     Failed = 2,
     NoGpu = 3,
+    Busy = 75,
+    Violation = 76,
 }
 
 impl Exit {
@@ -25,6 +27,11 @@ impl Exit {
              what it found in the others.",
         ),
         (Self::NoGpu, "No GPU matches what was asked for."),
+        (Self::Busy, "The lease was not had in time; trying again later may work."),
+        (
+            Self::Violation,
+            "A program used a GPU that it must not use. Goes before every other code.",
+        ),
     ];
 }
 

@@ -28,6 +28,7 @@ mod failure;
 mod fix;
 mod git;
 mod lsp;
+mod machine;
 mod order;
 mod overlay;
 mod project;

@@ -15,7 +15,10 @@ use crate::{
 const LAYERS: &[(&str, &[&str])] = &[
     ("gpupin-policy", &[]),
     ("gpupin-lint", &["gpupin-policy"]),
-    ("gpupin", &["gpupin-policy", "gpupin-lint"]),
+    ("gpupin-device", &["gpupin-policy"]),
+    ("gpupin-sim", &["gpupin-device", "gpupin-policy"]),
+    ("gpupin-run", &["gpupin-policy", "gpupin-device"]),
+    ("gpupin", &["gpupin-policy", "gpupin-lint", "gpupin-device", "gpupin-sim", "gpupin-run"]),
 ];
 
 /// Crates that know no file, environment, clock, thread or terminal.

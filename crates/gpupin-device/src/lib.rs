@@ -1,0 +1,21 @@
+//! What GPUs a machine has and what they are doing.
+//!
+//! [`Machine`] is the seam between gpupin and the driver. Whoever asks it cannot tell by the answers, only by
+//! [`Machine::kind`], whether a driver answers or a [`Scene`]: a machine described in TOML, which is a feature and no test
+//! double. What a machine does not say stays a gap: an [`Answer`] is a value or the reason why there is none, never a zero.
+//!
+//! **Invariant:** no other crate talks to a driver.
+//!
+//! **Invariant:** this process never initialises CUDA. Which GPU is `cuda:N` is asked in a child that ends at once.
+
+mod answer;
+mod kind;
+mod machine;
+pub mod scene;
+
+pub use answer::{Answer, Silence};
+pub use kind::Kind;
+pub use machine::{
+    Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Usage,
+};
+pub use scene::Scene;

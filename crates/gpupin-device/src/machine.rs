@@ -1,0 +1,150 @@
+use std::{fmt::Debug, io, path::PathBuf};
+
+use gpupin_policy::{Bytes, DriverVersion, GpuUuid, Inventory};
+
+use crate::{
+    answer::{Answer, Silence},
+    kind::Kind,
+};
+
+/// A machine with GPUs.
+///
+/// Cheap to ask again and again: implementations keep what does not change, and notice when a GPU vanishes or the driver is
+/// reloaded. An error is about the machine; what one GPU does not say is a [`Silence`] in the answer about it.
+pub trait Machine: Send + Sync + Debug {
+    /// How what it says was obtained. A simulated library makes it [`Kind::Simulated`], whoever loaded it and however.
+    fn kind(&self) -> Kind;
+
+    /// Who answers, in words for people: `NVML 13.580.65.06`, `scene mixed`, `/proc/driver/nvidia`.
+    fn source(&self) -> String;
+
+    fn driver(&self) -> Result<Driver, MachineError>;
+
+    /// The GPUs as they are now, with MIG instances inside their parents, in NVML order.
+    fn inventory(&self) -> Result<Inventory, MachineError>;
+
+    /// One GPU now.
+    fn status(&self, gpu: &GpuUuid) -> Result<GpuStatus, Silence>;
+
+    /// The processes on one GPU now.
+    fn usage(&self, gpu: &GpuUuid) -> Usage;
+
+    /// Processes that the driver's accounting has recorded on one GPU, ended ones too.
+    /// [`Silence::NotAvailable`] where accounting is off.
+    fn accounting(&self, gpu: &GpuUuid) -> Answer<Vec<Accounted>>;
+}
+
+/// What runs below the GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Driver {
+    pub version: Answer<DriverVersion>,
+    /// The newest CUDA that the driver supports, as major and minor.
+    pub cuda: Answer<(u32, u32)>,
+    /// The version of the library that answers.
+    pub library: Answer<String>,
+}
+
+/// One GPU at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuStatus {
+    pub memory_total: Answer<Bytes>,
+    /// By processes; what the driver keeps for itself is not in it where the driver tells the two apart.
+    pub memory_used: Answer<Bytes>,
+    pub memory_reserved: Answer<Bytes>,
+    /// Share of the last sample period in which a kernel ran, in percent.
+    pub utilization: Answer<u32>,
+    /// Degrees Celsius.
+    pub temperature: Answer<u32>,
+    /// Milliwatts.
+    pub power: Answer<u32>,
+    /// Milliwatts.
+    pub power_limit: Answer<u32>,
+    /// Megahertz, of the streaming multiprocessors.
+    pub sm_clock: Answer<u32>,
+    /// Megahertz.
+    pub memory_clock: Answer<u32>,
+    pub persistence: Answer<bool>,
+    /// Whether the driver records processes, so that short ones leave a trace.
+    pub accounting: Answer<bool>,
+    /// The minor number of `/dev/nvidiaN`.
+    pub minor: Answer<u32>,
+}
+
+/// Who uses a GPU. A list that is silent proves nothing about who is not on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub compute: Answer<Vec<GpuProcess>>,
+    pub graphics: Answer<Vec<GpuProcess>>,
+    /// Clients of an MPS server, which the other lists show as the server only.
+    pub mps: Answer<Vec<GpuProcess>>,
+}
+
+/// A process on a GPU. The number is of the driver's PID namespace, which may not be ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuProcess {
+    pub pid: u32,
+    pub memory: Answer<Bytes>,
+    /// GPU and compute instance, under MIG.
+    pub instance: Option<(u32, u32)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProcessKind {
+    Compute,
+    Graphics,
+    Mps,
+}
+
+/// A process that the driver's accounting recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accounted {
+    pub pid: u32,
+    pub is_running: bool,
+    /// Microseconds since 1970 at which it came to the GPU.
+    pub started: u64,
+    pub peak_memory: Answer<Bytes>,
+}
+
+impl Usage {
+    /// Nothing is known, for one reason.
+    pub fn silent(why: &Silence) -> Self {
+        let silent = || Err(why.clone());
+        Self { compute: silent(), graphics: silent(), mps: silent() }
+    }
+
+    /// Every process that is listed, with its kind; a process can be on several lists.
+    pub fn processes(&self) -> impl Iterator<Item = (ProcessKind, &GpuProcess)> {
+        let lists = [
+            (ProcessKind::Compute, &self.compute),
+            (ProcessKind::Graphics, &self.graphics),
+            (ProcessKind::Mps, &self.mps),
+        ];
+        lists.into_iter().flat_map(|(kind, list)| list.iter().flatten().map(move |it| (kind, it)))
+    }
+}
+
+/// Why a machine could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// There is no driver library, so that there is no NVIDIA driver that could be asked.
+    #[error("no NVIDIA driver library was found: {why}")]
+    NoLibrary { why: String },
+    /// The library is there, and the kernel module is not loaded.
+    #[error("the NVIDIA driver is not loaded")]
+    NotLoaded,
+    /// The driver was updated and the machine not restarted.
+    #[error("the driver library does not fit the loaded kernel module")]
+    VersionMismatch,
+    #[error("no permission to use the NVIDIA driver")]
+    NoPermission,
+    /// The driver refused.
+    #[error("the driver did not answer a query for {what}: {why}")]
+    Query { what: &'static str, why: String },
+    /// A file could not be read.
+    #[error("failed to read `{}`", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// A file is not what it should be.
+    #[error("`{}` is not valid: {why}", path.display())]
+    Invalid { path: PathBuf, why: String },
+}

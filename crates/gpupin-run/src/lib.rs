@@ -1,0 +1,6 @@
+//! One program on its GPU: holding it, starting the program, seeing where it works, and saying so.
+//!
+//! Threads, no async. Nothing here prints, reads flags or the environment: directories, clock and
+//! [`gpupin_device::Machine`] are parameters.
+
+pub mod process;
