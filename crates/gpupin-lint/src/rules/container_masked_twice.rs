@@ -126,7 +126,7 @@ fn judge(
         count => format!("there are {count} GPUs in this container, numbered from 0"),
     };
     let leaves_none = match first.kind {
-        EntryKind::Index(index) => index >= gpus.count,
+        EntryKind::Index(index) => u64::from(index) >= gpus.count,
         EntryKind::Gpu | EntryKind::Mig => names_none(project, gpus, &value),
         EntryKind::Negative | EntryKind::End => false,
     };

@@ -388,7 +388,7 @@ os.environ["CUDA_VISIBLE_DEVICE"] = "1"
             &[
                 "`0-1` in the mask `0-1` looks like a range, but only the first number counts",
                 "`all` in the mask `all` is a word, which ends the list: no GPU is visible | leave the variable unset to see every GPU",
-                "`1` in the mask `1,1` says the same as an earlier entry, which hides every GPU: no GPU is visible",
+                "`1` in the mask `1,1` says the same as an earlier entry, which makes CUDA fail to start: no GPU is visible",
                 "`-1` in the mask `0,-1,1` ends the list, what follows does not count",
                 "the mask is blank, which ends the list: no GPU is visible",
                 "an entry of the mask `0,,1` is blank, which ends the list",

@@ -70,7 +70,7 @@ fn message(wrong: &str) -> String {
             "`{ORDER}` is `FASTEST_FIRST`: which GPU comes first is not documented, use `{RIGHT}`"
         )
     } else {
-        format!("`{ORDER}` is `{wrong}`, which CUDA does not document: use `{RIGHT}`")
+        format!("`{ORDER}` is `{wrong}`, with which CUDA does not start: use `{RIGHT}`")
     }
 }
 
@@ -87,7 +87,7 @@ fn correct(id: UnitId, unit: &Unit, value: Span, wrong: &str) -> Option<Edit> {
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_fix};
+    use crate::tests::{check, check_fix, check_message};
 
     #[test]
     fn a_misspelt_order_is_found() {
@@ -105,6 +105,16 @@ os.environ["CUDA_DEVICE_ORDER"] = config.ORDER  # error: GP104
 //- config.py
 ORDER = "FASTEST_FIRST"
 "#,
+        );
+    }
+
+    #[test]
+    fn an_order_that_cuda_does_not_know_hides_every_gpu() {
+        check_message(
+            "import os\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"pci_bus_id\"\n",
+            &[
+                "`CUDA_DEVICE_ORDER` is `pci_bus_id`, with which CUDA does not start: use `PCI_BUS_ID`",
+            ],
         );
     }
 

@@ -2,9 +2,10 @@ use std::ops::Range;
 
 /// `CUDA_VISIBLE_DEVICES`, read the way the driver reads it.
 ///
-/// The public description of that reading is PyTorch's parser, which was tested against the driver
-/// (pytorch#92315). It decides by the beginning of the text whether it is a list of UUIDs or of
-/// numbers, reads numbers like C's `strtoul`, and stops at the first entry that is neither.
+/// The driver decides by the beginning of the text whether it is a list of UUIDs or of numbers, reads
+/// numbers like C's `strtoul` into 32 bits, and stops at the first entry that is neither. The public
+/// description is PyTorch's parser, which was tested against the driver (pytorch#92315); where both
+/// differ this is what driver 580 was seen to do, see `docs/hardware.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
     pub text: String,
@@ -42,7 +43,7 @@ pub struct MaskEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// A position in the base order.
-    Index(u64),
+    Index(u32),
     /// A number below zero, which ends the list. `-1` is the usual way to hide every GPU.
     Negative,
     /// A GPU's UUID or the beginning of one.
@@ -60,7 +61,7 @@ pub enum Quirk {
     Blank,
     #[error("has blanks around the number, which do not count")]
     Padding,
-    #[error("has blanks around the UUID, which the driver may not accept")]
+    #[error("has blanks around the UUID, which CUDA does not strip")]
     PaddedUuid,
     #[error("has text after the number, which does not count")]
     TrailingText,
@@ -80,29 +81,33 @@ pub enum Quirk {
     Word,
     #[error("has characters outside ASCII")]
     NonAscii,
-    #[error("is too large a number")]
+    #[error("is too large a number, of which CUDA keeps the lowest 32 bits")]
     TooLarge,
-    #[error("is spelt with letters of another case than NVML's UUIDs")]
+    #[error(
+        "is spelt with letters of another case than NVML's UUIDs, which PyTorch does not match"
+    )]
     UuidCase,
     #[error("is not the beginning of a UUID, so it names no GPU")]
     NotAUuid,
     #[error("is of another kind than the entries before it, which ends the list")]
     OtherKind,
-    #[error("says the same as an earlier entry, which hides every GPU")]
+    #[error("says the same as an earlier entry, which makes CUDA fail to start")]
     Duplicate,
+    #[error("has a prefix in small letters, so it names no GPU")]
+    PrefixCase,
 }
 
 impl Quirk {
     /// Whether it is not known for sure what the driver does with it.
     pub fn is_uncertain(self) -> bool {
         match self {
+            Self::LoneSign | Self::NonAscii => true,
             Self::PaddedUuid
-            | Self::LoneSign
-            | Self::NonAscii
             | Self::TooLarge
             | Self::UuidCase
-            | Self::OtherKind => true,
-            Self::Blank
+            | Self::PrefixCase
+            | Self::OtherKind
+            | Self::Blank
             | Self::Padding
             | Self::TrailingText
             | Self::Hexadecimal
@@ -184,7 +189,7 @@ impl Mask {
 fn same(a: &MaskEntry, b: &MaskEntry) -> bool {
     match (a.kind, b.kind) {
         (EntryKind::Index(a), EntryKind::Index(b)) => a == b,
-        _ => a.text == b.text,
+        _ => a.text.eq_ignore_ascii_case(&b.text),
     }
 }
 
@@ -198,7 +203,7 @@ fn number(text: &str, first: bool) -> (EntryKind, Vec<Quirk>) {
         // Only without the blank, or in capitals, would the mask be a list of UUIDs.
         let quirk = match first {
             true if trimmed.len() < text.len() => Quirk::PaddedUuid,
-            true => Quirk::UuidCase,
+            true => Quirk::PrefixCase,
             false => Quirk::OtherKind,
         };
         return (EntryKind::End, vec![quirk]);
@@ -218,16 +223,20 @@ fn number(text: &str, first: bool) -> (EntryKind, Vec<Quirk>) {
         return (EntryKind::End, vec![quirk]);
     }
 
-    let value = digits.parse().unwrap_or(u64::MAX);
-    let negative = trimmed.starts_with('-') && value != 0;
+    // As `strtoul` does, whose result goes into 32 bits with a sign.
+    let magnitude = digits.parse().unwrap_or(u64::MAX);
+    let is_minus = trimmed.starts_with('-');
+    let long = if is_minus && magnitude != u64::MAX { magnitude.wrapping_neg() } else { magnitude };
+    let index = u32::try_from(long & 0xffff_ffff).ok().filter(|it| i32::try_from(*it).is_ok());
+    let too_large = magnitude > u64::from(i32::MAX.unsigned_abs());
     let zero_x = digits == "0" && rest.starts_with(['x', 'X']);
     let padded = trimmed.len() < text.len();
     let ascii_padding = text.chars().all(|c| c.is_ascii() || !c.is_whitespace());
     let quirks = [
         (Quirk::Padding, padded && ascii_padding),
-        (Quirk::Sign, unsigned.is_some() && !negative),
+        (Quirk::Sign, unsigned.is_some() && (!is_minus || magnitude == 0)),
         (Quirk::LeadingZeros, digits.len() > 1 && digits.starts_with('0')),
-        (Quirk::TooLarge, value > u64::from(i32::MAX.unsigned_abs())),
+        (Quirk::TooLarge, too_large),
         // A reader for whom other digits are digits, or other blanks blanks, reads other numbers.
         (Quirk::NonAscii, !ascii_padding || rest.starts_with(|c: char| !c.is_ascii())),
         (Quirk::Hexadecimal, zero_x),
@@ -235,7 +244,7 @@ fn number(text: &str, first: bool) -> (EntryKind, Vec<Quirk>) {
         (Quirk::TrailingText, !rest.is_empty() && !zero_x && !is_range(rest)),
     ];
     let quirks = quirks.into_iter().filter_map(|(quirk, holds)| holds.then_some(quirk)).collect();
-    (if negative { EntryKind::Negative } else { EntryKind::Index(value) }, quirks)
+    (index.map_or(EntryKind::Negative, EntryKind::Index), quirks)
 }
 
 /// Whether a number followed by `rest` is meant as a range: `0-1`, `0:1`, `0..1`.
@@ -252,7 +261,7 @@ fn uuid(text: &str, prefix: &str, kind: EntryKind) -> (EntryKind, Vec<Quirk>) {
         let quirk = match trimmed {
             "" => Quirk::Blank,
             _ if trimmed.starts_with(prefix) => Quirk::PaddedUuid,
-            _ if starts_with_ignore_case(trimmed, prefix) => Quirk::UuidCase,
+            _ if starts_with_ignore_case(trimmed, prefix) => Quirk::PrefixCase,
             _ if trimmed.starts_with(['"', '\'']) => Quirk::Quotes,
             _ if is_uuid_like(trimmed) => Quirk::OtherKind,
             _ if trimmed.starts_with(|c: char| c.is_ascii_digit() || "+-".contains(c)) => {
@@ -262,18 +271,26 @@ fn uuid(text: &str, prefix: &str, kind: EntryKind) -> (EntryKind, Vec<Quirk>) {
         };
         return (EntryKind::End, vec![quirk]);
     };
-    let rest = rest.trim_end();
+    // What follows a whole UUID does not count: 36 characters.
+    let whole = kind == EntryKind::Gpu && rest.get(..UUID_LENGTH).is_some_and(is_hex);
+    let rest = if whole { &rest[..UUID_LENGTH] } else { rest };
     let hex = rest.strip_prefix("GPU-").filter(|_| kind == EntryKind::Mig).unwrap_or(rest);
     let valid = !hex.is_empty()
         && hex
             .bytes()
             .all(|c| c.is_ascii_hexdigit() || c == b'-' || (c == b'/' && kind == EntryKind::Mig));
     let quirks = [
-        (Quirk::PaddedUuid, trimmed.len() < text.len()),
+        (Quirk::TrailingText, whole && text.len() > prefix.len() + UUID_LENGTH),
         (Quirk::NotAUuid, !valid),
         (Quirk::UuidCase, valid && hex.bytes().any(|c| c.is_ascii_uppercase())),
     ];
     (kind, quirks.into_iter().filter_map(|(quirk, holds)| holds.then_some(quirk)).collect())
+}
+
+const UUID_LENGTH: usize = 36;
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|it| it.is_ascii_hexdigit() || it == b'-')
 }
 
 fn is_uuid_like(text: &str) -> bool {

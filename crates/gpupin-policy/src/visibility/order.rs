@@ -26,6 +26,19 @@ impl<'a> BaseOrder<'a> {
     }
 }
 
+/// Whether CUDA starts: with any other value, even an empty one, `cuInit` fails (seen on driver 580, see `docs/hardware.md`).
+pub(super) fn is_understood(environment: &Environment, trace: &mut Trace) -> bool {
+    let Some(order) = environment.cuda_device_order.as_deref() else { return true };
+    let is_understood = matches!(order, "PCI_BUS_ID" | "FASTEST_FIRST");
+    if !is_understood {
+        trace.certain(format!(
+            "`CUDA_DEVICE_ORDER={order}` is neither `PCI_BUS_ID` nor `FASTEST_FIRST`: CUDA does not start with it, and no GPU \
+             is visible"
+        ));
+    }
+    is_understood
+}
+
 /// Sorts GPUs as `CUDA_DEVICE_ORDER` says, as far as that can be known.
 ///
 /// The heuristic behind `FASTEST_FIRST` is not documented and contradicts every simple guess
@@ -50,13 +63,7 @@ pub(super) fn base_order<'a>(
         }
         Some("FASTEST_FIRST") => "`CUDA_DEVICE_ORDER=FASTEST_FIRST` lists".to_owned(),
         None => "`CUDA_DEVICE_ORDER` is not set, so CUDA lists".to_owned(),
-        Some(other) => {
-            trace.uncertain(format!(
-                "`CUDA_DEVICE_ORDER={other}` is neither `PCI_BUS_ID` nor `FASTEST_FIRST`, and what \
-                 CUDA does with it is not documented"
-            ));
-            "by default CUDA lists".to_owned()
-        }
+        Some(other) => unreachable!("CUDA does not start with the order `{other}`"),
     };
     if sorted.iter().all(|gpu| gpu.same_model(sorted[0])) {
         trace.uncertain(format!(

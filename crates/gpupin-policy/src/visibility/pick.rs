@@ -7,7 +7,7 @@ use crate::{
         environment::Environment,
         mask::{EntryKind, Mask, MaskEntry, MaskKind},
         mig::{self, Era, Whole},
-        order::{BaseOrder, base_order},
+        order::{BaseOrder, base_order, is_understood},
         trace::Trace,
     },
 };
@@ -42,6 +42,9 @@ pub(super) fn pick<'a>(
     environment: &Environment,
     trace: &mut Trace,
 ) -> Vec<Slot<'a>> {
+    if !is_understood(environment, trace) {
+        return vec![];
+    }
     let Some(text) = environment.cuda_visible_devices.as_deref() else {
         let base = base_order(machine.gpus, environment, trace);
         return everything(machine, &base, trace);
@@ -120,17 +123,16 @@ fn by_position<'a>(
     trace: &mut Trace,
 ) -> Vec<Slot<'a>> {
     let position = |entry: &MaskEntry| match entry.kind {
-        EntryKind::Index(index) => usize::try_from(index).unwrap_or(usize::MAX),
+        EntryKind::Index(index) => index as usize,
         _ => unreachable!("a list of numbers takes numbers only"),
     };
     let count = machine.gpus.len();
-    if let Some(duplicate) = mask.duplicate {
-        let ends_list = |entry: &MaskEntry| position(entry) >= count;
-        return hidden_by_duplicate(mask.entries[..duplicate].iter().any(ends_list), trace);
+    let listed = || mask.taken().take_while(|entry| position(entry) < count);
+    if mask.duplicate.is_some_and(|it| it < listed().count()) {
+        return hidden_by_duplicate(trace);
     }
     // Without a position that exists the order cannot matter.
-    let in_range = mask.taken().take_while(|entry| position(entry) < count).count();
-    let base = if in_range == 0 {
+    let base = if listed().next().is_none() {
         BaseOrder::Known(machine.gpus.iter().collect())
     } else {
         base_order(machine.gpus, environment, trace)
@@ -163,13 +165,8 @@ fn by_position<'a>(
 
 fn by_uuid<'a>(machine: &Machine<'a>, mask: &Mask, trace: &mut Trace) -> Vec<Slot<'a>> {
     let named = |entry: &MaskEntry| -> Vec<&'a Gpu> {
-        let starts = |gpu: &&Gpu| gpu.uuid.as_str().starts_with(&entry.text);
-        machine.gpus.iter().filter(starts).collect()
+        machine.gpus.iter().filter(|gpu| names(&entry.text, gpu.uuid.as_str())).collect()
     };
-    if let Some(duplicate) = mask.duplicate {
-        let ends_list = |entry: &MaskEntry| named(entry).len() != 1;
-        return hidden_by_duplicate(mask.entries[..duplicate].iter().any(ends_list), trace);
-    }
     let mut picked: Vec<&Gpu> = vec![];
     for entry in mask.taken() {
         let named = named(entry);
@@ -178,12 +175,8 @@ fn by_uuid<'a>(machine: &Machine<'a>, mask: &Mask, trace: &mut Trace) -> Vec<Slo
             break;
         };
         if picked.iter().any(|it| it.uuid == gpu.uuid) {
-            trace.certain(format!(
-                "entry `{}` is {} once more, and a duplicate hides every GPU",
-                entry.text,
-                gpu.short_name()
-            ));
-            return vec![];
+            trace.certain(format!("entry `{}` is {} once more", entry.text, gpu.short_name()));
+            return hidden_by_duplicate(trace);
         }
         trace.certain(format!("entry `{}` is {}", entry.text, gpu.short_name()));
         picked.push(gpu);
@@ -215,6 +208,17 @@ fn by_instance<'a>(machine: &Machine<'a>, mask: &Mask, trace: &mut Trace) -> Vec
                 Some((it, mig::names(&entry.text, it, parent, machine.era)?))
             })
             .collect();
+        if named.is_empty()
+            && let Some(gpu) = whole_gpu(machine, &entry.text)
+        {
+            trace.uncertain(format!(
+                "entry `{}` is the UUID of {} behind `MIG-`, which driver 580 was seen to take for that GPU",
+                entry.text,
+                gpu.short_name()
+            ));
+            slots.push(vec![gpu]);
+            continue;
+        }
         let [(instance, Whole(whole))] = named[..] else {
             no_single_gpu(entry, named.len(), trace);
             break;
@@ -245,6 +249,13 @@ fn by_instance<'a>(machine: &Machine<'a>, mask: &Mask, trace: &mut Trace) -> Vec
         slots = one_per_gpu_instance(machine, slots, trace);
     }
     one_process(machine, slots, trace)
+}
+
+/// The GPU without MIG whose whole UUID stands behind `MIG-`.
+fn whole_gpu<'a>(machine: &Machine<'a>, entry: &str) -> Option<&'a Gpu> {
+    let digits = entry.strip_prefix("MIG-")?;
+    let is_meant = |gpu: &&Gpu| gpu.uuid.as_str().strip_prefix("GPU-") == Some(digits);
+    machine.gpus.iter().find(|gpu| gpu.mig == Mig::Disabled && is_meant(gpu))
 }
 
 /// Joins compute instances of one GPU instance: CUDA picks one of them.
@@ -312,15 +323,19 @@ fn no_single_gpu(entry: &MaskEntry, named: usize, trace: &mut Trace) {
     trace.certain(format!("entry `{}` {what}, and the list ends here", entry.text));
 }
 
-/// A list that says the same twice shows nothing.
-fn hidden_by_duplicate<'a>(list_ends_before: bool, trace: &mut Trace) -> Vec<Slot<'a>> {
-    if list_ends_before {
-        trace.uncertain(
-            "an entry before the duplicate ends the list, and whether the driver stops there or \
-             at the duplicate is not documented",
-        );
-    }
+/// A list that says the same twice, before anything ends it, makes `cuInit` fail.
+fn hidden_by_duplicate<'a>(trace: &mut Trace) -> Vec<Slot<'a>> {
+    trace.certain("CUDA does not start with a mask that names a GPU twice");
     vec![]
+}
+
+/// Whether an entry is the beginning of a UUID, with hexadecimal digits in any case; text behind a whole one does not count.
+fn names(entry: &str, uuid: &str) -> bool {
+    let entry = entry.get(..uuid.len()).unwrap_or(entry);
+    let (prefix, digits) = entry.split_at(entry.len().min("GPU-".len()));
+    !digits.is_empty()
+        && uuid.starts_with(prefix)
+        && uuid.get(prefix.len()..entry.len()).is_some_and(|it| it.eq_ignore_ascii_case(digits))
 }
 
 fn describe(slot: &Slot<'_>) -> String {

@@ -74,8 +74,8 @@ fn check(machine: &Inventory, text: &str, expected: &str) {
     assert_eq!(actual, expected, "{text:?}\n{:#?}", visibility.steps);
 }
 
-/// What PyTorch 2.15 makes of a mask on a machine with two GPUs, which is what the driver does
-/// wherever that is known. `?` marks what is not known of the driver.
+/// What the driver makes of a mask on a machine with two GPUs: as PyTorch 2.15 reads it, and where both differ as
+/// driver 580 was seen to, see `docs/hardware.md`. `?` marks what is not known of the driver.
 const RECORDED: &[(&str, &str)] = &[
     ("", ""),
     ("0", "0"),
@@ -96,29 +96,38 @@ const RECORDED: &[(&str, &str)] = &[
     (",0", ""),
     ("none", ""),
     ("all", ""),
-    ("gpu-99", "?"),
+    ("gpu-99", ""),
     ("GPU-9", ""),
-    (" GPU-99", "?"),
-    ("GPU-99, GPU-9e", "? 0"),
-    ("1,GPU-99", "? 1"),
+    (" GPU-99", ""),
+    ("GPU-99, GPU-9e", "0"),
+    ("1,GPU-99", "1"),
     ("GPU-99,GPU-9942", ""),
     ("GPU-zz", ""),
     ("GPU-", ""),
     ("MIG-abc", ""),
-    ("MIG-abc,0", "?"),
-    ("99999999999999999999", "?"),
-    ("4294967296", "?"),
+    ("MIG-abc,0", ""),
+    ("99999999999999999999", ""),
+    ("4294967296", "0"),
     ("-", "?"),
     ("+a", "?"),
     ("²", "?"),
     ("1\n", "1"),
     ("\"0\"", ""),
     ("0-1", "0"),
-    ("0,5,0", "?"),
+    ("0,5,0", "0"),
+    ("0,0,5", ""),
+    ("5,0,0", ""),
+    ("-4294967296", "0"),
+    ("2147483648", ""),
+    ("GPU-9942190A", "0"),
+    ("GPU-9942190a-0000-0000-0000-000000000000x", "0"),
+    ("GPU-9942190a-0000-0000-0000-000000000000 ", "0"),
+    ("GPU-9942190ax", ""),
+    ("MIG-9942190a-0000-0000-0000-000000000000", "? 0"),
 ];
 
 #[test]
-fn masks_are_read_as_pytorch_reads_them() {
+fn masks_are_read_as_the_driver_reads_them() {
     let machine = twins();
     for (mask, expected) in RECORDED {
         let environment = Environment {
@@ -145,8 +154,6 @@ fn order_of_different_gpus_is_never_predicted() {
         ("", format!("ambiguous: {any}, {any}")),
         ("CUDA_VISIBLE_DEVICES=1", format!("ambiguous: {any}")),
         ("CUDA_DEVICE_ORDER=FASTEST_FIRST | CUDA_VISIBLE_DEVICES=0", format!("ambiguous: {any}")),
-        ("CUDA_DEVICE_ORDER=pci_bus_id | CUDA_VISIBLE_DEVICES=0", format!("ambiguous: {any}")),
-        ("CUDA_DEVICE_ORDER= | CUDA_VISIBLE_DEVICES=0", format!("ambiguous: {any}")),
     ] {
         check(&mixed(), text, &expected);
     }
@@ -172,7 +179,7 @@ fn order_counts_pci_addresses_and_not_indices() {
 
 #[test]
 fn uuids_need_no_order() {
-    for order in ["", " | CUDA_DEVICE_ORDER=FASTEST_FIRST", " | CUDA_DEVICE_ORDER=x"] {
+    for order in ["", " | CUDA_DEVICE_ORDER=FASTEST_FIRST"] {
         check(&mixed(), &format!("CUDA_VISIBLE_DEVICES=GPU-89{order}"), "exact: RTX 3090");
         check(
             &mixed(),
@@ -186,7 +193,6 @@ fn uuids_need_no_order() {
 fn twins_are_likely_in_pci_order() {
     check(&twins(), "", "likely: RTX 3090#0, RTX 3090#1");
     check(&twins(), "CUDA_VISIBLE_DEVICES=1", "likely: RTX 3090#1");
-    check(&twins(), "CUDA_VISIBLE_DEVICES=1 | CUDA_DEVICE_ORDER=x", "likely: RTX 3090#1");
     check(&twins(), "CUDA_VISIBLE_DEVICES=1 | CUDA_DEVICE_ORDER=PCI_BUS_ID", "exact: RTX 3090#1");
 }
 
@@ -204,16 +210,8 @@ fn same_name_alone_makes_no_twins() {
 #[test]
 fn uncertain_steps_say_what_is_not_known() {
     for (text, step) in [
-        ("CUDA_DEVICE_ORDER=x", "`CUDA_DEVICE_ORDER=x` is neither"),
         ("CUDA_VISIBLE_DEVICES=0", "all the same model"),
-        (
-            "CUDA_VISIBLE_DEVICES=GPU-99, GPU-9e",
-            "entry ` GPU-9e` of `CUDA_VISIBLE_DEVICES` has blanks",
-        ),
-        ("CUDA_VISIBLE_DEVICES=GPU-99,0", "entry `0` of `CUDA_VISIBLE_DEVICES` is of another kind"),
-        ("CUDA_VISIBLE_DEVICES=4294967296", "is too large a number"),
-        ("CUDA_VISIBLE_DEVICES=7,7", "at the duplicate is not documented"),
-        ("CUDA_VISIBLE_DEVICES=GPU-zz,GPU-zz", "at the duplicate is not documented"),
+        ("CUDA_VISIBLE_DEVICES=+a", "is a sign without a number"),
         ("CUDA_VISIBLE_DEVICES=MIG-1,MIG-1", "a duplicate does among MIG instances"),
         ("NVIDIA_VISIBLE_DEVICES=7", "`7` names no GPU: it does not start"),
         ("NVIDIA_VISIBLE_DEVICES=GPU-9", "`GPU-9` names several GPUs"),
@@ -227,10 +225,19 @@ fn uncertain_steps_say_what_is_not_known() {
 #[test]
 fn one_gpu_is_exact_under_every_order() {
     let machine = machine(&[("8932", "RTX 3090")]);
-    for text in ["", "CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=0 | CUDA_DEVICE_ORDER=x"] {
+    for text in ["", "CUDA_VISIBLE_DEVICES=0", "CUDA_DEVICE_ORDER=FASTEST_FIRST"] {
         check(&machine, text, "exact: RTX 3090");
     }
     check(&machine, "CUDA_VISIBLE_DEVICES=1", "exact: none");
+}
+
+#[test]
+fn cuda_does_not_start_with_an_order_it_does_not_know() {
+    for order in ["x", "", "pci_bus_id", "PCI_BUS_ID "] {
+        for mask in ["", " | CUDA_VISIBLE_DEVICES=0", " | CUDA_VISIBLE_DEVICES=GPU-89"] {
+            check(&mixed(), &format!("CUDA_DEVICE_ORDER={order}{mask}"), "exact: none");
+        }
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn beyond(machine: &Inventory, text: &str) -> bool {
     let mask = Mask::parse(text);
     mask.taken()
         .next()
-        .is_some_and(|it| matches!(it.kind, EntryKind::Index(index) if index >= gpus))
+        .is_some_and(|it| matches!(it.kind, EntryKind::Index(index) if u64::from(index) >= gpus))
 }
 
 /// The containers in which a mask is read: the program's, or that of the starter who sets it.

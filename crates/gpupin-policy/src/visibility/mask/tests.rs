@@ -63,8 +63,10 @@ fn numbers_that_are_more_than_digits_are_read_up_to_the_rest() {
         ("1²", "1 [NonAscii? TrailingText]"),
         ("\u{a0}1", "1 [NonAscii?]"),
         ("2147483647", "2147483647"),
-        ("2147483648", "2147483648 [TooLarge?]"),
-        ("99999999999999999999", "18446744073709551615 [TooLarge?]"),
+        ("2147483648", "|negative [TooLarge]"),
+        ("4294967297", "1 [TooLarge]"),
+        ("-4294967296", "0 [TooLarge]"),
+        ("99999999999999999999", "|negative [TooLarge]"),
     ] {
         check(mask, expected);
     }
@@ -85,10 +87,10 @@ fn text_that_is_no_number_ends_a_list_of_numbers() {
         ("+a", "|end [LoneSign?]"),
         ("²", "|end [NonAscii?]"),
         ("\u{fffd}0", "|end [NonAscii?]"),
-        ("gpu-89", "|end [UuidCase?]"),
-        (" GPU-89", "|end [PaddedUuid?]"),
-        ("0,GPU-89", "0, |end [OtherKind?]"),
-        ("0,mig-89", "0, |end [OtherKind?]"),
+        ("gpu-89", "|end [PrefixCase]"),
+        (" GPU-89", "|end [PaddedUuid]"),
+        ("0,GPU-89", "0, |end [OtherKind]"),
+        ("0,mig-89", "0, |end [OtherKind]"),
     ] {
         check(mask, expected);
     }
@@ -97,17 +99,21 @@ fn text_that_is_no_number_ends_a_list_of_numbers() {
 #[test]
 fn lists_of_uuids_are_not_stripped() {
     for (mask, expected) in [
-        ("GPU-89, GPU-5b", "GPU-89, |end [PaddedUuid?]"),
-        ("GPU-89 ,GPU-5b", "GPU-89  [PaddedUuid?], GPU-5b"),
+        ("GPU-89, GPU-5b", "GPU-89, |end [PaddedUuid]"),
+        ("GPU-89 ,GPU-5b", "GPU-89  [NotAUuid], GPU-5b"),
+        (
+            "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6 ,GPU-5b",
+            "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6  [TrailingText], GPU-5b",
+        ),
         ("GPU-", "GPU- [NotAUuid]"),
         ("GPU-zz", "GPU-zz [NotAUuid]"),
         ("GPU-89/1", "GPU-89/1 [NotAUuid]"),
-        ("GPU-8932F937", "GPU-8932F937 [UuidCase?]"),
-        ("GPU-89,gpu-5b", "GPU-89, |end [UuidCase?]"),
-        ("GPU-89,1", "GPU-89, |end [OtherKind?]"),
-        ("GPU-89,-1", "GPU-89, |end [OtherKind?]"),
-        ("GPU-89,MIG-5b", "GPU-89, |end [OtherKind?]"),
-        ("MIG-89,GPU-5b", "MIG-89, |end [OtherKind?]"),
+        ("GPU-8932F937", "GPU-8932F937 [UuidCase]"),
+        ("GPU-89,gpu-5b", "GPU-89, |end [PrefixCase]"),
+        ("GPU-89,1", "GPU-89, |end [OtherKind]"),
+        ("GPU-89,-1", "GPU-89, |end [OtherKind]"),
+        ("GPU-89,MIG-5b", "GPU-89, |end [OtherKind]"),
+        ("MIG-89,GPU-5b", "MIG-89, |end [OtherKind]"),
         ("GPU-89,,GPU-5b", "GPU-89, |end [Blank]"),
         ("GPU-89,all", "GPU-89, |end [Word]"),
         ("GPU-89,\"GPU-5b\"", "GPU-89, |end [Quotes]"),
