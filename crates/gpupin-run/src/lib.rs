@@ -3,4 +3,5 @@
 //! Threads, no async. Nothing here prints, reads flags or the environment: directories, clock and
 //! [`gpupin_device::Machine`] are parameters.
 
+pub mod lease;
 pub mod process;
