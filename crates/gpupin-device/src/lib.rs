@@ -11,11 +11,13 @@
 mod answer;
 mod kind;
 mod machine;
+mod nvml;
 pub mod scene;
 
 pub use answer::{Answer, Silence};
 pub use kind::Kind;
 pub use machine::{
-    Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Usage,
+    Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Unreadable, Usage,
 };
+pub use nvml::{NVML_LIBRARY, Nvml};
 pub use scene::Scene;

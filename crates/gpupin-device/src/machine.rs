@@ -1,6 +1,6 @@
 use std::{fmt::Debug, io, path::PathBuf};
 
-use gpupin_policy::{Bytes, DriverVersion, GpuUuid, Inventory};
+use gpupin_policy::{Bytes, DriverVersion, GpuUuid, Inventory, NvmlIndex};
 
 use crate::{
     answer::{Answer, Silence},
@@ -23,6 +23,11 @@ pub trait Machine: Send + Sync + Debug {
     /// The GPUs as they are now, with MIG instances inside their parents, in NVML order.
     fn inventory(&self) -> Result<Inventory, MachineError>;
 
+    /// GPUs that are counted and do not say what they are, so that they are missing in the inventory: lost ones, for example.
+    fn unreadable(&self) -> Result<Vec<Unreadable>, MachineError> {
+        Ok(Vec::new())
+    }
+
     /// One GPU now.
     fn status(&self, gpu: &GpuUuid) -> Result<GpuStatus, Silence>;
 
@@ -42,6 +47,16 @@ pub struct Driver {
     pub cuda: Answer<(u32, u32)>,
     /// The version of the library that answers.
     pub library: Answer<String>,
+}
+
+/// A GPU that is there and not in the inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub index: NvmlIndex,
+    pub uuid: Option<GpuUuid>,
+    /// What it does not say: `its memory`.
+    pub what: &'static str,
+    pub why: Silence,
 }
 
 /// One GPU at one moment.

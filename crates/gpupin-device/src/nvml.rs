@@ -1,0 +1,364 @@
+//! The machine we run on, as NVML describes it.
+//!
+//! GPUs are known by UUID: a handle is kept for each, and looked up anew when the library does not know it any more, because the
+//! driver was reloaded or the GPUs numbered anew. A library that lost its driver is started again. What does not answer stays a gap,
+//! and a GPU that is counted but does not say what it is, is told by [`Machine::unreadable`].
+//!
+//! Out of scope: watching for events (Xid), and everything that changes a GPU's settings.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use gpupin_policy::{Bytes, ComputeCapability, Gpu, GpuUuid, Inventory, Mig, NvmlIndex};
+
+use self::{
+    code::Code,
+    library::{Clock, Handle, Library, Number},
+    processes::Row,
+};
+use crate::{
+    answer::{Answer, Silence},
+    kind::Kind,
+    machine::{
+        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Unreadable,
+        Usage,
+    },
+};
+
+mod code;
+mod library;
+mod processes;
+
+/// What the dynamic loader finds NVML by.
+pub const NVML_LIBRARY: &str = "libnvidia-ml.so.1";
+
+/// The local machine, as NVML describes it.
+#[derive(Debug)]
+pub struct Nvml {
+    library: PathBuf,
+    /// The root of the file system that says what this machine is called.
+    root: PathBuf,
+    kind: Kind,
+    session: RwLock<Arc<Session>>,
+}
+
+/// One start of the library. Handles are of one start.
+#[derive(Debug)]
+struct Session {
+    library: Library,
+    handles: Mutex<BTreeMap<GpuUuid, Handle>>,
+}
+
+/// A GPU that is in the inventory, or the reason why it is not.
+type Listed = Result<Gpu, Unreadable>;
+
+impl Nvml {
+    /// Loads and starts NVML: `library` is a path, or a name for the dynamic loader such as [`NVML_LIBRARY`].
+    pub fn open(library: &Path, root: &Path) -> Result<Self, MachineError> {
+        let session = Session::start(library)?;
+        let kind = if session.library.is_simulated() { Kind::Simulated } else { Kind::Measured };
+        Ok(Self {
+            library: library.to_owned(),
+            root: root.to_owned(),
+            kind,
+            session: RwLock::new(Arc::new(session)),
+        })
+    }
+
+    fn session(&self) -> Arc<Session> {
+        Arc::clone(&self.session.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks, and asks once more after a new start if the library has lost its driver.
+    fn with_restart<T>(&self, ask: impl Fn(&Session) -> Result<T, Code>) -> Result<T, Code> {
+        let session = self.session();
+        match ask(&session) {
+            Err(code) if code.asks_for_restart() => {
+                let Ok(fresh) = Session::start(&self.library) else { return Err(code) };
+                // Another library may have taken the place of the first. Its answers are of another kind.
+                let is_simulated = self.kind == Kind::Simulated;
+                if fresh.library.is_simulated() != is_simulated {
+                    return Err(code);
+                }
+                let fresh = Arc::new(fresh);
+                let answer = ask(&fresh);
+                if answer.is_ok() {
+                    *self.session.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                }
+                answer
+            }
+            answer => answer,
+        }
+    }
+
+    /// Asks about one GPU; with a new handle if the library does not know the old one.
+    fn about<T>(
+        &self,
+        gpu: &GpuUuid,
+        ask: impl Fn(&Library, Handle) -> Result<T, Code>,
+    ) -> Result<T, Silence> {
+        let answer = self.with_restart(|session| {
+            let (handle, is_new) = session.handle(gpu)?;
+            match ask(&session.library, handle) {
+                Err(code) if code.blames_handle() && !is_new => {
+                    session.forget(gpu);
+                    let (handle, _) = session.handle(gpu)?;
+                    ask(&session.library, handle)
+                }
+                answer => answer,
+            }
+        });
+        answer.map_err(|code| match code {
+            // The driver does not have this GPU any more.
+            Code::NOT_FOUND | Code::INVALID_ARGUMENT => Silence::Lost,
+            code => code.into(),
+        })
+    }
+
+    fn listed(&self) -> Result<Vec<Listed>, MachineError> {
+        let listed = self.with_restart(|session| {
+            let count = session.library.gpu_count()?;
+            Ok((0..count).map(|index| session.listed(index)).collect())
+        });
+        listed.map_err(|code| code.about_machine("the number of GPUs"))
+    }
+}
+
+impl Machine for Nvml {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn source(&self) -> String {
+        match self.session().library.library_version() {
+            Ok(version) => format!("NVML {version}"),
+            Err(_) => "NVML".to_owned(),
+        }
+    }
+
+    fn driver(&self) -> Result<Driver, MachineError> {
+        let session = self.session();
+        let library = &session.library;
+        let version = match library.driver_version() {
+            Ok(text) => text.parse().map_err(|_| Silence::Failed(format!("`{text}`"))),
+            Err(code) => Err(code.into()),
+        };
+        Ok(Driver {
+            version,
+            cuda: library.cuda_version().map_err(Silence::from),
+            library: library.library_version().map_err(Silence::from),
+        })
+    }
+
+    fn inventory(&self) -> Result<Inventory, MachineError> {
+        let gpus = self.listed()?.into_iter().filter_map(Result::ok).collect();
+        let driver = self.session().library.driver_version().ok();
+        Ok(Inventory {
+            host: host(&self.root)?,
+            driver: driver.and_then(|it| it.parse().ok()),
+            gpus,
+        })
+    }
+
+    fn unreadable(&self) -> Result<Vec<Unreadable>, MachineError> {
+        Ok(self.listed()?.into_iter().filter_map(Result::err).collect())
+    }
+
+    fn status(&self, gpu: &GpuUuid) -> Result<GpuStatus, Silence> {
+        self.about(gpu, |library, handle| {
+            let number = |it| library.number(handle, it).map_err(Silence::from);
+            let memory = library.memory(handle);
+            if memory.as_ref().is_err_and(|code| code.blames_handle()) {
+                return memory.map(|_| unreachable!("it is an error"));
+            }
+            let memory = memory.map_err(Silence::from);
+            let of_memory = |part: fn(&library::Memory) -> Option<u64>| match &memory {
+                Ok(it) => part(it).map(Bytes::new).ok_or(Silence::TooOld),
+                Err(why) => Err(why.clone()),
+            };
+            Ok(GpuStatus {
+                memory_total: of_memory(|it| Some(it.total)),
+                memory_used: of_memory(|it| Some(it.used)),
+                memory_reserved: of_memory(|it| it.reserved),
+                utilization: library.utilization(handle).map_err(Silence::from),
+                temperature: library.temperature(handle).map_err(Silence::from),
+                power: number(Number::Power),
+                power_limit: number(Number::EnforcedPowerLimit),
+                sm_clock: library.clock(handle, Clock::Sm).map_err(Silence::from),
+                memory_clock: library.clock(handle, Clock::Memory).map_err(Silence::from),
+                persistence: number(Number::Persistence).map(|it| it == 1),
+                accounting: number(Number::Accounting).map(|it| it == 1),
+                minor: number(Number::Minor),
+            })
+        })
+    }
+
+    fn usage(&self, gpu: &GpuUuid) -> Usage {
+        let list = |kind| {
+            let rows = self.about(gpu, |library, handle| library.processes(handle, kind));
+            rows.map(|it| it.into_iter().map(process).collect())
+        };
+        Usage {
+            compute: list(ProcessKind::Compute),
+            graphics: list(ProcessKind::Graphics),
+            mps: list(ProcessKind::Mps),
+        }
+    }
+
+    fn accounting(&self, gpu: &GpuUuid) -> Answer<Vec<Accounted>> {
+        let pids = self.about(gpu, |library, handle| {
+            if library.number(handle, Number::Accounting)? == 0 {
+                return Ok(None);
+            }
+            library.accounted_pids(handle).map(Some)
+        })?;
+        let mut accounted = Vec::new();
+        for pid in pids.ok_or(Silence::NotAvailable)? {
+            let stats = self.about(gpu, |library, handle| {
+                match library.accounting_of(handle, pid) {
+                    // A younger process took its place in the buffer.
+                    Err(Code::NOT_FOUND) => Ok(None),
+                    stats => stats.map(Some),
+                }
+            })?;
+            accounted.extend(stats.map(|it| Accounted {
+                pid,
+                is_running: it.isRunning != 0,
+                started: it.startTime,
+                peak_memory: available(it.maxMemoryUsage),
+            }));
+        }
+        Ok(accounted)
+    }
+}
+
+impl Session {
+    fn start(library: &Path) -> Result<Self, MachineError> {
+        Ok(Self { library: Library::start(library)?, handles: Mutex::default() })
+    }
+
+    /// The handle of a GPU, and whether it was looked up just now.
+    fn handle(&self, gpu: &GpuUuid) -> Result<(Handle, bool), Code> {
+        let known = self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(gpu).copied();
+        if let Some(handle) = known {
+            return Ok((handle, false));
+        }
+        let handle = self.library.gpu_named(gpu.as_str())?;
+        self.keep(gpu, handle);
+        Ok((handle, true))
+    }
+
+    fn keep(&self, gpu: &GpuUuid, handle: Handle) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.insert(gpu.clone(), handle);
+    }
+
+    fn forget(&self, gpu: &GpuUuid) {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).remove(gpu);
+    }
+
+    fn listed(&self, index: u32) -> Listed {
+        let unreadable =
+            |what, why: Silence| Unreadable { index: NvmlIndex(index), uuid: None, what, why };
+        let handle = self.library.gpu_at(index).map_err(|it| unreadable("itself", it.into()))?;
+        let uuid = parsed(self.library.uuid(handle));
+        let uuid: GpuUuid = uuid.map_err(|why| unreadable("its UUID", why))?;
+        let gpu = self.described(index, uuid.clone(), handle);
+        match gpu {
+            Ok(gpu) => {
+                self.keep(&uuid, handle);
+                Ok(gpu)
+            }
+            Err((what, why)) => Err(Unreadable { uuid: Some(uuid), ..unreadable(what, why) }),
+        }
+    }
+
+    fn described(
+        &self,
+        index: u32,
+        uuid: GpuUuid,
+        handle: Handle,
+    ) -> Result<Gpu, (&'static str, Silence)> {
+        let library = &self.library;
+        let silent = |what| move |code: Code| (what, Silence::from(code));
+        let (major, minor) =
+            library.compute_capability(handle).map_err(silent("its compute capability"))?;
+        let mut gpu = Gpu {
+            uuid,
+            name: library.name(handle).map_err(silent("its name"))?,
+            vram: Bytes::new(library.memory(handle).map_err(silent("its memory"))?.total),
+            compute_capability: ComputeCapability { major, minor },
+            pci: parsed(library.pci(handle)).map_err(|why| ("its PCI address", why))?,
+            index: NvmlIndex(index),
+            mig: Mig::Disabled,
+        };
+        let has_mig = match library.has_mig(handle) {
+            Ok(has_mig) => has_mig,
+            // A GPU or driver that knows no MIG has none.
+            Err(Code::NOT_SUPPORTED | Code::FUNCTION_NOT_FOUND) => false,
+            Err(code) => return Err(("its MIG mode", code.into())),
+        };
+        if has_mig {
+            let instances = self.instances(handle, &gpu).map_err(silent("its MIG instances"))?;
+            gpu.mig = Mig::Enabled(instances);
+        }
+        Ok(gpu)
+    }
+
+    fn instances(&self, parent: Handle, gpu: &Gpu) -> Result<Vec<Gpu>, Code> {
+        let library = &self.library;
+        let mut instances = Vec::new();
+        for place in 0..library.number(parent, Number::MaxMigDevices)? {
+            let handle = match library.mig_instance_at(parent, place) {
+                Ok(handle) => handle,
+                // Places are numbered with gaps.
+                Err(Code::NOT_FOUND) => continue,
+                Err(code) => return Err(code),
+            };
+            let uuid: GpuUuid = library.uuid(handle)?.parse().map_err(|_| Code::UNKNOWN)?;
+            self.keep(&uuid, handle);
+            instances.push(Gpu {
+                uuid,
+                name: library.name(handle)?,
+                vram: Bytes::new(library.memory(handle)?.total),
+                mig: Mig::Instance {
+                    gpu_instance: library.number(handle, Number::GpuInstance)?,
+                    compute_instance: library.number(handle, Number::ComputeInstance)?,
+                },
+                ..gpu.clone()
+            });
+        }
+        Ok(instances)
+    }
+}
+
+fn parsed<T: std::str::FromStr>(text: Result<String, Code>) -> Answer<T> {
+    let text = text?;
+    text.parse().map_err(|_| Silence::Failed(format!("`{text}` is not understood")))
+}
+
+fn process(row: Row) -> GpuProcess {
+    let has_instance = row.instance != (u32::MAX, u32::MAX);
+    GpuProcess {
+        pid: row.pid,
+        memory: available(row.memory),
+        instance: has_instance.then_some(row.instance),
+    }
+}
+
+/// An amount of memory, for which NVML's "not available" is the largest number there is.
+fn available(bytes: u64) -> Answer<Bytes> {
+    if bytes == u64::MAX { Err(Silence::NotAvailable) } else { Ok(Bytes::new(bytes)) }
+}
+
+/// What this machine is called.
+pub(crate) fn host(root: &Path) -> Result<String, MachineError> {
+    let path = root.join("proc/sys/kernel/hostname");
+    let text = fs::read_to_string(&path);
+    let text = text.map_err(|source| MachineError::Read { path, source })?;
+    Ok(text.trim().to_owned())
+}
