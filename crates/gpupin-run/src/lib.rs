@@ -4,4 +4,6 @@
 //! [`gpupin_device::Machine`] are parameters.
 
 pub mod lease;
+pub mod observe;
 pub mod process;
+pub mod supervise;

@@ -1,0 +1,393 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use gpupin_policy::GpuUuid;
+use serde::{Deserialize, Serialize};
+
+use crate::observe::record::{
+    AccountingOf, Entry, GpuSample, Kin, List, ListName, Named, Record, Seen, What, parsed,
+};
+
+/// Longest time between two samples that counts as observation, in milliseconds. The slowest pace is a third of it.
+pub const LONGEST_GAP: u64 = 3000;
+
+/// Accounting forgets the oldest processes; the length of its list is not told. NVIDIA documents a default of 4000.
+const LONGEST_ACCOUNTING: usize = 1000;
+
+/// What the records are judged by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setting {
+    /// Where the program belongs.
+    pub pinned: Vec<Place>,
+    /// GPUs that the kernel kept out of its reach.
+    pub isolated: Vec<Named>,
+    /// Whether this process has a PID namespace of its own, so that the driver's numbers need not be ours.
+    pub own_pid_namespace: bool,
+}
+
+/// A GPU, or an instance on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// The physical GPU.
+    #[serde(deserialize_with = "parsed")]
+    pub gpu: GpuUuid,
+    /// GPU and compute instance, under MIG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<(u32, u32)>,
+}
+
+/// What the observation amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Seen on the pinned GPU, and no other was in reach or went unrecorded.
+    Proved,
+    /// Everything that is neither proved nor violated.
+    Unproved,
+    /// Seen on another GPU.
+    Violated,
+}
+
+/// Why a verdict is what it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reason {
+    /// Written before the program starts, and replaced when all has ended.
+    RunnerEnded,
+    NotObserved,
+    /// The program never started.
+    NotStarted,
+    SeenElsewhere {
+        gpu: Named,
+        pid: u32,
+    },
+    NoGpuUseSeen,
+    /// Nothing but samples tells that it was not on this GPU.
+    SampledOnly {
+        gpu: Named,
+    },
+    /// Accounting was on and does not cover this GPU.
+    AccountingIncomplete {
+        gpu: Named,
+        why: String,
+    },
+    ListSilent {
+        gpu: Named,
+        list: ListName,
+        why: String,
+    },
+    MachineSilent {
+        why: String,
+    },
+    /// Somebody was on this GPU, and had ended before it could be told who.
+    Unidentified {
+        gpu: Named,
+        pid: u32,
+    },
+    /// An MPS server computes for others, and is on the lists in their place.
+    Mps {
+        gpu: Named,
+    },
+    MigInstanceUnknown {
+        gpu: Named,
+    },
+    PidNamespace,
+    /// Milliseconds without a sample.
+    Gap {
+        longest: u64,
+    },
+    GpusChanged,
+    Interrupted,
+    /// Samples could not be kept.
+    SamplesLost {
+        why: String,
+    },
+}
+
+/// A verdict with its reasons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    /// None for what is proved.
+    pub reasons: Vec<Reason>,
+}
+
+impl Judgement {
+    pub fn unproved(reason: Reason) -> Self {
+        Self { verdict: Verdict::Unproved, reasons: vec![reason] }
+    }
+
+    /// Something happened beside the records that nothing proved survives.
+    pub fn and(mut self, reason: Reason) -> Self {
+        if self.verdict == Verdict::Proved {
+            self.verdict = Verdict::Unproved;
+        }
+        self.reasons.push(reason);
+        self
+    }
+}
+
+/// A process of the tree on a GPU where it does not belong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trespass {
+    pub gpu: GpuUuid,
+    pub pid: u32,
+}
+
+/// Judges records one after another. Pure: the same records give the same judgement, whenever and wherever.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    setting: Setting,
+    trespasses: BTreeSet<Trespass>,
+    was_on_pin: bool,
+    reasons: BTreeSet<Reason>,
+    /// Whom the driver listed that is none of ours, by GPU.
+    strangers: BTreeSet<(GpuUuid, u32)>,
+    ours: BTreeSet<u32>,
+    inventory: Option<BTreeSet<Named>>,
+    accounting: Vec<Vec<AccountingOf>>,
+    last_sample: Option<u64>,
+    longest_gap: u64,
+    ended: bool,
+}
+
+impl Judge {
+    pub fn new(setting: Setting) -> Self {
+        Self {
+            setting,
+            trespasses: BTreeSet::new(),
+            was_on_pin: false,
+            reasons: BTreeSet::new(),
+            strangers: BTreeSet::new(),
+            ours: BTreeSet::new(),
+            inventory: None,
+            accounting: Vec::new(),
+            last_sample: None,
+            longest_gap: 0,
+            ended: false,
+        }
+    }
+
+    /// Takes the next record, and returns what it shows of the tree where it does not belong.
+    pub fn add(&mut self, record: &Record) -> Vec<Trespass> {
+        let mut found = Vec::new();
+        match &record.what {
+            What::Inventory(gpus) => {
+                let gpus: BTreeSet<_> = gpus.iter().cloned().collect();
+                if *self.inventory.get_or_insert_with(|| gpus.clone()) != gpus {
+                    self.reasons.insert(Reason::GpusChanged);
+                }
+            }
+            What::Silent(why) => {
+                self.reasons.insert(Reason::MachineSilent { why: why.clone() });
+            }
+            What::Accounting(all) => self.accounting.push(all.clone()),
+            What::Gpus(gpus) => {
+                self.tick(record.at);
+                for gpu in gpus {
+                    found.extend(self.look_at(gpu));
+                }
+                let sampled: BTreeSet<_> = gpus.iter().map(|it| Named(it.gpu.clone())).collect();
+                if self.inventory.as_ref() != Some(&sampled) {
+                    self.reasons.insert(Reason::GpusChanged);
+                }
+            }
+            What::Same(_) => self.tick(record.at),
+            What::End(_) => {
+                self.gap(record.at);
+                self.ended = true;
+            }
+        }
+        self.trespasses.extend(found.iter().cloned());
+        found
+    }
+
+    /// Whether hits can be believed: the driver's numbers are ours.
+    fn is_comparable(&self) -> bool {
+        let is_unknown = |it: &Reason| matches!(it, Reason::Unidentified { .. });
+        !self.setting.own_pid_namespace || !self.reasons.iter().any(is_unknown)
+    }
+
+    fn tick(&mut self, at: u64) {
+        self.gap(at);
+        self.last_sample = Some(at);
+    }
+
+    fn gap(&mut self, at: u64) {
+        let gap = at.saturating_sub(self.last_sample.unwrap_or(0));
+        self.longest_gap = self.longest_gap.max(gap);
+    }
+
+    fn look_at(&mut self, sample: &GpuSample) -> Vec<Trespass> {
+        let gpu = Named(sample.gpu.clone());
+        let is_pinned = self.setting.pinned.iter().any(|it| it.gpu == sample.gpu);
+        let is_isolated = self.setting.isolated.contains(&gpu);
+        let mut found = Vec::new();
+        for (name, list) in sample.lists() {
+            if let List::Silent { silent, inapplicable } = list {
+                // Drivers without MPS lists show the server; GPUs without graphics have none.
+                let tolerated = *inapplicable
+                    && (name == ListName::Mps
+                        || name == ListName::Graphics && (is_pinned || is_isolated));
+                if !tolerated {
+                    let (gpu, why) = (gpu.clone(), silent.clone());
+                    self.reasons.insert(Reason::ListSilent { gpu, list: name, why });
+                }
+            }
+            for seen in list.entries() {
+                if name == ListName::Mps || seen.kin == Kin::MpsServer {
+                    self.reasons.insert(Reason::Mps { gpu: gpu.clone() });
+                }
+                match seen.kin {
+                    Kin::Tree => found.extend(self.look_at_ours(&gpu, seen)),
+                    Kin::Other | Kin::MpsServer => {
+                        self.strangers.insert((gpu.0.clone(), seen.pid));
+                    }
+                    Kin::Unknown if is_pinned && !self.setting.own_pid_namespace => {}
+                    Kin::Unknown if is_isolated && !self.setting.own_pid_namespace => {}
+                    Kin::Unknown => {
+                        let gpu = gpu.clone();
+                        self.reasons.insert(Reason::Unidentified { gpu, pid: seen.pid });
+                    }
+                }
+            }
+        }
+        if self.is_comparable() { found } else { Vec::new() }
+    }
+
+    fn look_at_ours(&mut self, gpu: &Named, seen: &Seen) -> Option<Trespass> {
+        self.ours.insert(seen.pid);
+        let here: Vec<_> = self.setting.pinned.iter().filter(|it| it.gpu == gpu.0).collect();
+        let is_instance = |it: &&Place| it.instance.is_some();
+        if here.is_empty() {
+            return Some(Trespass { gpu: gpu.0.clone(), pid: seen.pid });
+        }
+        if here.iter().any(|it| it.instance == seen.instance) {
+            self.was_on_pin = true;
+            return None;
+        }
+        // On the right GPU, and who is pinned to an instance was seen on another of it.
+        if here.iter().all(is_instance) && seen.instance.is_some() {
+            return Some(Trespass { gpu: gpu.0.clone(), pid: seen.pid });
+        }
+        self.reasons.insert(Reason::MigInstanceUnknown { gpu: gpu.clone() });
+        None
+    }
+
+    /// Everything together.
+    pub fn finish(mut self) -> Judgement {
+        let accounting = self.judge_accounting();
+        let is_comparable = self.is_comparable();
+        if !is_comparable {
+            self.trespasses.clear();
+        }
+        let elsewhere: Vec<_> = std::mem::take(&mut self.trespasses)
+            .into_iter()
+            .map(|it| Reason::SeenElsewhere { gpu: Named(it.gpu), pid: it.pid })
+            .collect();
+
+        let mut reasons = std::mem::take(&mut self.reasons);
+        if self.setting.own_pid_namespace {
+            reasons.insert(Reason::PidNamespace);
+        }
+        if self.longest_gap > LONGEST_GAP {
+            reasons.insert(Reason::Gap { longest: self.longest_gap });
+        }
+        if !self.ended {
+            reasons.insert(Reason::Interrupted);
+        }
+        if !(self.was_on_pin && is_comparable) && elsewhere.is_empty() {
+            reasons.insert(Reason::NoGpuUseSeen);
+        }
+        if self.inventory.is_none() {
+            reasons.insert(Reason::MachineSilent { why: "no GPU was listed".to_owned() });
+        }
+        let is_pinned = |gpu: &Named| self.setting.pinned.iter().any(|it| it.gpu == gpu.0);
+        for gpu in self.inventory.iter().flatten().filter(|it| !is_pinned(it)) {
+            match accounting.get(gpu) {
+                _ if self.setting.isolated.contains(gpu) => {}
+                Some(Ok(())) => {}
+                Some(Err(why)) => {
+                    let (gpu, why) = (gpu.clone(), why.clone());
+                    reasons.insert(Reason::AccountingIncomplete { gpu, why });
+                }
+                None => {
+                    reasons.insert(Reason::SampledOnly { gpu: gpu.clone() });
+                }
+            }
+        }
+        // A violation is one, whatever else could not be seen.
+        let verdict = match (elsewhere.is_empty(), reasons.is_empty()) {
+            (false, _) => Verdict::Violated,
+            (true, true) => Verdict::Proved,
+            (true, false) => Verdict::Unproved,
+        };
+        Judgement { verdict, reasons: elsewhere.into_iter().chain(reasons).collect() }
+    }
+
+    /// For every GPU with accounting, whether it shows everybody who was on it. Finds trespasses that no sample showed.
+    fn judge_accounting(&mut self) -> BTreeMap<Named, Result<(), String>> {
+        let mut covered = BTreeMap::new();
+        let [before, after] = self.accounting.as_slice() else { return covered };
+        for AccountingOf { gpu, list } in before {
+            let List::Is(before) = list else { continue };
+            let after = after.iter().find(|it| it.gpu == *gpu).map(|it| &it.list);
+            let result = match after {
+                Some(List::Is(after)) => self.new_entries(gpu, before, after),
+                Some(List::Silent { silent, .. }) => Err(silent.clone()),
+                None => Err("the GPU is gone".to_owned()),
+            };
+            let result = result.map(|found| {
+                let elsewhere = |it: &Place| it.gpu != *gpu;
+                if self.setting.pinned.iter().all(elsewhere) {
+                    let trespass = |pid| Trespass { gpu: gpu.clone(), pid };
+                    self.trespasses.extend(found.into_iter().map(trespass));
+                }
+            });
+            covered.insert(Named(gpu.clone()), result);
+        }
+        covered
+    }
+
+    /// Who of ours came to the GPU, or why that cannot be told of everybody who came.
+    fn new_entries(
+        &self,
+        gpu: &GpuUuid,
+        before: &[Entry],
+        after: &[Entry],
+    ) -> Result<Vec<u32>, String> {
+        if !before.iter().all(|it| after.contains(it)) || after.len() >= LONGEST_ACCOUNTING {
+            return Err("its list was full".to_owned());
+        }
+        let mut found = Vec::new();
+        for entry in after.iter().filter(|it| !before.contains(it)) {
+            if self.ours.contains(&entry.pid) {
+                found.push(entry.pid);
+            } else if !self.strangers.contains(&(gpu.clone(), entry.pid)) {
+                return Err(format!("whose process {} was is not known", entry.pid));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proved => "proved",
+            Self::Unproved => "unproved",
+            Self::Violated => "violated",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,155 @@
+use std::{fmt, str::FromStr};
+
+use gpupin_device::Silence;
+use gpupin_policy::GpuUuid;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+/// A line of the raw samples: what was seen and when. The verdict follows from these and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Milliseconds since the observation began.
+    pub at: u64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// The GPUs the machine says it has, of which those with MIG count as one.
+    Inventory(Vec<Named>),
+    /// The machine did not say which GPUs it has.
+    Silent(String),
+    /// What the driver's accounting says, before the program started and after the tree ended.
+    Accounting(Vec<AccountingOf>),
+    /// The processes on every GPU.
+    Gpus(Vec<GpuSample>),
+    /// The same as in the sample before.
+    Same(bool),
+    /// The tree is empty. Without this the observation was cut off.
+    End(bool),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Named(#[serde(deserialize_with = "parsed")] pub GpuUuid);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountingOf {
+    #[serde(deserialize_with = "parsed")]
+    pub gpu: GpuUuid,
+    pub list: List<Entry>,
+}
+
+/// A process as the driver's accounting has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub pid: u32,
+    /// Microseconds since 1970.
+    pub started: u64,
+}
+
+/// One GPU at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuSample {
+    #[serde(deserialize_with = "parsed")]
+    pub gpu: GpuUuid,
+    pub compute: List<Seen>,
+    pub graphics: List<Seen>,
+    pub mps: List<Seen>,
+}
+
+/// A list of the driver, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum List<T> {
+    Is(Vec<T>),
+    Silent {
+        silent: String,
+        /// There is no such list on this GPU or with this driver.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        inapplicable: bool,
+    },
+}
+
+/// A process on a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    pub pid: u32,
+    /// Clock ticks after boot; `None` if it had ended before it could be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
+    pub kin: Kin,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// GPU and compute instance, under MIG.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<(u32, u32)>,
+}
+
+/// What a process is to the program that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kin {
+    /// The program, or a descendant of it.
+    Tree,
+    Other,
+    /// A process that computes for others: whose work it does cannot be told.
+    MpsServer,
+    /// It could not be looked at, so that it may be either.
+    Unknown,
+}
+
+impl<T> List<T> {
+    pub(super) fn silent(why: &Silence) -> Self {
+        let inapplicable = matches!(why, Silence::Unsupported | Silence::TooOld);
+        Self::Silent { silent: why.to_string(), inapplicable }
+    }
+
+    pub(super) fn entries(&self) -> &[T] {
+        match self {
+            Self::Is(entries) => entries,
+            Self::Silent { .. } => &[],
+        }
+    }
+}
+
+impl GpuSample {
+    pub(super) fn lists(&self) -> [(ListName, &List<Seen>); 3] {
+        [
+            (ListName::Compute, &self.compute),
+            (ListName::Graphics, &self.graphics),
+            (ListName::Mps, &self.mps),
+        ]
+    }
+}
+
+/// Which list of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListName {
+    Compute,
+    Graphics,
+    Mps,
+}
+
+impl fmt::Display for ListName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Compute => "compute",
+            Self::Graphics => "graphics",
+            Self::Mps => "MPS",
+        })
+    }
+}
+
+pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}

@@ -1,0 +1,136 @@
+//! Signals as records in a pipe.
+//!
+//! Handlers and no blocked mask: a mask is each thread's own and is inherited by programs, a handler is the process's and is gone
+//! after `exec`. What the caller ignores (`nohup`) stays ignored, here and in the program.
+#![expect(unsafe_code, reason = "`sigaction` has no safe wrapper that tells who sent a signal")]
+
+use std::{
+    io, mem,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    ptr,
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+use rustix::{
+    io::Errno,
+    pipe::{PipeFlags, pipe_with},
+};
+
+/// What woke the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// A signal, and whether the kernel made it: one from the terminal went to the whole process group.
+    Signal { number: i32, by_kernel: bool },
+    /// Another thread has something to say.
+    Woken,
+}
+
+/// The signals of this process, until it ends.
+#[derive(Debug)]
+pub(super) struct Signals {
+    read: OwnedFd,
+}
+
+/// The writing end. It is never closed: a handler may run at any time.
+static WRITE: AtomicI32 = AtomicI32::new(-1);
+
+const BY_KERNEL: u8 = 1;
+
+impl Signals {
+    /// Catches `numbers`, except those that are ignored.
+    pub(super) fn catch(numbers: &[i32]) -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let raw = write.as_raw_fd();
+        mem::forget(write);
+        WRITE.store(raw, Ordering::SeqCst);
+        for number in numbers {
+            catch(*number)?;
+        }
+        Ok(Self { read })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+
+    /// What came since it was asked last.
+    pub(super) fn read(&self) -> io::Result<Vec<Record>> {
+        let mut records = Vec::new();
+        let mut bytes = [0; 128];
+        loop {
+            match rustix::io::read(&self.read, &mut bytes) {
+                Ok(count) => records.extend(bytes[..count].chunks_exact(2).map(record)),
+                Err(Errno::AGAIN) => return Ok(records),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Makes [`Supervised::next`](super::Supervised::next) return in this process, from any thread.
+pub fn wake() {
+    write([0, 0]);
+}
+
+fn record(bytes: &[u8]) -> Record {
+    match bytes[0] {
+        0 => Record::Woken,
+        number => Record::Signal { number: number.into(), by_kernel: bytes[1] == BY_KERNEL },
+    }
+}
+
+/// Gives a signal back to the default, to be ended or stopped by it.
+pub(super) fn catch_not(number: i32) -> io::Result<()> {
+    act(number, libc::SIG_DFL, 0)
+}
+
+fn catch(number: i32) -> io::Result<()> {
+    // SAFETY: both structs are plain data that the kernel fills or does not look at.
+    let ignored = unsafe {
+        let mut old: libc::sigaction = mem::zeroed();
+        if libc::sigaction(number, ptr::null(), &raw mut old) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        old.sa_sigaction == libc::SIG_IGN
+    };
+    // Whoever ignores SIGCHLD would never learn how the program ended.
+    if ignored && number != libc::SIGCHLD {
+        return Ok(());
+    }
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
+    act(number, handler as libc::sighandler_t, libc::SA_SIGINFO | libc::SA_RESTART)
+}
+
+fn act(number: i32, action: libc::sighandler_t, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: the struct is initialised; the handler only does what a handler may.
+    let result = unsafe {
+        let mut new: libc::sigaction = mem::zeroed();
+        new.sa_sigaction = action;
+        new.sa_flags = flags;
+        libc::sigemptyset(&raw mut new.sa_mask);
+        libc::sigaction(number, &raw const new, ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+extern "C" fn handle(number: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a valid `siginfo_t` to a handler with `SA_SIGINFO`. `errno` is saved, because the handler may run
+    // between a call and the look at its error.
+    unsafe {
+        let errno = libc::__errno_location();
+        let saved = *errno;
+        let by_kernel = !info.is_null() && (*info).si_code > 0;
+        write([u8::try_from(number).unwrap_or(0), if by_kernel { BY_KERNEL } else { 0 }]);
+        *errno = saved;
+    }
+}
+
+/// Async-signal-safe. A full pipe holds thousands of reasons to wake already.
+fn write(record: [u8; 2]) {
+    let fd = WRITE.load(Ordering::SeqCst);
+    // SAFETY: two bytes are read from an array of two; a descriptor that is not there is an error, which does not matter.
+    unsafe {
+        libc::write(fd, record.as_ptr().cast(), record.len());
+    }
+}
