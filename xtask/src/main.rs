@@ -19,6 +19,7 @@ mod ci;
 mod docs;
 mod editor;
 mod fuzz;
+mod gpu;
 mod hooks;
 mod licenses;
 mod prefilter;
@@ -38,6 +39,8 @@ usage: cargo xtask <command>
   prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
   fuzz [--seconds N] [NAME]…  run the fuzz targets, 60 seconds each
   fuzz --corpus               apply their checks to every file of the benchmark's corpus
+  gpu                         bundle the checks that need a GPU, to carry to a machine that has one
+  gpu record FILE             make docs/hardware.md of what they said
   licenses                    check the licenses of all dependencies
 ";
 
@@ -63,6 +66,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["proof", names @ ..] => proof::run(names),
         ["prefilter", names @ ..] => prefilter::run(names),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["gpu", rest @ ..] => gpu::run(rest),
         ["licenses"] => licenses::check(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
