@@ -171,7 +171,8 @@ impl Watch {
             let start = began.elapsed();
             if start - inventory_at > INVENTORY_EVERY {
                 inventory_at = start;
-                self.prepared.gpus = self.prepared.log.inventory(&*self.prepared.machine, ms(start));
+                self.prepared.gpus =
+                    self.prepared.log.inventory(&*self.prepared.machine, ms(start));
             }
             let sample = self.sample();
             // The driver made its lists before now, so that this is when they were true at the latest.
@@ -395,7 +396,8 @@ fn accounting(machine: &dyn Machine, gpus: &[GpuUuid]) -> Vec<AccountingOf> {
     let of = |gpu: &GpuUuid| {
         let list = match machine.accounting(gpu) {
             Ok(list) => {
-                let entry = |it: &gpupin_device::Accounted| Entry { pid: it.pid, started: it.started };
+                let entry =
+                    |it: &gpupin_device::Accounted| Entry { pid: it.pid, started: it.started };
                 List::Is(list.iter().map(entry).collect())
             }
             Err(why) => List::silent(&why),

@@ -1,6 +1,6 @@
 //! Which machine a command asks.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use anyhow::Context as _;
 use gpupin_device::{Machine, scene::SceneMachine};
@@ -11,9 +11,9 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct MachineArgs {
-    /// Ask this scene instead of the driver; everything it says is marked as simulated
+    /// Ask this scene, a file or one of `gpupin sim --list`, instead of the driver; everything it says is marked as simulated
     #[arg(long, value_name = "SCENE")]
-    machine: Option<PathBuf>,
+    machine: Option<OsString>,
 }
 
 impl MachineArgs {
@@ -22,7 +22,7 @@ impl MachineArgs {
         let Some(scene) = &self.machine else {
             return Err(Failure::usage("no NVIDIA driver was found"));
         };
-        let machine = SceneMachine::open(scene).context("failed to open the scene")?;
+        let machine = SceneMachine::find(scene).context("failed to open the scene")?;
         Ok(Box::new(machine))
     }
 }

@@ -22,8 +22,7 @@ impl Pace {
         if changed {
             self.fast_until = now + STAYS_FAST;
         }
-        self.next =
-            if now < self.fast_until { FASTEST } else { (self.next * 3 / 2).min(SLOWEST) };
+        self.next = if now < self.fast_until { FASTEST } else { (self.next * 3 / 2).min(SLOWEST) };
         // A driver that is slow to answer is not kept busy with questions.
         self.next.max((cost * 9).min(SLOWEST))
     }

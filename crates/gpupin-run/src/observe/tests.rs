@@ -225,8 +225,7 @@ fn silences() -> impl Strategy<Value = Silence> {
 }
 
 fn faults() -> impl Strategy<Value = Fault> {
-    let lists =
-        prop_oneof![Just(ListName::Compute), Just(ListName::Graphics), Just(ListName::Mps)];
+    let lists = prop_oneof![Just(ListName::Compute), Just(ListName::Graphics), Just(ListName::Mps)];
     prop_oneof![
         (0..2_u32, lists, silences()).prop_map(|(gpu, list, why)| Fault::Silent(gpu, list, why)),
         (0..2_u32).prop_map(Fault::Lost),
@@ -374,8 +373,7 @@ impl Machine for Stub {
     }
 
     fn usage(&self, asked: &GpuUuid) -> Usage {
-        let process =
-            GpuProcess { pid: self.pid, memory: Ok(Bytes::new(1 << 20)), instance: None };
+        let process = GpuProcess { pid: self.pid, memory: Ok(Bytes::new(1 << 20)), instance: None };
         let compute = if *asked == gpu(0) { vec![process] } else { Vec::new() };
         Usage { compute: Ok(compute), graphics: Ok(Vec::new()), mps: Err(Silence::TooOld) }
     }
