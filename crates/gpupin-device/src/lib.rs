@@ -9,15 +9,20 @@
 //! **Invariant:** this process never initialises CUDA. Which GPU is `cuda:N` is asked in a child that ends at once.
 
 mod answer;
+pub mod cuda;
+mod files;
 mod kind;
 mod machine;
 mod nvml;
+mod pids;
 pub mod scene;
 
 pub use answer::{Answer, Silence};
+pub use files::{DriverFiles, FileGpu, kernel_module, on_the_bus};
 pub use kind::Kind;
 pub use machine::{
     Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Unreadable, Usage,
 };
 pub use nvml::{NVML_LIBRARY, Nvml};
+pub use pids::{in_initial_pid_namespace, strangers};
 pub use scene::Scene;

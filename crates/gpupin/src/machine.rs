@@ -1,11 +1,24 @@
 //! Which machine a command asks.
+//!
+//! `--machine` names a scene. Otherwise NVML answers, and where it is missing the files of the kernel module do, with what CUDA adds to
+//! them. Three variables point elsewhere, for drivers in unusual places and for tests: `GPUPIN_NVML_LIBRARY`, `GPUPIN_CUDA_LIBRARY` and
+//! `GPUPIN_SYSROOT`, below which `proc` and `sys` lie.
 
-use std::ffi::OsString;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use gpupin_device::{Machine, scene::SceneMachine};
+use gpupin_device::{
+    DriverFiles, Machine, MachineError, NVML_LIBRARY, Nvml,
+    cuda::{self, CUDA_LIBRARY, CudaError, CudaView},
+    scene::SceneMachine,
+};
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// Which machine is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -19,10 +32,119 @@ pub(crate) struct MachineArgs {
 impl MachineArgs {
     /// The scene, or what the driver of this machine says.
     pub(crate) fn open(&self) -> Result<Box<dyn Machine>, Failure> {
-        let Some(scene) = &self.machine else {
-            return Err(Failure::usage("no NVIDIA driver was found"));
-        };
-        let machine = SceneMachine::find(scene).context("failed to open the scene")?;
-        Ok(Box::new(machine))
+        match &self.machine {
+            Some(scene) => {
+                let machine = SceneMachine::find(scene).context("failed to open the scene")?;
+                Ok(Box::new(machine))
+            }
+            None => driver().map_err(Failure::from),
+        }
     }
+
+    /// As [`Self::open`], and nothing where there is no driver. A driver that does not work is an error.
+    pub(crate) fn open_if_any(&self) -> Result<Option<Box<dyn Machine>>, Failure> {
+        if self.is_scene() {
+            return self.open().map(Some);
+        }
+        match driver() {
+            Ok(machine) => Ok(Some(machine)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the user asks for a simulated machine.
+    pub(crate) fn is_scene(&self) -> bool {
+        self.machine.is_some()
+    }
+}
+
+/// Whether the error says that there is no driver at all.
+pub(crate) fn is_absent(error: &MachineError) -> bool {
+    matches!(error, MachineError::NoLibrary { .. })
+}
+
+/// The driver of this machine.
+pub(crate) fn driver() -> Result<Box<dyn Machine>, MachineError> {
+    let root = system_root();
+    match Nvml::open(&nvml_library(), &root) {
+        Ok(machine) => Ok(Box::new(machine)),
+        Err(error @ MachineError::NoLibrary { .. }) => {
+            // A container with the driver's compute part only has no NVML.
+            let Ok(_) = DriverFiles::open(&root, None) else { return Err(error) };
+            let all = [("CUDA_VISIBLE_DEVICES", None), ("CUDA_DEVICE_ORDER", None)];
+            Ok(Box::new(DriverFiles::open(&root, cuda_view(all).ok())?))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What CUDA shows a process with the environment of this one, changed so. Asked in a child.
+pub(crate) fn cuda_view<'a>(
+    changes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+) -> Result<CudaView, CudaError> {
+    // The first start of a driver without persistence takes seconds per GPU.
+    const LIMIT: Duration = Duration::from_mins(1);
+    let program = std::env::current_exe().map_err(|source| CudaError::Start { source })?;
+    let mut command = Command::new(program);
+    command.args(["debug", "cuda-view"]);
+    for (name, value) in changes {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    cuda::ask(&mut command, LIMIT)
+}
+
+pub(crate) fn nvml_library() -> PathBuf {
+    variable("GPUPIN_NVML_LIBRARY", NVML_LIBRARY)
+}
+
+pub(crate) fn cuda_library() -> PathBuf {
+    variable("GPUPIN_CUDA_LIBRARY", CUDA_LIBRARY)
+}
+
+/// Where `proc` and `sys` lie.
+pub(crate) fn system_root() -> PathBuf {
+    variable("GPUPIN_SYSROOT", "/")
+}
+
+fn variable(name: &str, default: &str) -> PathBuf {
+    let value = std::env::var_os(name).filter(|it| !it.is_empty());
+    value.map_or_else(|| Path::new(default).to_owned(), PathBuf::from)
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        let hint = advice(&error);
+        let failure = Self::new(Exit::Failed, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// What to do about a machine that could not be asked.
+pub(crate) fn advice(error: &MachineError) -> Option<&'static str> {
+    Some(match error {
+        MachineError::NoLibrary { .. } => {
+            "install the NVIDIA driver; in a container, give it the GPU with the capability `utility` \
+             (`--gpus`, `NVIDIA_DRIVER_CAPABILITIES=compute,utility`); without a GPU, ask a scene with `--machine`"
+        }
+        MachineError::NotLoaded => {
+            "load the kernel module (`modprobe nvidia`) and see `dmesg` if that fails; without a GPU, ask a scene with `--machine`"
+        }
+        MachineError::VersionMismatch => {
+            "the driver was updated while it was loaded: restart the machine, or stop all that uses the GPU and load the module anew"
+        }
+        MachineError::NoPermission => {
+            "see who may open `/dev/nvidiactl` and `/dev/nvidia0`; in a container, whether it was given them"
+        }
+        MachineError::Query { .. } => {
+            "see what `nvidia-smi` and `dmesg` say; a container that lost its devices has to be started anew"
+        }
+        _ => return None,
+    })
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use gpupin_device::cuda::{CudaError, CudaView};
 use gpupin_lint::{selection::Selection, survey::Surveyor};
 use gpupin_policy::Policy;
 
@@ -17,7 +18,7 @@ use crate::{
     commands::undo,
     failure::{Exit, Failure},
     fix::{self, Change, Description, TreeLock, steps},
-    project, reference,
+    machine, project, reference,
     report::write_json,
     terminal::Terminal,
 };
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long)]
         time: Option<u64>,
     },
+    /// Print what CUDA shows this process, as JSON
+    CudaView,
     /// Undo, with the same `GPUPIN_FAIL_AT`
     Undo(undo::Args),
 }
@@ -73,12 +76,25 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             let time = time.map(|it| SystemTime::UNIX_EPOCH + Duration::from_secs(it));
             return write(root, *trace, time.unwrap_or_else(SystemTime::now), terminal);
         }
+        Command::CudaView => return cuda_view(terminal),
         Command::Undo(args) => {
             fail_where_asked();
             return undo::run(args, terminal);
         }
     }
     Ok(Exit::Clean)
+}
+
+/// The child of [`crate::machine::cuda_view`].
+fn cuda_view(terminal: &mut Terminal) -> Result<Exit, Failure> {
+    match CudaView::of_this_process(&machine::cuda_library()) {
+        Ok(view) => {
+            write_json(&view, terminal.out()).context("failed to write output")?;
+            Ok(Exit::Clean)
+        }
+        Err(CudaError::NoLibrary { why }) => Err(Failure::new(Exit::NoGpu, anyhow::anyhow!(why))),
+        Err(error) => Err(Failure::new(Exit::Failed, error)),
+    }
 }
 
 /// What standard input says of a file.

@@ -25,19 +25,26 @@ pub(crate) struct Outcome {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), variables: Vec::new() }
+        Self { directory: tempfile::tempdir().unwrap(), variables: without_driver() }
     }
 
     /// For tests that wait for the disk all the time, and do not ask how well it keeps things.
     pub(crate) fn in_memory() -> Self {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        Self { directory: directory.unwrap(), variables: Vec::new() }
+        Self { directory: directory.unwrap(), variables: without_driver() }
     }
 
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+        self
+    }
+
+    /// Lets `gpupin` find a driver, as it does for users: for what runs below `gpupin sim`.
+    #[expect(dead_code, reason = "the simulated libraries come with their tests")]
+    pub(crate) fn with_driver(mut self) -> Self {
+        self.variables.retain(|it| !without_driver().contains(it));
         self
     }
 
@@ -118,6 +125,12 @@ impl Sandbox {
         command.envs(self.variables.iter().map(|it| (it.0, &it.1))).args(args);
         command
     }
+}
+
+/// Whatever GPU the machine has, no test asks its driver unawares.
+fn without_driver() -> Vec<(&'static str, String)> {
+    let nowhere = |it| (it, "/nonexistent/gpupin".to_owned());
+    ["GPUPIN_NVML_LIBRARY", "GPUPIN_CUDA_LIBRARY", "GPUPIN_SYSROOT"].map(nowhere).to_vec()
 }
 
 impl Outcome {
