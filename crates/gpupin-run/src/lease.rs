@@ -38,6 +38,7 @@ pub use nested::Outer;
 
 mod directory;
 mod nested;
+mod queue;
 
 /// The variable that tells a program which lease it runs under.
 pub const VARIABLE: &str = "GPUPIN_LEASE";
