@@ -3,7 +3,9 @@
 //! Threads, no async. Nothing here prints, reads flags or the environment: directories, clock and
 //! [`gpupin_device::Machine`] are parameters.
 
+pub mod evidence;
 pub mod lease;
 pub mod observe;
+pub mod plan;
 pub mod process;
 pub mod supervise;

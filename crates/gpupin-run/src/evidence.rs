@@ -1,0 +1,366 @@
+//! What is known about one run, in a file that can be checked.
+//!
+//! Evidence is one JSON object with a version. It is written *before* the program starts, as `unproved` with the reason that the
+//! runner ended, and replaced as a whole when the tree is empty: a crash never leaves more than is known. Beside it lie the raw samples, one
+//! [`Record`](crate::observe::record::Record) a line, of which it holds the SHA-256. [`check`] hashes them and judges them again.
+//!
+//! A hash shows that evidence was not damaged. It does not show that nobody made it up.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use gpupin_device::Kind;
+use gpupin_policy::GpuUuid;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    observe::{
+        Judge, Judgement, Observed, Reason, Setting, Verdict, hex,
+        record::{Record, parsed},
+    },
+    process::ProcessId,
+    supervise::Ended,
+};
+
+/// The version of [`Evidence`].
+pub const VERSION: u32 = 1;
+
+/// What is known about one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    pub version: u32,
+    pub id: String,
+    /// What wrote it: `gpupin 0.1.0`.
+    pub tool: String,
+    pub verdict: Verdict,
+    /// Why it is not proved.
+    pub reasons: Vec<Reason>,
+    /// How the observations were obtained.
+    pub kind: Kind,
+    /// Who was asked, in words for people.
+    pub source: String,
+    pub host: String,
+    pub driver: Option<String>,
+    pub policy: PolicyRef,
+    pub command: Vec<String>,
+    pub pin: PinRecord,
+    /// Every GPU of the machine.
+    pub gpus: Vec<GpuRecord>,
+    pub lease: LeaseRecord,
+    pub isolation: IsolationRecord,
+    /// Who was seen on a GPU: the program's tree on any, others on the pinned ones.
+    pub processes: Vec<ProcessRecord>,
+    /// RFC 3339, in UTC.
+    pub started: String,
+    /// `null` until the tree is empty.
+    pub ended: Option<String>,
+    pub exit: Option<Ended>,
+    /// What the samples are judged by.
+    pub setting: Setting,
+    /// `null` if nothing was observed.
+    pub samples: Option<SamplesRecord>,
+}
+
+/// Which declaration counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRef {
+    /// As seen from the root of the project.
+    pub path: Option<String>,
+    pub sha256: Option<String>,
+    pub profile: Option<String>,
+    pub role: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinRecord {
+    /// How the mask names the GPU.
+    #[serde(rename = "as")]
+    pub as_: String,
+    /// Every variable that gpupin has set.
+    pub variables: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuRecord {
+    #[serde(deserialize_with = "parsed")]
+    pub uuid: GpuUuid,
+    pub name: String,
+    pub pinned: bool,
+    pub forbidden: bool,
+    /// Whether the kernel kept it out of the program's reach.
+    pub isolated: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LeaseRecord {
+    /// Not asked for.
+    None,
+    Held {
+        waited_ms: u64,
+    },
+    /// The lease of a run around this one.
+    Outer,
+}
+
+/// What was done to keep the other GPUs out of reach, and what the kernel did not allow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IsolationRecord {
+    pub requested: bool,
+    pub achieved: Vec<String>,
+    pub refused: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessRecord {
+    pub process: ProcessId,
+    pub command: String,
+    #[serde(deserialize_with = "parsed")]
+    pub gpu: GpuUuid,
+    /// Whether it belongs to the program.
+    pub tree: bool,
+    /// Milliseconds since the observation began.
+    pub first_ms: u64,
+    pub last_ms: u64,
+    /// Bytes.
+    pub peak_memory: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplesRecord {
+    /// Beside the evidence.
+    pub file: String,
+    /// Lines, and how many of them are samples.
+    pub records: u64,
+    pub samples: u64,
+    pub sha256: String,
+}
+
+/// Why evidence could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvidenceError {
+    #[error("failed to write `{}`", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("failed to read `{}`", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("`{}` is no evidence: {why}", path.display())]
+    Invalid { path: PathBuf, why: String },
+    #[error("`{}` has version {version}, this gpupin knows {VERSION}", path.display())]
+    Version { path: PathBuf, version: u64 },
+}
+
+impl Evidence {
+    /// Takes over what was observed.
+    pub fn observed(&mut self, observed: &Observed) {
+        let Judgement { verdict, reasons } = observed.judgement.clone();
+        (self.verdict, self.reasons) = (verdict, reasons);
+        let ms = |it: std::time::Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        let record = |it: &crate::observe::Use| ProcessRecord {
+            process: it.process,
+            command: it.command.clone(),
+            gpu: it.gpu.clone(),
+            tree: it.is_tree,
+            first_ms: ms(it.first),
+            last_ms: ms(it.last),
+            peak_memory: it.peak_memory.map(|it| it.get()),
+        };
+        self.processes = observed.uses.iter().map(record).collect();
+        self.samples = Some(SamplesRecord {
+            file: samples_name(&self.id),
+            records: observed.records,
+            samples: observed.samples,
+            sha256: observed.sha256.clone(),
+        });
+    }
+
+    pub fn judgement(&self) -> Judgement {
+        Judgement { verdict: self.verdict, reasons: self.reasons.clone() }
+    }
+}
+
+fn samples_name(id: &str) -> String {
+    format!("{id}.samples.jsonl")
+}
+
+/// A place for the evidence of one run.
+#[derive(Debug)]
+pub struct Slot {
+    directory: PathBuf,
+    pub id: String,
+    samples: File,
+}
+
+impl Slot {
+    /// Takes the first free name that begins with `stem`. The directory is made if need be, and kept out of git.
+    pub fn take(directory: &Path, stem: &str) -> Result<Self, EvidenceError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| EvidenceError::Write { path, source }
+        };
+        fs::create_dir_all(directory).map_err(failed(directory))?;
+        if let Some(above) = directory.parent() {
+            let path = above.join(".gitignore");
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(mut file) => file.write_all(b"*\n").map_err(failed(&path))?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(&path)(error)),
+            }
+        }
+        let mut number = 1;
+        loop {
+            let id = if number == 1 { stem.to_owned() } else { format!("{stem}-{number}") };
+            let path = directory.join(samples_name(&id));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(samples) => return Ok(Self { directory: directory.to_owned(), id, samples }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(failed(&path)(error)),
+            }
+        }
+    }
+
+    /// Where the raw samples are written to.
+    pub fn sink(&self) -> io::Result<BufWriter<File>> {
+        Ok(BufWriter::new(self.samples.try_clone()?))
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(format!("{}.json", self.id))
+    }
+
+    /// Replaces what is written so far; after a crash there is the old text or the new.
+    pub fn write(&self, evidence: &Evidence) -> Result<(), EvidenceError> {
+        let path = self.path();
+        let temporary = self.directory.join(format!(".{}.new", self.id));
+        let write = || {
+            // What the evidence has a hash of is there before it says so.
+            self.samples.sync_data()?;
+            let mut file = File::create(&temporary)?;
+            let mut text = serde_json::to_vec_pretty(evidence).map_err(io::Error::other)?;
+            text.push(b'\n');
+            file.write_all(&text)?;
+            file.sync_data()?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|source| EvidenceError::Write { path: path.clone(), source })
+    }
+
+    /// Removes the file for samples of a run that has none.
+    pub fn without_samples(&self) {
+        drop(fs::remove_file(self.directory.join(samples_name(&self.id))));
+    }
+}
+
+/// Reads evidence.
+pub fn read(path: &Path) -> Result<Evidence, EvidenceError> {
+    let text =
+        fs::read(path).map_err(|source| EvidenceError::Read { path: path.to_owned(), source })?;
+    let invalid = |error: serde_json::Error| EvidenceError::Invalid {
+        path: path.to_owned(),
+        why: error.to_string(),
+    };
+    let value: serde_json::Value = serde_json::from_slice(&text).map_err(invalid)?;
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version != u64::from(VERSION) => {
+            Err(EvidenceError::Version { path: path.to_owned(), version })
+        }
+        _ => serde_json::from_value(value).map_err(invalid),
+    }
+}
+
+/// The evidence files of a directory, the oldest first.
+pub fn list(directory: &Path) -> Result<Vec<PathBuf>, EvidenceError> {
+    let failed = |source| EvidenceError::Read { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let is_hidden = path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|it| it == "json") && !is_hidden {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// What is wrong with evidence that was read from `path`; nothing if its samples are what it says and give its verdict.
+pub fn check(path: &Path, evidence: &Evidence) -> Result<Vec<Problem>, EvidenceError> {
+    let Some(record) = &evidence.samples else {
+        // Nothing was observed, and nothing of what that amounts to may be claimed.
+        let claims = evidence.verdict != Verdict::Unproved;
+        return Ok(if claims { vec![Problem::NoSamples] } else { Vec::new() });
+    };
+    let samples = path.with_file_name(&record.file);
+    let failed = |source| EvidenceError::Read { path: samples.clone(), source };
+    let file = match File::open(&samples) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(vec![Problem::SamplesMissing { file: record.file.clone() }]);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut hash = Sha256::new();
+    let mut judge = Judge::new(evidence.setting.clone());
+    let mut problems = Vec::new();
+    let mut count = 0;
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        hash.update(&line);
+        count += 1;
+        match serde_json::from_slice::<Record>(&line) {
+            Ok(record) => drop(judge.add(&record)),
+            Err(error) => {
+                problems.push(Problem::Line { number: count, why: error.to_string() });
+                break;
+            }
+        }
+        line.clear();
+    }
+    let found = hex(&hash.finalize());
+    if problems.is_empty() && found != record.sha256 {
+        problems.push(Problem::Hash { expected: record.sha256.clone(), found });
+    }
+    let again = judge.finish();
+    let lost = evidence.reasons.iter().any(|it| matches!(it, Reason::SamplesLost { .. }));
+    if problems.is_empty() && again != evidence.judgement() && !lost {
+        let (claimed, found) = (evidence.verdict, again.verdict);
+        problems.push(Problem::Verdict { claimed, found });
+    }
+    Ok(problems)
+}
+
+/// What is wrong with evidence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    #[error("it claims a verdict and has no samples")]
+    NoSamples,
+    #[error("its samples `{file}` are missing")]
+    SamplesMissing { file: String },
+    #[error("line {number} of its samples is no record: {why}")]
+    Line { number: u64, why: String },
+    #[error("its samples were changed: their SHA-256 is {found}, not {expected}")]
+    Hash { expected: String, found: String },
+    #[error("it says {claimed}, and its samples say {found} or give other reasons")]
+    Verdict { claimed: Verdict, found: Verdict },
+}
+
+#[cfg(test)]
+mod tests;
