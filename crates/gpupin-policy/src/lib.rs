@@ -36,4 +36,4 @@ pub use policy::{
 };
 pub use problem::{Problem, ProblemKind};
 pub use selector::{Mismatch, NamePattern, Selection, SelectionProblem, Selector, UuidPrefix};
-pub use value::{Bytes, InvalidValue};
+pub use value::{Bytes, InvalidValue, duration};

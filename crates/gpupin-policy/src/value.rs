@@ -126,7 +126,7 @@ const TIME_UNITS: &[(&str, u64)] =
     &[("ms", 1), ("s", 1_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Reads a time such as `500ms`, `30s`, `10min`, `1.5h` or `2d`.
-pub(crate) fn duration(text: &str) -> Result<Duration, InvalidValue> {
+pub fn duration(text: &str) -> Result<Duration, InvalidValue> {
     let expected = || InvalidValue::new("expected a number and `ms`, `s`, `min`, `h` or `d`");
     let (number, unit) = split_unit(text).ok_or_else(expected)?;
     let (_, millis) = TIME_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(expected)?;

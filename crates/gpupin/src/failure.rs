@@ -5,12 +5,14 @@ use std::{fmt, process::ExitCode};
 /// Exit codes. They are part of the interface, see `docs/reference/exit-codes.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    Clean = 0,
-    Findings = 1,
-    Failed = 2,
-    NoGpu = 3,
-    Busy = 75,
-    Violation = 76,
+    Clean,
+    Findings,
+    Failed,
+    NoGpu,
+    Busy,
+    Violation,
+    /// What the program ended with that was run.
+    Program(u8),
 }
 
 impl Exit {
@@ -33,11 +35,29 @@ impl Exit {
             "A program used a GPU that it must not use. Goes before every other code.",
         ),
     ];
+
+    /// What follows the table in the reference.
+    pub(crate) const OF_PROGRAMS: &str = "\
+`gpupin run` otherwise ends with the code of the program that it ran: 126 if that could not be started, 127 if it was not found, 128+n if
+signal n ended it.
+";
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Findings => 1,
+            Self::Failed => 2,
+            Self::NoGpu => 3,
+            Self::Busy => 75,
+            Self::Violation => 76,
+            Self::Program(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -98,6 +118,6 @@ mod tests {
 
     #[test]
     fn every_code_is_listed_once_in_order() {
-        assert!(Exit::ALL.is_sorted_by(|a, b| (a.0 as u8) < (b.0 as u8)));
+        assert!(Exit::ALL.is_sorted_by(|a, b| a.0.code() < b.0.code()));
     }
 }

@@ -41,7 +41,7 @@ mod obstacle;
 pub(crate) mod rounds;
 pub(crate) mod steps;
 pub(crate) mod summary;
-mod time;
+pub(crate) mod time;
 mod tree_lock;
 pub(crate) mod undo;
 mod write;

@@ -35,6 +35,7 @@ mod project;
 mod reference;
 mod report;
 mod scan;
+mod state;
 mod terminal;
 
 /// Reading many files is mostly allocating small nodes, which mimalloc does in three quarters of the time.

@@ -55,9 +55,9 @@ fn pages() -> Vec<Page> {
 fn exit_codes() -> String {
     let mut text = String::from("# Exit codes\n\n| code | meaning |\n|---|---|\n");
     for (exit, meaning) in Exit::ALL {
-        writeln!(text, "| {} | {meaning} |", *exit as u8).expect("a `String` takes everything");
+        writeln!(text, "| {} | {meaning} |", exit.code()).expect("a `String` takes everything");
     }
-    text
+    text + "\n" + Exit::OF_PROGRAMS
 }
 
 fn rules() -> String {

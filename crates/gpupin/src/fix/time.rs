@@ -13,13 +13,13 @@ struct Parts {
 }
 
 /// As RFC 3339 has it: `2026-11-26T08:25:13Z`.
-pub(super) fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     let Parts { year, month, day, hour, minute, second } = Parts::of(time);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// As few characters as sort by time and can still be read: `261126-082513`.
-pub(super) fn compact(time: SystemTime) -> String {
+pub(crate) fn compact(time: SystemTime) -> String {
     let Parts { year, month, day, hour, minute, second } = Parts::of(time);
     format!("{:02}{month:02}{day:02}-{hour:02}{minute:02}{second:02}", year % 100)
 }
