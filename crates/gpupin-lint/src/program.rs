@@ -48,6 +48,8 @@ pub struct Program {
     pub trace: Vec<Happening>,
     /// The environments that somebody reads: CUDA at each freeze, or whoever comes after the end.
     pub moments: Vec<Moment>,
+    /// What each of its starters hands to it.
+    pub handed: Vec<Moment>,
     /// What each program that it starts gets, where it is known; only in a whole order.
     pub children: Vec<Moment>,
     /// GPU libraries imported, in order: see [`uses`].

@@ -68,6 +68,8 @@ pub(crate) fn correct(
     let has_order = programs.iter().flat_map(|it| &it.moments).all(|moment| {
         let setting = moment.setting(ORDER);
         !setting.writes.is_empty()
+            // Another starter sets none.
+            && !setting.inherited
             && setting
                 .writes
                 .iter()

@@ -208,13 +208,16 @@ fn containers(handed: &[Handed]) -> Vec<StartedIn> {
 
 /// What every program gets that is started.
 fn children(walked: &Walked) -> Vec<Moment> {
-    let child = |(unit, event, inherited): &(UnitId, EventId, Inherited)| Moment {
-        by: Some((*unit, *event)),
+    walked.starts.iter().map(|it| handed_on((it.0, it.1), &it.2)).collect()
+}
+
+fn handed_on(by: (UnitId, EventId), inherited: &Inherited) -> Moment {
+    Moment {
+        by: Some(by),
         variables: inherited.variables.clone(),
         pinned_by_gpupin: inherited.pinned_by_gpupin,
         container: inherited.container,
-    };
-    walked.starts.iter().map(child).collect()
+    }
 }
 
 fn program(
@@ -253,12 +256,7 @@ fn program(
                 variables.remove(MASK);
             }
         }
-        moments.push(Moment {
-            by: Some((unit, event)),
-            variables,
-            pinned_by_gpupin: inherited.pinned_by_gpupin,
-            container: inherited.container,
-        });
+        moments.push(handed_on((unit, event), &Inherited { variables, ..inherited }));
     }
     let uses = uses::uses(project, linked, entry.unit, &entry.kind);
     let starters = handed.into_iter().flatten().map(|it| it.by).collect();
@@ -269,6 +267,7 @@ fn program(
         containers: handed.map_or_else(Vec::new, |it| containers(it)),
         trace: walked.trace,
         moments,
+        handed: handed.into_iter().flatten().map(|it| handed_on(it.by, &it.inherited)).collect(),
         children: Vec::new(),
         uses,
         direct: walked.direct.into_iter().collect(),

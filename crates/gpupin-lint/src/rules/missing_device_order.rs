@@ -165,6 +165,32 @@ python main.py
     }
 
     #[test]
+    fn the_order_of_one_starter_says_nothing_of_another_ones_mask() {
+        check(
+            r#"
+//- main.py
+import torch
+torch.zeros(1).cuda()
+//- run.sh
+CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1 python main.py --a
+CUDA_VISIBLE_DEVICES=1 python main.py --b  # error: GP103
+"#,
+        );
+        check(
+            r#"
+//- main.py
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"  # error: GP103
+import torch
+torch.zeros(1).cuda()
+//- run.sh
+CUDA_DEVICE_ORDER=PCI_BUS_ID python main.py --a
+python main.py --b
+"#,
+        );
+    }
+
+    #[test]
     fn every_starter_is_judged_in_its_own_container() {
         check(
             r#"

@@ -58,8 +58,7 @@ pub(super) fn without_order(project: &Project<'_>, program: &Program) -> Vec<Pro
     let mut found: Vec<Problem> = Vec::new();
     let machines = machines(project, program);
     for (moment, write) in effective(project, program).chain(replaced(project, program)) {
-        let order = moment.setting(ORDER);
-        if !order.writes.is_empty()
+        if !order(program, moment, write).writes.is_empty()
             || containers(program, moment, write).any(|it| has_one_gpu(project, it))
         {
             continue;
@@ -81,6 +80,24 @@ pub(super) fn without_order(project: &Project<'_>, program: &Program) -> Vec<Pro
         }
     }
     found
+}
+
+/// The order that a mask meets. What one starter sets says nothing of the mask that another one sets, or starts a program
+/// with that sets it.
+fn order(program: &Program, moment: &Moment, mask: Write) -> Setting {
+    let all = moment.setting(ORDER);
+    if all.writes.iter().any(|it| program.runs(it.unit)) {
+        return all;
+    }
+    let hands_mask = |it: &&Moment| it.setting(MASK).writes.contains(&mask);
+    let has_own_mask = !program.handed.iter().any(|it| hands_mask(&it));
+    let starters = program.handed.iter().filter(|it| has_own_mask || hands_mask(it));
+    let orders: Vec<Setting> = starters.map(|it| it.setting(ORDER)).collect();
+    match orders.iter().find(|it| it.writes.is_empty()) {
+        Some(none) => none.clone(),
+        None if orders.is_empty() => all,
+        None => Setting { writes: orders.into_iter().flat_map(|it| it.writes).collect(), ..all },
+    }
 }
 
 fn is_index_mask(text: &str) -> bool {
@@ -127,7 +144,7 @@ pub(super) fn wrong_gpu(project: &Project<'_>, program: &Program) -> Vec<Problem
         if containers(program, moment, write).next().is_some() {
             continue;
         }
-        let orders = orders(project, &moment.setting(ORDER));
+        let orders = orders(project, &order(program, moment, write));
         for (mask, _) in known_masks(project, write) {
             let Some(wrong) = leads_elsewhere(project, program, &mask, &orders) else {
                 continue;
