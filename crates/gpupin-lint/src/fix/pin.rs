@@ -23,8 +23,9 @@ use crate::{
 mod block;
 mod risk;
 
+pub(crate) use block::PCI_BUS_ID;
+pub(super) use block::variables;
 use block::{BEGIN, Block, Carried, END, IMPORT, block, lines, put};
-pub(super) use block::{PCI_BUS_ID, variables};
 
 /// A place that sets or removes a variable.
 type Place = (UnitId, EventId);

@@ -1,7 +1,10 @@
+use gpupin_policy::visibility::{Mask, MaskKind};
+
 use crate::{
     finding::{Edit, Finding, Safety, Severity},
+    fix::pin::PCI_BUS_ID,
     needle::Needle,
-    program::{Happening, MASK, ORDER, Program},
+    program::{Happening, MASK, ORDER, Program, Write, pins::sure_text},
     project::Project,
     rules::{Check, Rule},
     source::{Language, Source},
@@ -46,9 +49,13 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
         let help = help(&project.unit(it.unit).source, event.span);
         let mut finding = rule.finding(it.unit, event.span, message).with_help(help);
         finding.programs.push(program.entry);
-        let sets_order = sets_before(project, program, at, ORDER);
-        let names = if sets_order { &[MASK, ORDER][..] } else { &[MASK] };
-        found.push(match edit(project.unit(it.unit), event, start, names) {
+        let unit = project.unit(it.unit);
+        let edit = match unit.source.language {
+            Language::Python => in_python(unit, event, start),
+            Language::Shell => in_shell(unit, event, order(project, program, at)),
+            _ => None,
+        };
+        found.push(match edit {
             Some((at, replacement)) => {
                 let span = Span::new(at, at);
                 let why = "the mask may have been left out on purpose, for a child that is to use another GPU";
@@ -60,48 +67,78 @@ fn check(rule: &'static Rule, project: &Project<'_>, program: &Program, found: &
     }
 }
 
-/// Hands variables on: where to write what.
-fn edit(unit: &Unit, event: &Event, start: &Start, names: &[&str]) -> Option<(usize, String)> {
-    let text = unit.source.slice(event.span);
-    let behind = |opening: &str| {
-        let mut found = text.match_indices(opening).map(|it| it.0 + opening.len());
-        let at = found.next()?;
-        found.next().is_none().then_some(event.span.range().start + at)
+/// Where to write what, so that a child starts from its parent's environment: with the order that the mask needs, and
+/// whether or not the mask is set on every way to it.
+fn in_python(unit: &Unit, event: &Event, start: &Start) -> Option<(usize, String)> {
+    let ChildEnvironment::Only(_) = start.environment else { return None };
+    let imports_os = unit.imported_names.get("os").and_then(Name::library_path);
+    imports_os.filter(|it| *it == "os")?;
+    let at = behind(unit, event, "env={").or_else(|| named_dictionary(unit, event))?;
+    let rest = &unit.source.text[at..];
+    let inner = rest.trim_start();
+    let blanks = &rest[..rest.len() - inner.len()];
+    let added = if inner.starts_with('}') {
+        "**os.environ".to_owned()
+    } else if blanks.contains('\n') {
+        format!("{blanks}**os.environ,")
+    } else {
+        "**os.environ, ".to_owned()
     };
-    match (unit.source.language, &start.environment) {
-        (Language::Python, ChildEnvironment::Only(_)) => {
-            let imports_os = unit.imported_names.get("os").and_then(Name::library_path);
-            imports_os.filter(|it| *it == "os")?;
-            let at = behind("env={").or_else(|| named_dictionary(unit, event))?;
-            let rest = &unit.source.text[at..];
-            let inner = rest.trim_start();
-            let blanks = &rest[..rest.len() - inner.len()];
-            let entries: Vec<_> =
-                names.iter().map(|it| format!("\"{it}\": os.environ[\"{it}\"]")).collect();
-            let added = if inner.starts_with('}') {
-                entries.join(", ")
-            } else if blanks.contains('\n') {
-                format!("{blanks}{},", entries.join(&format!(",{blanks}")))
-            } else {
-                format!("{}, ", entries.join(", "))
-            };
-            Some((at, added))
-        }
-        (Language::Shell, _) => {
-            // Inside of quotes others would end them.
-            let before = &unit.source.text[..event.span.range().start];
-            if before.rsplit('\n').next().is_some_and(|it| it.contains(['"', '\''])) {
-                return None;
-            }
-            if let Some(at) = behind("env -i ") {
-                let pairs = names.iter().map(|it| format!("{it}=\"${it}\" "));
-                return Some((at, pairs.collect()));
-            }
-            text.starts_with("sudo ").then_some(())?;
-            Some((behind("sudo ")?, format!("--preserve-env={} ", names.join(","))))
-        }
-        _ => None,
+    Some((at, added))
+}
+
+/// The order that goes with the mask that a child is handed.
+#[derive(Clone, Copy)]
+enum Order {
+    /// A mask that needs none.
+    None,
+    /// The parent has one.
+    Parents,
+    /// The parent has none yet: another rule's fix gives it this one.
+    Fixed,
+}
+
+fn order(project: &Project<'_>, program: &Program, at: usize) -> Order {
+    if sets_before(project, program, at, ORDER) {
+        return Order::Parents;
     }
+    let is_index = |it: &Happening| {
+        let write = Write::of(it.unit, it.event);
+        matches!(&project.event(it.unit, it.event).does, Does::SetVariable(set) if set.name == MASK)
+            && sure_text(project, write).is_none_or(|it| Mask::parse(&it).kind == MaskKind::Indices)
+    };
+    if program.trace[..at].iter().any(is_index) { Order::Fixed } else { Order::None }
+}
+
+/// Where to write what, so that a command gets the mask of its script.
+fn in_shell(unit: &Unit, event: &Event, order: Order) -> Option<(usize, String)> {
+    // Inside of quotes others would end them.
+    let before = &unit.source.text[..event.span.range().start];
+    if before.rsplit('\n').next().is_some_and(|it| it.contains(['"', '\''])) {
+        return None;
+    }
+    if let Some(at) = behind(unit, event, "env -i ") {
+        let order = match order {
+            Order::None => String::new(),
+            Order::Parents => format!("{ORDER}=\"${ORDER}\" "),
+            Order::Fixed => format!("{ORDER}={PCI_BUS_ID} "),
+        };
+        return Some((at, format!("{MASK}=\"${MASK}\" {order}")));
+    }
+    unit.source.slice(event.span).starts_with("sudo ").then_some(())?;
+    let names = match order {
+        Order::None => MASK.to_owned(),
+        Order::Parents | Order::Fixed => format!("{MASK},{ORDER}"),
+    };
+    Some((behind(unit, event, "sudo ")?, format!("--preserve-env={names} ")))
+}
+
+/// The place behind the only such text of an event.
+fn behind(unit: &Unit, event: &Event, opening: &str) -> Option<usize> {
+    let text = unit.source.slice(event.span);
+    let mut found = text.match_indices(opening).map(|it| it.0 + opening.len());
+    let at = found.next()?;
+    found.next().is_none().then_some(event.span.range().start + at)
 }
 
 /// Where the dictionary begins that a call gets by name (`env=env`), if it stands before the call, in the same function,
@@ -204,14 +241,13 @@ sudo -u me python a.py
 import os
 import subprocess
 os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
-subprocess.run(["python", "a.py"], env={"CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"], "PORT": "8000"})
-subprocess.run(["python", "b.py"], env={"CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"]})
+subprocess.run(["python", "a.py"], env={**os.environ, "PORT": "8000"})
+subprocess.run(["python", "b.py"], env={**os.environ})
 os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
 subprocess.run(
     ["python", "c.py"],
     env={
-        "CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"],
-        "CUDA_DEVICE_ORDER": os.environ["CUDA_DEVICE_ORDER"],
+        **os.environ,
         "PORT": "8000",  # why
     },
 )
@@ -244,7 +280,7 @@ import subprocess
 os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
 def start():
     env = {
-        "CUDA_VISIBLE_DEVICES": os.environ["CUDA_VISIBLE_DEVICES"],
+        **os.environ,
         "PATH": os.environ["PATH"],
     }
     subprocess.Popen(["python", "a.py"], env=env)
@@ -260,6 +296,27 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937"
 subprocess.Popen(["python", "a.py"], env=env)
 "#,
         );
+    }
+
+    #[test]
+    fn an_index_is_handed_on_with_its_order() {
+        for (order, handed) in [
+            ("", "CUDA_DEVICE_ORDER=PCI_BUS_ID "),
+            ("export CUDA_DEVICE_ORDER=PCI_BUS_ID\n", "CUDA_DEVICE_ORDER=\"$CUDA_DEVICE_ORDER\" "),
+        ] {
+            let script = |hands: &str, keeps: &str| {
+                format!(
+                    "//- run.sh\n{order}export CUDA_VISIBLE_DEVICES=1\nenv -i {hands}python a.py\nsudo {keeps}python a.py\n"
+                )
+            };
+            check_fix(
+                &script("", ""),
+                &script(
+                    &format!("CUDA_VISIBLE_DEVICES=\"$CUDA_VISIBLE_DEVICES\" {handed}"),
+                    "--preserve-env=CUDA_VISIBLE_DEVICES,CUDA_DEVICE_ORDER ",
+                ),
+            );
+        }
     }
 
     #[test]
