@@ -127,6 +127,8 @@ impl Argument {
 pub(crate) enum Shape {
     /// An ordinal, a device text, or a list of them.
     Device,
+    /// An ordinal; a text that may stand in its place speaks for itself.
+    Number,
     /// A device text without a number, `cuda`: the library refuses `cuda:1`, whichever GPU there is.
     Kind,
     /// The *values* of a dictionary: `device_map={"": 1}`; the texts `auto`, `balanced` … spread.
@@ -154,7 +156,7 @@ pub(crate) enum Shape {
 impl Shape {
     /// Whether a device is given, rather than a number of them or a way of working.
     pub(crate) fn takes_device(self) -> bool {
-        !matches!(self, Self::Count | Self::Shares | Self::Uses | Self::Strategy)
+        !matches!(self, Self::Number | Self::Count | Self::Shares | Self::Uses | Self::Strategy)
     }
 }
 

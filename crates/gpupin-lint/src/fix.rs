@@ -4,6 +4,8 @@
 //! depends on nothing but the fixes: by place, then by the code of the rule.
 
 mod assign;
+mod container;
+pub(crate) mod launch;
 pub(crate) mod mask;
 pub(crate) mod pin;
 pub(crate) mod reach;

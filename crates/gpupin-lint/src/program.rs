@@ -173,11 +173,6 @@ impl Moment {
 }
 
 impl Program {
-    /// Whether it runs in a container, whoever starts it or by one of its starters.
-    pub(crate) fn is_in_container(&self) -> bool {
-        !self.containers.is_empty() || self.moments.iter().any(|it| it.container.is_some())
-    }
-
     /// Whether a unit runs in this program.
     pub fn runs(&self, unit: UnitId) -> bool {
         self.units.binary_search(&unit).is_ok()

@@ -48,7 +48,7 @@ mod unused_suppression;
 mod weak_verification;
 mod wrong_device_order;
 
-pub(crate) use ordinal_outside_pin::names_gpus;
+pub(crate) use ordinal_outside_pin::{names_gpus, ordinal_without_fix};
 
 /// Every rule, ordered by code.
 pub const RULES: &[Rule] = &[

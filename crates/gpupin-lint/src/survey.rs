@@ -124,10 +124,9 @@ impl Surveyor {
             | Language::Systemd
             | Language::Makefile
             | Language::Dotenv => Survey { interesting: true, ..Survey::default() },
-            Language::Toml | Language::Ini => Survey {
-                interesting: interesting || imports::declares_scripts(bytes),
-                ..Survey::default()
-            },
+            Language::Toml | Language::Ini => {
+                Survey { interesting: interesting || imports::declares(bytes), ..Survey::default() }
+            }
             Language::Json | Language::Yaml => Survey { interesting, ..Survey::default() },
         }
     }

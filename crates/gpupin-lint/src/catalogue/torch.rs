@@ -1,4 +1,8 @@
-use super::{Answer, Api, Numbering, Shape::Device, choose, query};
+use super::{
+    Answer, Api, Numbering,
+    Shape::{Device, Number},
+    choose, query,
+};
 use crate::unit::Sureness::{Sure, Uncertain};
 
 /// `PyTorch`, ordered by path. Ordinals count behind the mask.
@@ -77,7 +81,7 @@ pub(super) const APIS: &[Api] = &[
     query("torch.cuda.temperature").device(0, "device").freezes(Uncertain).counts(Numbering::Nvml),
     query("torch.cuda.utilization").device(0, "device").freezes(Uncertain).counts(Numbering::Nvml),
     // Making the object touches no GPU.
-    choose("torch.device").at(1, "index", Device).names(),
+    choose("torch.device").at(0, "device", Number).at(1, "index", Device).names(),
     choose("torch.Generator").device(0, "device").freezes_on_cuda(),
     choose("torch.load").at(1, "map_location", Device).freezes_on_cuda(),
     choose("torch.nn.DataParallel")

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use gpupin_policy::visibility::Mask;
+
 use super::script::{Script, line_end};
 use crate::{
     finding::Edit,
@@ -10,6 +12,7 @@ use crate::{
     source::{Language, Source},
     span::Span,
     unit::Does,
+    value::Value,
 };
 
 /// Writes another value where the value of a write stands. `None` if that place is not certain.
@@ -17,7 +20,12 @@ pub(crate) fn value(project: &Project<'_>, write: Write, new: &str) -> Option<Ed
     let (_, value) = project.written(write)?;
     let source = &project.unit(write.unit).source;
     let edit = |span, replacement| Some(Edit { unit: write.unit, span, replacement });
-    if let [known] = &*project.known(write.unit, value)
+    let mut all = project.known(write.unit, value);
+    if is_conditional(project, write) {
+        // What hides every GPU is somebody's way to the CPU.
+        all.retain(|it| !hides_every_gpu(it));
+    }
+    if let [known] = &*all
         && known.unit == write.unit
         && value.span.contains(known.span)
     {
@@ -26,11 +34,43 @@ pub(crate) fn value(project: &Project<'_>, write: Write, new: &str) -> Option<Ed
     }
     // A name or a call gives it: other places may use that.
     let python = matches!(source.language, Language::Python | Language::Notebook);
-    let is_known = !project.known(write.unit, value).is_empty();
-    if !python || !is_known || source.slice(value.span).contains('\n') {
+    let is_known = !all.is_empty();
+    if !python
+        || !is_known
+        || is_conditional(project, write)
+        || source.slice(value.span).contains('\n')
+    {
         return None;
     }
     edit(value.span, quoted(source, new))
+}
+
+/// Whether a condition decides what a write sets.
+pub(super) fn is_conditional(project: &Project<'_>, write: Write) -> bool {
+    project.written(write).is_some_and(|(_, value)| {
+        matches!(value.value, Value::OneOf(_)) || project.known(write.unit, value).len() > 1
+    })
+}
+
+/// Whether nobody can tell all that a write may set.
+pub(super) fn is_partly_unknown(project: &Project<'_>, write: Write) -> bool {
+    let Some((_, value)) = project.written(write) else { return false };
+    let (unit, value) = match &value.value {
+        Value::Name(name) => project.constant(write.unit, name).unwrap_or((write.unit, value)),
+        _ => (write.unit, value),
+    };
+    match &value.value {
+        Value::OneOf(arms) => arms.iter().any(|it| project.known(unit, it).is_empty()),
+        _ => false,
+    }
+}
+
+pub(super) fn hides_every_gpu(known: &Known) -> bool {
+    match &known.literal {
+        Literal::Str(text) => Mask::parse(text).hides_every_gpu(),
+        Literal::Int(number) => *number < 0,
+        _ => false,
+    }
 }
 
 fn edit_literal(source: &Source, known: &Known, new: &str) -> Option<(Span, String)> {

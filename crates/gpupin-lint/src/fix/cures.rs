@@ -13,6 +13,8 @@ use crate::{
     unit::{Unit, UnitId},
 };
 
+mod safety;
+
 const UUID: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
 
 const HEADER: &str = r#"# gpupin: begin of the pin, written by `gpupin fix`
@@ -138,7 +140,7 @@ fn without_a_machine_or_with_twins_the_gpu_is_found_at_run_time() {
     let by_style = format!(
         "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[lint]\nstyle = \"import\"\n//- main.py\nimport torch\n{MAIN}"
     );
-    check(&["GP101"], &by_style, &format!("//- main.py\n{import}\nimport torch\n{MAIN}"));
+    check_unsafe(&["GP101"], &by_style, &format!("//- main.py\n{import}\nimport torch\n{MAIN}"));
 }
 
 #[test]

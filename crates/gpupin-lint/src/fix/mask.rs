@@ -3,14 +3,14 @@
 use gpupin_policy::visibility::Environment;
 
 use super::{
-    assign,
+    assign, container,
     pin::{PCI_BUS_ID, variables},
     reach, remaining,
 };
 use crate::{
     finding::{Edit, Finding},
     program::{MASK, ORDER, Program, Write, pins::sure_text},
-    project::Project,
+    project::{Known, Literal, Project},
     unit::{EventId, UnitId},
     value::Spanned,
 };
@@ -23,10 +23,10 @@ pub(crate) fn with_order(
     programs: &[&Program],
     write: Write,
 ) -> Finding {
-    let mask = sure_text(project, write);
+    let mask = mask_of(project, write);
     let right = |mask: String| {
         let environment = Environment::from_pairs([(ORDER, PCI_BUS_ID.to_owned()), (MASK, mask)]);
-        judged(project, programs, &environment)
+        judged(project, programs, write, &environment)
     };
     let is_right = mask.map_or_else(|| Err("it is only the default".to_owned()), right);
     let order = assign::beside(project, write, ORDER, PCI_BUS_ID);
@@ -39,6 +39,21 @@ pub(crate) fn with_order(
     let why = |_| "where the two orders differ, it changes which GPU the program uses".to_owned();
     let safety = reach::safety(is_right.map_err(why));
     finding.with_fix("Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first", safety, vec![order])
+}
+
+/// The mask that a write sets if it shows any GPU.
+fn mask_of(project: &Project<'_>, write: Write) -> Option<String> {
+    if !assign::is_conditional(project, write) || assign::is_partly_unknown(project, write) {
+        return sure_text(project, write);
+    }
+    let mut shown = project.known(write.unit, project.written(write)?.1);
+    shown.retain(|it| !assign::hides_every_gpu(it));
+    match shown.pop()? {
+        Known { literal: Literal::Str(text), by_default: false, .. } if shown.is_empty() => {
+            Some(text)
+        }
+        _ => None,
+    }
 }
 
 /// Offers to write the policy's mask where an event sets one that CUDA does not understand, if a program reads that.
@@ -104,12 +119,15 @@ fn corrected(
         return None;
     }
     let (pin, name) = variables(project, wanted)?;
-    let mut safety = judged(project, programs, &Environment::from_pairs(pin.clone()));
+    let mut safety = judged(project, programs, write, &Environment::from_pairs(pin.clone()));
     if project.written(write).is_some_and(|it| is_default(project, write, it.1)) {
         safety = Err("it is only the default: somebody may say otherwise".to_owned());
     }
+    if assign::is_partly_unknown(project, write) {
+        safety = Err("a condition may decide for another mask".to_owned());
+    }
     let safety = programs.iter().fold(safety, |safety, program| {
-        safety.and_then(|()| remaining::goes_with(project, program, &pin))
+        safety.and_then(|()| remaining::goes_with(project, program, &pin, Some(write)))
     });
     let mut edits = Vec::new();
     for (variable, text) in pin {
@@ -127,14 +145,15 @@ fn is_default(project: &Project<'_>, write: Write, value: &Spanned) -> bool {
     project.known(write.unit, value).iter().any(|it| it.by_default)
 }
 
-/// Whether programs reach exactly the policy's GPU in an environment.
+/// Whether programs that get what a write sets reach exactly the policy's GPU in an environment.
 fn judged(
     project: &Project<'_>,
     programs: &[&Program],
+    write: Write,
     environment: &Environment,
 ) -> Result<(), String> {
     for program in programs {
-        if program.is_in_container() {
+        if container::runs(project, program, Some(write)) {
             return Err("in its container that GPU may not be there".to_owned());
         }
         reach::exactly(project, project.wanted(program), environment)?;

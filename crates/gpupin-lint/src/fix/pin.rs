@@ -25,7 +25,7 @@ mod risk;
 
 pub(crate) use block::PCI_BUS_ID;
 pub(super) use block::variables;
-use block::{BEGIN, Block, Carried, END, IMPORT, block, lines, put};
+use block::{BEGIN, Block, Carried, END, IMPORT, block, is_installed, lines, put};
 
 /// A place that sets or removes a variable.
 type Place = (UnitId, EventId);
@@ -82,13 +82,21 @@ pub(crate) fn restyled(finding: Finding, project: &Project<'_>, unit: UnitId) ->
     let runs = |it: &&Program| it.entry == unit;
     let program = project.programs.iter().find(runs);
     let wanted = program.map_or(project.policy.gpu.as_ref(), |it| project.wanted(it));
-    let safety = reach::safety(reach::by_policy(project, wanted));
+    let by_policy = reach::by_policy(project, wanted);
     if project.policy.lint.style == PinStyle::External {
+        let runs = |it: &&Program| it.runs(unit) && it.kind != Kind::Module;
+        let mut programs = project.programs.iter().filter(runs).peekable();
+        let is_started = if programs.peek().is_some() {
+            programs.try_for_each(|it| reach::by_its_starters(project, it))
+        } else {
+            Err("no program is seen to run it".to_owned())
+        };
+        let safety = reach::safety(by_policy.and(is_started));
         return finding.with_fix("Take it out", safety, vec![script.without_block(&old)]);
     }
     finding.with_fix(
         format!("Replace it by `{IMPORT}`"),
-        safety,
+        reach::safety(by_policy.and_then(|()| is_installed(project))),
         vec![script.replace(&old, &[IMPORT.to_owned()])],
     )
 }
@@ -197,6 +205,10 @@ impl Cure {
                 }
                 let value = set.1?;
                 carried.entry(place.0).or_default().push(Carried { name: set.0, value });
+            }
+            if same_statement(project, place).iter().any(|it| yields(project, *it)) {
+                let why = "it keeps what the caller chose, such as a run on the CPU, and the pin does not";
+                cure.safety = cure.safety.and(Err(why.to_owned()));
             }
             gone.extend(same_statement(project, place));
             removed.entry(place.0).or_default().push(it);
@@ -308,6 +320,11 @@ fn removable(project: &Project<'_>, script: &Script<'_>, place: Place) -> Option
         return None;
     }
     script.removable(span)
+}
+
+/// Whether a place sets a mask only where the caller has set none.
+fn yields(project: &Project<'_>, (unit, event): Place) -> bool {
+    matches!(&project.event(unit, event).does, Does::SetVariable(it) if it.name == MASK && it.how == SetHow::IfUnset)
 }
 
 /// All that the statement at a place does: `os.environ.update(…)` sets several variables.

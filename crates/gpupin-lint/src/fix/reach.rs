@@ -8,12 +8,13 @@ use gpupin_policy::{
     visibility::{Certainty, Environment, resolve},
 };
 
+use super::container;
 use crate::{
     finding::Safety,
     program::{Happening, Kind, MASK, Moment, ORDER, Program, pins::sure_text},
     project::Project,
     source::Language,
-    unit::{EventId, UnitId},
+    unit::{Does, EventId, Runs, UnitId},
 };
 
 /// Whether an environment shows exactly the GPUs that a selector wants, on every recorded machine. If not, why.
@@ -76,6 +77,25 @@ pub(crate) fn by_its_pin(project: &Project<'_>, program: &Program) -> Result<(),
     Ok(())
 }
 
+/// Whether everybody who is seen to start a program pins it, so that it needs no pin of its own. If not, why.
+pub(super) fn by_its_starters(project: &Project<'_>, program: &Program) -> Result<(), String> {
+    let is_gpupin = |it: &Moment| {
+        let start = it.by.map(|(unit, event)| &project.event(unit, event).does);
+        matches!(start, Some(Does::Start(it)) if matches!(it.runs, Runs::Gpupin(_)))
+    };
+    let pins = |it: &Moment| {
+        let by_variables = || {
+            let environment = environment(project, it)?;
+            exactly(project, project.wanted(program), &environment).ok()
+        };
+        is_gpupin(it) || it.pinned_by_gpupin || by_variables().is_some()
+    };
+    if program.handed.is_empty() || !program.handed.iter().all(pins) {
+        return Err("nothing seen here starts it through `gpupin run`".to_owned());
+    }
+    Ok(())
+}
+
 /// Whether pinning as the policy says leads to exactly its GPUs, on every recorded machine.
 pub(super) fn by_policy(project: &Project<'_>, wanted: Option<&Selector>) -> Result<(), String> {
     let Some(selector) = wanted else { return exactly(project, None, &Environment::default()) };
@@ -112,7 +132,7 @@ pub(crate) fn with(
         let moments = program.moments.iter().filter(|it| is_set(it) || misspelt.is_some());
         for moment in moments {
             is_read = true;
-            if program.is_in_container() {
+            if container::runs(project, program, None) {
                 return Err("in a container other GPUs may be numbered".to_owned());
             }
             let mut pairs = Vec::new();

@@ -2,13 +2,14 @@ use gpupin_policy::visibility::Environment;
 
 use crate::{
     finding::{Edit, Finding, Safety, Severity},
+    fix::launch,
     meant::{Meant, at_index},
     needle::Needle,
-    program::MASK,
+    program::{MASK, Program},
     project::{Known, Literal, Project},
     rules::{Check, Rule, container_masked_twice::masks_of, invalid_mask::is_placeholder},
     source::Language,
-    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Unit, UnitId},
+    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Start, Unit, UnitId},
     value::Spanned,
 };
 
@@ -76,6 +77,9 @@ fn safety(
     container: (UnitId, EventId),
     uuid: &str,
 ) -> Safety {
+    if let Err(why) = launch::need_no_more(commands(project, container), 1) {
+        return Safety::Unsafe(why);
+    }
     let given_in_file = masks_of(project.unit(container.0), container.1);
     let mut masks: Vec<Option<(UnitId, &Spanned)>> = vec![None];
     masks.extend(given_in_file.into_iter().map(|it| Some((container.0, it))));
@@ -114,6 +118,20 @@ fn safety(
     } else {
         Safety::Unsafe("a mask inside the container may then leave another GPU, or none".to_owned())
     }
+}
+
+/// What a container runs: its own command, and that of its image.
+fn commands<'a>(project: &Project<'a>, container: (UnitId, EventId)) -> Vec<&'a Start> {
+    let event = project.event(container.0, container.1);
+    let Does::ContainerGpus(ContainerGpus { service, .. }) = &event.does else { return Vec::new() };
+    let is_in_it = |it: &&Program| it.containers.iter().any(|it| it.container == container);
+    let starters = project.programs.iter().filter(is_in_it).flat_map(|it| &it.starters);
+    let of_programs =
+        starters.filter_map(|(unit, event)| match &project.event(*unit, *event).does {
+            Does::Start(start) => Some(start),
+            _ => None,
+        });
+    launch::of_service(project, container.0, service).chain(of_programs).collect()
 }
 
 /// What a Dockerfile asks for holds only where whoever starts the image asks for nothing: here, a container of the project.

@@ -5,13 +5,13 @@ use gpupin_policy::visibility::Environment;
 use crate::{
     finding::{Edit, Finding, Safety, Severity},
     fix::reach,
-    language::settings::device_text,
+    language::{python::layout::Layout, settings::device_text},
     meant::Meant,
-    project::Project,
+    project::{Literal, Project},
     rules::{Check, Rule},
-    source::Source,
+    source::{Language, Source},
     span::Span,
-    unit::{Choice, Purpose, UnitId},
+    unit::{Choice, Does, Purpose, UnitId},
 };
 
 mod edit;
@@ -22,7 +22,7 @@ mod uses;
 
 use edit::edits;
 use needles::NEEDLES;
-use uses::{Named, Use, used_otherwise, uses};
+use uses::{Named, Use, used_otherwise, uses, uses_in};
 
 pub(super) const RULE: Rule = Rule {
     code: "GP201",
@@ -107,7 +107,9 @@ fn fixed(
     edits: Vec<Edit>,
 ) -> Finding {
     let says_gpu = |it: &&Named| names_gpus(&project.unit(it.place.0).source, it.place.1);
-    let safety = if elsewhere(used).iter().all(says_gpu) {
+    let safety = if is_beside_another(project, used) {
+        Safety::Unsafe("work that the statement lays on several GPUs would share one".to_owned())
+    } else if elsewhere(used).iter().all(says_gpu) {
         safety(project, used, &edits)
     } else {
         Safety::Unsafe("the number may be used for something else too".to_owned())
@@ -124,6 +126,47 @@ fn safety(project: &Project<'_>, used: &Use<'_>, edits: &[Edit]) -> Safety {
     let mut units = edits.iter().map(|it| it.unit).chain([used.unit]);
     let read = units.try_for_each(|it| reach::where_read(project, it));
     reach::safety(read.map_err(|why| format!("ordinal 0 can be another GPU: {why}")))
+}
+
+/// A place of a file that names an ordinal which the pin leaves no room for, and that no safe fix corrects.
+pub(crate) fn ordinal_without_fix(project: &Project<'_>, unit: UnitId) -> Option<Span> {
+    let used = uses_in(project, unit);
+    used.iter()
+        .filter(|it| it.choice.purpose != Purpose::Setting)
+        .find(|it| {
+            edits(project, it, it.choice.refuses_number).is_none() || is_beside_another(project, it)
+        })
+        .map(|it| it.event.span)
+}
+
+/// Whether another GPU is chosen beside this one, in the same statement: work that was parted would meet on one GPU.
+fn is_beside_another(project: &Project<'_>, used: &Use<'_>) -> bool {
+    let unit = project.unit(used.unit);
+    let place = used.event.span.range();
+    let statement = match unit.source.language {
+        Language::Python => Layout::of(&unit.source.text)
+            .and_then(|it| it.around(&place).map(|it| it.range.clone()))
+            .unwrap_or(place),
+        _ => place,
+    };
+    let mut numbers: BTreeSet<i64> = BTreeSet::new();
+    // A list is left with one GPU, which is what it says then.
+    let is_list =
+        |it: &Choice| it.ordinals.len() > 1 && unit.source.slice(used.event.span).contains('[');
+    for event in unit.events.iter().filter(|it| {
+        statement.start <= it.span.range().start && it.span.range().end <= statement.end
+    }) {
+        let Does::Choose(choice) = &event.does else { continue };
+        if choice.purpose != Purpose::Choose || is_list(choice) {
+            continue;
+        }
+        let known = choice.ordinals.iter().flat_map(|it| project.known(used.unit, it));
+        numbers.extend(known.filter_map(|it| match it.literal {
+            Literal::Int(number) => Some(number),
+            _ => None,
+        }));
+    }
+    numbers.len() > 1
 }
 
 /// Whether the line of a number, or of a text, says that it is about GPUs.

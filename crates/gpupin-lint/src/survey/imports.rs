@@ -252,9 +252,9 @@ pub(crate) fn looks_like_a_program(path: &str, bytes: &[u8]) -> bool {
                 || memmem::find(bytes, b"class Test").is_some()))
 }
 
-/// Whether a project file declares programs.
-pub(crate) fn declares_scripts(bytes: &[u8]) -> bool {
-    memmem::find(bytes, b"scripts").is_some() || memmem::find(bytes, b"pytest").is_some()
+/// Whether a project file declares programs, or that it needs gpupin.
+pub(crate) fn declares(bytes: &[u8]) -> bool {
+    [&b"scripts"[..], b"pytest", b"gpupin"].iter().any(|it| memmem::find(bytes, it).is_some())
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ fn the_example_is_fixed_and_restored() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 14 findings in 8 files: GP102 1, GP103 2, GP106 1, GP107 1, GP108 1, GP201 3, GP501 4, GP502 1
+            fixed 13 findings in 8 files: GP102 1, GP103 2, GP107 1, GP108 1, GP201 3, GP501 4, GP502 1
               assistant/__main__.py
               compose.yaml
               notebooks/latency.ipynb
@@ -135,10 +135,11 @@ fn the_example_is_fixed_and_restored() {
               start.ps1
               start.sh
               tests/test_stt.py
-            21 findings are left:
+            22 findings are left:
                  1  GP101 unpinned-entry-point: unsafe: line 37 of `scripts/check_gpu.py` may choose a GPU that is not there then
                  1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
                  1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
+                 1  GP106 pin-after-import: unsafe: in its container that GPU may not be there
                  1  GP108 invalid-mask: unsafe: the setting takes effect, which can change the GPU that is used: in a container other GPUs may be numbered
                  1  GP109 pin-dropped-in-child: unsafe: the mask may have been left out on purpose, for a child that is to use another GPU
                  1  GP111 pin-removed: unsafe: it may have been removed on purpose
@@ -158,7 +159,7 @@ fn the_example_is_fixed_and_restored() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 22 findings in 14 files: GP101 1, GP103 1, GP104 1, GP105 1, GP108 1, GP109 1, GP111 1, GP201 9, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
+            fixed 23 findings in 14 files: GP101 1, GP103 1, GP104 1, GP105 1, GP106 1, GP108 1, GP109 1, GP111 1, GP201 9, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
               .env
               assistant/__main__.py
               assistant/llm.py
@@ -467,10 +468,26 @@ fn a_project_can_change_its_style() {
     };
     let sandbox = project().file("gpupin.toml", policy("header")).file("main.py", PROGRAM);
     assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
+    // Only a script that pins makes the block superfluous, and only where the package is one of the project's an import runs.
     let sandbox = sandbox.file("gpupin.toml", policy("external"));
+    let outcome = sandbox.gpupin(&["fix"]);
+    assert!(
+        outcome.err.contains("unsafe: nothing seen here starts it through `gpupin run`"),
+        "{}",
+        outcome.whole()
+    );
+    let sandbox = sandbox.file("run.sh", "gpupin run -- python main.py\n");
     assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
     assert_eq!(sandbox.read("main.py"), PROGRAM.replace("cuda:1", "cuda:0"));
-    let sandbox = sandbox.file("gpupin.toml", policy("import"));
+    let sandbox = sandbox.file("run.sh", "python main.py\n").file("gpupin.toml", policy("import"));
+    let outcome = sandbox.gpupin(&["fix"]);
+    assert!(
+        outcome.err.contains("unsafe: the package `gpupin` must be installed where it runs"),
+        "{}",
+        outcome.whole()
+    );
+    let sandbox =
+        sandbox.file("pyproject.toml", "[project]\nname = \"a\"\ndependencies = [\"gpupin\"]\n");
     assert_eq!(sandbox.gpupin(&["fix"]).code, 0);
     assert!(sandbox.read("main.py").starts_with("import gpupin.auto"));
 }

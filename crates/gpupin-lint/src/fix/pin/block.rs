@@ -55,12 +55,44 @@ pub(super) fn block(project: &Project<'_>, wanted: Option<&Selector>) -> Option<
     };
     let import = |safety| Block { sets: Vec::new(), name: None, is_import: true, safety };
     if style == PinStyle::Import {
-        return Some(import(reach::by_policy(project, wanted)));
+        return Some(import(
+            reach::by_policy(project, wanted).and_then(|()| is_installed(project)),
+        ));
     }
     Some(header().unwrap_or_else(|| {
         let why = "no mask is right on every recorded machine, and the program then needs the package `gpupin`";
         import(Err(why.to_owned()))
     }))
+}
+
+/// Whether the project says that it needs the package which the style `import` imports.
+pub(super) fn is_installed(project: &Project<'_>) -> Result<(), String> {
+    const NAME: &str = "gpupin";
+    let requires = |line: &str| {
+        line.split(['"', '\'']).skip(1).step_by(2).any(|it| {
+            let version = it.trim().strip_prefix(NAME);
+            version.is_some_and(|it| {
+                it.is_empty() || it.starts_with([' ', '=', '<', '>', '!', '~', '[', ';', '@'])
+            })
+        })
+    };
+    // Poetry has a table of them.
+    let has_line = |text: &str| {
+        let mut table = "";
+        text.lines().map(str::trim).any(|line| {
+            if line.starts_with('[') {
+                table = line;
+            }
+            let name = line.split('=').next().unwrap_or_default().trim();
+            table.ends_with("dependencies]") && name == NAME
+        })
+    };
+    let declares = |text: &str| text.lines().any(requires) || has_line(text);
+    let mut sources = project.units.iter().map(|it| &it.source);
+    if sources.any(|it| it.path.ends_with("pyproject.toml") && declares(&it.text)) {
+        return Ok(());
+    }
+    Err(format!("the package `{NAME}` must be installed where it runs"))
 }
 
 /// The mask, with its order, that is right on every recorded machine that has the GPU, and the GPU's name. None with

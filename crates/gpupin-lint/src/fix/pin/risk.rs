@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gpupin_policy::PinStyle;
 
 use super::{
-    super::{reach, remaining},
+    super::{container, reach, remaining},
     Place,
     block::{Block, Carried},
 };
@@ -55,11 +55,25 @@ pub(super) fn judge(
         let why = "it is a module of a package, and whoever imports it is pinned too; a program is named in `lint.entry-points`";
         return Err(why.to_owned());
     }
-    remaining::goes_with(project, program, &block.sets)?;
-    if program.is_in_container() {
+    remaining::goes_with(project, program, &block.sets, None)?;
+    if container::runs(project, program, None) {
         return Err("in its container that GPU may not be there".to_owned());
     }
+    if given_by_slurm(project, program) {
+        return Err(
+            "Slurm gives it GPUs of its own choice, which the pin would override".to_owned()
+        );
+    }
     takes_effect()
+}
+
+/// Whether a job of Slurm starts a program: `srun python main.py`, or a script for `sbatch`.
+fn given_by_slurm(project: &Project<'_>, program: &Program) -> bool {
+    program.starters.iter().any(|(unit, event)| {
+        let source = &project.unit(*unit).source;
+        let mut words = source.slice(project.event(*unit, *event).span).split_whitespace();
+        source.text.lines().any(|it| it.starts_with("#SBATCH")) || words.any(|it| it == "srun")
+    })
 }
 
 /// Whether a file is a module of a package that happens to have something to start in it.

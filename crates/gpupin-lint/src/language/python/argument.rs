@@ -3,7 +3,7 @@
 use super::{
     Reader,
     provenance::is_named,
-    scope::ScopeId,
+    scope::{Bound, ScopeId},
     syntax::{Expr, ast, range_of},
 };
 use crate::{
@@ -158,11 +158,10 @@ impl<'a> Reader<'a, '_> {
             Expr::Name(name) => {
                 let binding = self.scopes.lookup(&name.id, scope)?;
                 match binding.bound {
-                    super::scope::Bound::Value(value) if !binding.again => {
+                    Bound::Value(value) if !binding.again => {
                         self.indexed_path(value, binding.scope, depth + 1)
                     }
-                    super::scope::Bound::Import(ref name)
-                    | super::scope::Bound::Foreign(ref name) => {
+                    Bound::Import(ref name) | Bound::Foreign(ref name) => {
                         name.library_path().map(str::to_owned)
                     }
                     _ => None,
@@ -218,6 +217,14 @@ impl<'a> Reader<'a, '_> {
             said.cuda = said.cuda.or_else(|| self.names_cuda(expression, self.scope, 0));
         }
         let value = self.value(expression);
+        // A number that only the run tells.
+        if matches!(argument.shape, Shape::Device | Shape::Number)
+            && value.value == Value::Unknown
+            && self.is_integer(expression)
+        {
+            said.ordinals.push(value);
+            return;
+        }
         // A text that stands here, or is put together here, speaks for itself.
         if argument.shape == Shape::Kind && matches!(expression, Expr::Name(_) | Expr::Attribute(_))
         {
@@ -245,6 +252,28 @@ impl<'a> Reader<'a, '_> {
         read_value(argument.shape, argument.keyword, value, said);
     }
 
+    /// Whether an expression gives an integer, whatever it is: `int(…)`, an option with `type=int`, or a name of such.
+    fn is_integer(&self, expression: &Expr) -> bool {
+        match expression {
+            Expr::Call(it) => is_named(&it.func, "int"),
+            Expr::Attribute(it) => self.is_integer_option(it, self.scope),
+            Expr::Name(it) => match self.scopes.lookup(&it.id, self.scope).map(|it| &it.bound) {
+                Some(Bound::Value(Expr::Call(call))) => is_named(&call.func, "int"),
+                // `range(2)`, not one of as many as there are.
+                Some(Bound::Element(Expr::Call(call), None)) => {
+                    is_named(&call.func, "range")
+                        && call
+                            .arguments
+                            .args
+                            .last()
+                            .is_some_and(|it| matches!(self.value(it).value, Value::Int(2..)))
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// `range(torch.cuda.device_count())`, or a list of it, or `jax.devices()`: names all there are.
     fn names_every_gpu(&self, expression: &Expr, depth: u32) -> bool {
         if depth > 4 {
@@ -259,9 +288,7 @@ impl<'a> Reader<'a, '_> {
             }
             Expr::Name(name) => {
                 match self.scopes.lookup(&name.id, self.scope).map(|it| &it.bound) {
-                    Some(super::scope::Bound::Value(value)) => {
-                        self.names_every_gpu(value, depth + 1)
-                    }
+                    Some(Bound::Value(value)) => self.names_every_gpu(value, depth + 1),
                     _ => false,
                 }
             }
@@ -280,7 +307,7 @@ impl<'a> Reader<'a, '_> {
         let dictionary = match expression {
             Expr::Name(name) => {
                 match self.scopes.lookup(&name.id, self.scope).map(|it| &it.bound) {
-                    Some(super::scope::Bound::Value(value)) => *value,
+                    Some(Bound::Value(value)) => *value,
                     _ => return false,
                 }
             }
@@ -359,11 +386,11 @@ impl<'a> Reader<'a, '_> {
             Expr::Name(name) => {
                 let binding = self.scopes.lookup(&name.id, scope)?;
                 match binding.bound {
-                    super::scope::Bound::Value(value) => {
+                    Bound::Value(value) => {
                         let sure = self.names_cuda(value, binding.scope, next)?;
                         Some(if binding.is_sole() { sure } else { Sureness::Uncertain })
                     }
-                    super::scope::Bound::Parameter(parameter) => {
+                    Bound::Parameter(parameter) => {
                         let default = parameter.default.as_deref()?;
                         if default.is_number_literal_expr() {
                             return None;
@@ -378,7 +405,7 @@ impl<'a> Reader<'a, '_> {
                 let class = self.class_by_path(&class.name.path)?;
                 let binding = self.scopes.attribute(class, &it.attr)?;
                 match binding.bound {
-                    super::scope::Bound::Value(value) => {
+                    Bound::Value(value) => {
                         let sure = self.names_cuda(value, binding.scope, next)?;
                         Some(if binding.is_sole() { sure } else { Sureness::Uncertain })
                     }
@@ -400,6 +427,7 @@ fn read_value(shape: Shape, keyword: &str, value: Spanned, said: &mut Said) {
         }
         (Shape::Device, Value::Str(text)) => said.ordinals.extend(numbers(text, value.span)),
         (Shape::Device, it) if counts(it) => said.ordinals.push(value),
+        (Shape::Number, Value::Int(0..)) => said.ordinals.push(value),
         (Shape::DeviceMap, Value::Str(text)) if is_automatic(text) => {
             said.cuda = said.cuda.or(Some(Sureness::Sure));
             said.spreads.push(spread(format!("{keyword}=\"{text}\""), None));

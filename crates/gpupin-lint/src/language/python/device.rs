@@ -43,10 +43,8 @@ impl<'a> Reader<'a, '_> {
         }
         let value = self.value(number);
         let ordinal = Spanned::new(constant::as_integer(value.value), value.span);
-        if ordinal.value != Value::Unknown {
-            let shown = self.slice(range_of(whole)).to_owned();
-            self.device_choice(shown, range_of(whole), ordinal, steps);
-        }
+        let shown = self.slice(range_of(whole)).to_owned();
+        self.device_choice(shown, range_of(whole), ordinal, steps);
         true
     }
 

@@ -105,6 +105,13 @@ impl<'a> Reader<'a, '_> {
                 let context = self.context.telling();
                 self.within(context, |reader| reader.expression(&it.test, steps));
                 self.asserted(it, steps);
+                if let (condition @ Condition::MoreGpusThan(_), swapped) = self.condition(&it.test)
+                {
+                    let (passes, fails) =
+                        (Block::default(), Block(vec![Step::Leave(Leave::Raise)]));
+                    let arms = if swapped { vec![fails, passes] } else { vec![passes, fails] };
+                    steps.push(Step::Branch(condition, arms));
+                }
             }
             Stmt::If(it) => self.branch(it, steps),
             Stmt::For(it) => {

@@ -1,6 +1,6 @@
 //! Command line options and their defaults: argparse, click, typer, absl, `HfArgumentParser`, fire-like parameters.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Reader,
@@ -14,6 +14,8 @@ use crate::value::{Name, Root, Spanned, Value};
 pub(super) struct Options {
     /// Defaults by the name the program reads them under: `gpu_id` for `--gpu-id`.
     by_name: FxHashMap<String, Spanned>,
+    /// Options that are integers, by the same names.
+    integers: FxHashSet<String>,
     /// Defaults of parameters that a decorator declares as options, by the parameter's place.
     by_parameter: FxHashMap<u32, Spanned>,
 }
@@ -79,7 +81,13 @@ impl<'a> Reader<'a, '_> {
                 || option_name(&arguments.args, |it| self.text_of(it)),
                 |it| self.text_of(&it.value),
             );
-            if let (Some(name), Some(default)) = (name, arguments.find_keyword("default")) {
+            let Some(name) = name else { return };
+            let is_integer =
+                |it: &ast::Keyword| matches!(&it.value, Expr::Name(it) if it.id == "int");
+            if arguments.find_keyword("type").is_some_and(is_integer) {
+                self.options.integers.insert(name.clone());
+            }
+            if let Some(default) = arguments.find_keyword("default") {
                 self.option(&default.value, name, &default.value);
             }
         } else if segment.starts_with("DEFINE_")
@@ -140,7 +148,16 @@ impl<'a> Reader<'a, '_> {
     /// The default behind `args.gpu`.
     pub(super) fn option_value(&self, it: &ast::ExprAttribute, scope: ScopeId) -> Option<Spanned> {
         let value = self.options.by_name.get(it.attr.as_str())?;
-        let holds_options = match &*it.value {
+        self.is_parsed_option(it, scope).then(|| value.clone())
+    }
+
+    /// Whether `args.gpu` is an integer.
+    pub(super) fn is_integer_option(&self, it: &ast::ExprAttribute, scope: ScopeId) -> bool {
+        self.options.integers.contains(it.attr.as_str()) && self.is_parsed_option(it, scope)
+    }
+
+    fn is_parsed_option(&self, it: &ast::ExprAttribute, scope: ScopeId) -> bool {
+        match &*it.value {
             Expr::Name(name) => match self.scopes.lookup(&name.id, scope) {
                 Some(binding) => match binding.bound {
                     Bound::Value(Expr::Call(call)) | Bound::Item(Expr::Call(call), _) => {
@@ -158,8 +175,7 @@ impl<'a> Reader<'a, '_> {
             Expr::Attribute(owner) => is_options_name(&owner.attr),
             Expr::Call(call) => super::call::last_segment(&call.func).is_some_and(parses),
             _ => false,
-        };
-        holds_options.then(|| value.clone())
+        }
     }
 }
 

@@ -160,7 +160,7 @@ mod tests {
         for argument in api.arguments() {
             let value = match argument.shape {
                 Shape::Device if argument.keyword.ends_with('s') => "[1]",
-                Shape::Device => "1",
+                Shape::Device | Shape::Number => "1",
                 Shape::Kind => "\"cuda:1\"",
                 Shape::DeviceMap | Shape::Keys => "{1: 1}",
                 Shape::Devices => "[1]",

@@ -36,46 +36,50 @@ pub(super) struct Named {
 
 /// Uses by unit and place, those that stand with their number first.
 pub(super) fn uses<'a>(project: &Project<'a>) -> Vec<Use<'a>> {
-    let mut uses = Vec::new();
-    for (unit, it) in (0..).map(UnitId).zip(project.units) {
-        let mut expected = None;
-        for event in &it.events {
-            let Does::Choose(choice) = &event.does else { continue };
-            if choice.numbering != Numbering::Ordinal {
-                continue;
-            }
-            let known: Vec<_> =
-                choice.ordinals.iter().flat_map(|it| project.known(unit, it)).collect();
-            let mut ordinals = Vec::new();
-            for it in &known {
-                collect(it, &mut ordinals);
-            }
-            if ordinals.iter().all(|it| it.ordinal <= 0) {
-                continue;
-            }
-            let meant = Meant::of(project, unit);
-            let count = meant.count();
-            // Such code never runs under the pin.
-            if choice.only_with_more_than.is_some_and(|it| it >= count) {
-                continue;
-            }
-            let outside: Vec<_> =
-                ordinals.iter().filter(|it| it.ordinal >= count).cloned().collect();
-            if !outside.is_empty() {
-                // What a filtered scan would not report must not stand for another report either.
-                if !*expected.get_or_insert_with(|| RULE.may_find_in(&it.source)) {
-                    break;
-                }
-                uses.push(Use { unit, event, choice, meant, all: ordinals, outside });
-            }
-        }
-    }
+    let units = (0..).map(UnitId).take(project.units.len());
+    let mut uses: Vec<_> = units.flat_map(|it| uses_in(project, it)).collect();
     let tables: BTreeSet<_> =
         uses.iter().filter(|it| it.numbers_no_gpu()).map(|it| (it.unit, &it.choice.by)).collect();
     uses.retain(|it| {
         it.choice.purpose != Purpose::Setting || !tables.contains(&(it.unit, &it.choice.by))
     });
     uses.sort_by_key(|it| !it.holds_its_numbers());
+    uses
+}
+
+/// Uses of one file, by place.
+pub(super) fn uses_in<'a>(project: &Project<'a>, unit: UnitId) -> Vec<Use<'a>> {
+    let mut uses = Vec::new();
+    let it = project.unit(unit);
+    let mut expected = None;
+    for event in &it.events {
+        let Does::Choose(choice) = &event.does else { continue };
+        if choice.numbering != Numbering::Ordinal {
+            continue;
+        }
+        let known: Vec<_> = choice.ordinals.iter().flat_map(|it| project.known(unit, it)).collect();
+        let mut ordinals = Vec::new();
+        for it in &known {
+            collect(it, &mut ordinals);
+        }
+        if ordinals.iter().all(|it| it.ordinal <= 0) {
+            continue;
+        }
+        let meant = Meant::of(project, unit);
+        let count = meant.count();
+        // Such code never runs under the pin.
+        if choice.only_with_more_than.is_some_and(|it| it >= count) {
+            continue;
+        }
+        let outside: Vec<_> = ordinals.iter().filter(|it| it.ordinal >= count).cloned().collect();
+        if !outside.is_empty() {
+            // What a filtered scan would not report must not stand for another report either.
+            if !*expected.get_or_insert_with(|| RULE.may_find_in(&it.source)) {
+                break;
+            }
+            uses.push(Use { unit, event, choice, meant, all: ordinals, outside });
+        }
+    }
     uses
 }
 

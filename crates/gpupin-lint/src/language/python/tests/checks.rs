@@ -39,6 +39,9 @@ def main():
           freeze torch.cuda.is_available()
           look available
           check count
+          if MoreGpusThan(0)
+          else
+            raise
           query torch.cuda.get_device_name 0
           freeze torch.cuda.get_device_name()
           check name of 0 ["3090"]

@@ -83,6 +83,7 @@ h = f"{kind}:{GPU}"
         choose "cuda:%d" % GPU 1
         choose "cuda:{}".format(GPU) 1
         choose f"cuda:{os.environ['LOCAL_RANK']}" $LOCAL_RANK
+        choose f"cuda:{rank()}" ?
         "#,
     );
 }
