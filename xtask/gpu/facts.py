@@ -258,7 +258,7 @@ def installed(module):
 
 def ask_all(questions):
     """Answers in the order of the questions, several at a time: each is a function without parameters."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with ThreadPoolExecutor(max_workers=14) as pool:
         return list(pool.map(lambda it: it(), questions))
 
 

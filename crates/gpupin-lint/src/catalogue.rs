@@ -9,7 +9,8 @@
 //! numbering; whether the call makes CUDA read its environment; whether it spreads work; and what it answers.
 //! To add an API, add its line to the file of its library; nothing else changes.
 //!
-//! Facts come from each library's documentation or source. What is only reported by users is [`Sureness::Uncertain`].
+//! Facts come from each library's documentation or source, or from hardware (`docs/hardware.md` lists what was asked there). What is
+//! only reported by users, or was seen in one version, is [`Sureness::Uncertain`].
 //! A limit: `PYTORCH_NVML_BASED_CUDA_CHECK=1`, under which `torch.cuda.is_available()` does not freeze, is left aside.
 
 use std::sync::OnceLock;

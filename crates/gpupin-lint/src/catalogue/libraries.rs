@@ -138,7 +138,8 @@ pub(super) const LIBRARIES: &[Library] = &[
     library("thinc").on_request(),
     library("timm").reads(TORCH),
     library("torch").reads(TORCH),
-    library("torch_geometric").reads(TORCH),
+    // 2.8 does, on a machine with a GPU.
+    library("torch_geometric").freezes(Uncertain).reads(TORCH),
     library("torch_tensorrt").reads(TORCH),
     library("torchaudio").reads(TORCH),
     library("torchmetrics").reads(TORCH),

@@ -14,20 +14,23 @@ pub(super) const APIS: &[Api] = &[
     choose("*.to").device(0, "device").freezes_on_cuda(),
     choose("*.to_empty").device(0, "device").freezes_on_cuda(),
     query("torch.accelerator.current_device_index").freezes(Sure),
-    query("torch.accelerator.device_count").freezes(Uncertain).answers(Answer::Count),
-    query("torch.accelerator.is_available").freezes(Uncertain).answers(Answer::Available),
-    query("torch.accelerator.memory_allocated").device(0, "device_index").freezes(Sure),
-    query("torch.accelerator.memory_reserved").device(0, "device_index").freezes(Sure),
+    query("torch.accelerator.device_count").answers(Answer::Count),
+    query("torch.accelerator.is_available").freezes(Sure).answers(Answer::Available),
+    query("torch.accelerator.memory_allocated").device(0, "device_index"),
+    query("torch.accelerator.memory_reserved").device(0, "device_index"),
     choose("torch.accelerator.set_device_idx").device(0, "device").freezes(Sure),
     choose("torch.accelerator.set_device_index").device(0, "device").freezes(Sure),
     query("torch.accelerator.synchronize").device(0, "device").freezes(Sure),
-    query("torch.amp.GradScaler").freezes(Uncertain),
-    query("torch.cuda.amp.GradScaler").freezes(Uncertain),
+    query("torch.amp.GradScaler").freezes(Sure),
+    query("torch.backends.cudnn.version").freezes(Sure),
+    // From PyTorch 2 on the wrapper asks the GPU when it is made, not at the first call.
+    query("torch.compile").freezes(Uncertain),
+    query("torch.cuda.amp.GradScaler").freezes(Sure),
     query("torch.cuda.can_device_access_peer")
         .device(0, "device")
         .device(1, "peer_device")
         .freezes(Sure),
-    query("torch.cuda.clock_rate").device(0, "device").freezes(Uncertain).counts(Numbering::Nvml),
+    query("torch.cuda.clock_rate").device(0, "device").freezes(Sure).counts(Numbering::Nvml),
     choose("torch.cuda.comm.broadcast").device(1, "devices").freezes(Sure),
     choose("torch.cuda.comm.gather").at(2, "destination", Device).freezes(Sure),
     choose("torch.cuda.comm.scatter").device(1, "devices").freezes(Sure),
@@ -39,7 +42,7 @@ pub(super) const APIS: &[Api] = &[
     query("torch.cuda.device_count").answers(Answer::Count),
     query("torch.cuda.device_memory_used")
         .device(0, "device")
-        .freezes(Uncertain)
+        .freezes(Sure)
         .counts(Numbering::Nvml),
     choose("torch.cuda.device_of").freezes(Sure),
     query("torch.cuda.get_arch_list").freezes(Sure),
@@ -59,18 +62,19 @@ pub(super) const APIS: &[Api] = &[
     query("torch.cuda.is_bf16_supported").freezes(Sure),
     query("torch.cuda.list_gpu_processes")
         .device(0, "device")
-        .freezes(Uncertain)
+        .freezes(Sure)
         .counts(Numbering::Nvml),
-    query("torch.cuda.max_memory_allocated").device(0, "device").freezes(Sure),
-    query("torch.cuda.max_memory_reserved").device(0, "device").freezes(Sure),
+    query("torch.cuda.max_memory_allocated").device(0, "device"),
+    query("torch.cuda.max_memory_reserved").device(0, "device"),
     query("torch.cuda.mem_get_info").device(0, "device").freezes(Sure).answers(Answer::Memory),
-    query("torch.cuda.memory_allocated").device(0, "device").freezes(Sure),
-    query("torch.cuda.memory_reserved").device(0, "device").freezes(Sure),
-    query("torch.cuda.memory_snapshot").freezes(Sure),
-    query("torch.cuda.memory_stats").device(0, "device").freezes(Sure),
+    query("torch.cuda.memory._record_memory_history").freezes(Sure),
+    query("torch.cuda.memory_allocated").device(0, "device"),
+    query("torch.cuda.memory_reserved").device(0, "device"),
+    query("torch.cuda.memory_snapshot"),
+    query("torch.cuda.memory_stats").device(0, "device"),
     query("torch.cuda.memory_summary").device(0, "device").freezes(Sure),
-    query("torch.cuda.memory_usage").device(0, "device").freezes(Uncertain).counts(Numbering::Nvml),
-    query("torch.cuda.power_draw").device(0, "device").freezes(Uncertain).counts(Numbering::Nvml),
+    query("torch.cuda.memory_usage").device(0, "device").freezes(Sure).counts(Numbering::Nvml),
+    query("torch.cuda.power_draw").device(0, "device").freezes(Sure).counts(Numbering::Nvml),
     query("torch.cuda.reset_max_memory_allocated").device(0, "device").freezes(Sure),
     query("torch.cuda.reset_peak_memory_stats").device(0, "device").freezes(Sure),
     choose("torch.cuda.set_device").device(0, "device").freezes(Sure),
@@ -78,8 +82,8 @@ pub(super) const APIS: &[Api] = &[
     choose("torch.cuda.set_rng_state").device(1, "device").freezes(Sure),
     choose("torch.cuda.Stream").device(0, "device").freezes(Sure),
     query("torch.cuda.synchronize").device(0, "device").freezes(Sure),
-    query("torch.cuda.temperature").device(0, "device").freezes(Uncertain).counts(Numbering::Nvml),
-    query("torch.cuda.utilization").device(0, "device").freezes(Uncertain).counts(Numbering::Nvml),
+    query("torch.cuda.temperature").device(0, "device").freezes(Sure).counts(Numbering::Nvml),
+    query("torch.cuda.utilization").device(0, "device").freezes(Sure).counts(Numbering::Nvml),
     // Making the object touches no GPU.
     choose("torch.device").at(0, "device", Number).at(1, "index", Device).names(),
     choose("torch.Generator").device(0, "device").freezes_on_cuda(),
@@ -87,15 +91,18 @@ pub(super) const APIS: &[Api] = &[
     choose("torch.nn.DataParallel")
         .at(1, "device_ids", Device)
         .device(2, "output_device")
-        .spreads(),
+        .spreads()
+        .freezes(Sure),
     choose("torch.nn.parallel.**.data_parallel")
         .at(2, "device_ids", Device)
         .device(3, "output_device")
-        .spreads(),
+        .spreads()
+        .freezes(Sure),
     choose("torch.nn.parallel.**.DataParallel")
         .at(1, "device_ids", Device)
         .device(2, "output_device")
-        .spreads(),
+        .spreads()
+        .freezes(Sure),
     choose("torch.nn.parallel.**.DistributedDataParallel")
         .at(1, "device_ids", Device)
         .device(2, "output_device")

@@ -7,7 +7,7 @@ use crate::unit::Sureness::{Sure, Uncertain};
 
 /// What trains: Lightning, accelerate, deepspeed, Ignite, Ray, Ultralytics, stable-baselines. Ordered by path.
 pub(super) const APIS: &[Api] = &[
-    query("accelerate.**.Accelerator").freezes(Uncertain),
+    query("accelerate.**.Accelerator").freezes(Sure),
     choose("accelerate.**.cpu_offload").key("execution_device", Device),
     choose("accelerate.**.dispatch_model").at(1, "device_map", DeviceMap).freezes(Sure),
     choose("accelerate.**.load_and_quantize_model")
@@ -19,20 +19,15 @@ pub(super) const APIS: &[Api] = &[
         .at(3, "max_memory", Keys)
         .freezes(Sure),
     choose("accelerate.**.notebook_launcher").at(2, "num_processes", Count),
+    query("accelerate.**.PartialState").freezes(Sure),
     choose("deepspeed.**.init_inference").key("tensor_parallel", Count).key("mp_size", Count),
-    choose("lightning.**.Fabric")
-        .at(1, "strategy", Strategy)
-        .at(2, "devices", Devices)
-        .freezes(Sure),
+    choose("lightning.**.Fabric").at(1, "strategy", Strategy).at(2, "devices", Devices),
     query("lightning.**.find_usable_cuda_devices").freezes(Sure),
     choose("lightning.**.Trainer")
         .key("devices", Devices)
         .key("gpus", Devices)
         .key("strategy", Strategy),
-    choose("lightning_fabric.**.Fabric")
-        .at(1, "strategy", Strategy)
-        .at(2, "devices", Devices)
-        .freezes(Sure),
+    choose("lightning_fabric.**.Fabric").at(1, "strategy", Strategy).at(2, "devices", Devices),
     choose("pytorch_lightning.**.Trainer")
         .key("devices", Devices)
         .key("gpus", Devices)
@@ -40,5 +35,5 @@ pub(super) const APIS: &[Api] = &[
     choose("stable_baselines3.**.PPO").key("device", Device).freezes_on_cuda(),
     choose("stanza.Pipeline").key("device", Device),
     query("transformers.**.Trainer").freezes(Uncertain),
-    query("transformers.**.TrainingArguments").freezes(Uncertain),
+    query("transformers.**.TrainingArguments").freezes(Sure),
 ];

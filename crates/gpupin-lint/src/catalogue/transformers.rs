@@ -1,7 +1,7 @@
 use super::{
-    Api,
+    Answer, Api,
     Shape::{Device, DeviceMap, Keys},
-    choose,
+    choose, query,
 };
 use crate::unit::Sureness::Sure;
 
@@ -32,6 +32,7 @@ pub(super) const APIS: &[Api] = &[
     choose("sentence_transformers.**.CrossEncoder").key("device", Device).freezes_on_cuda(),
     choose("sentence_transformers.**.SentenceTransformer").key("device", Device).freezes_on_cuda(),
     choose("sentence_transformers.**.SparseEncoder").key("device", Device).freezes_on_cuda(),
+    query("transformers.**.is_torch_cuda_available").freezes(Sure).answers(Answer::Available),
     choose("transformers.**.pipeline")
         .key("device", Device)
         .key("device_map", DeviceMap)

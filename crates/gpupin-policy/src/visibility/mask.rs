@@ -97,31 +97,6 @@ pub enum Quirk {
     PrefixCase,
 }
 
-impl Quirk {
-    /// Whether it is not known for sure what the driver does with it.
-    pub fn is_uncertain(self) -> bool {
-        match self {
-            Self::LoneSign | Self::NonAscii => true,
-            Self::PaddedUuid
-            | Self::TooLarge
-            | Self::UuidCase
-            | Self::PrefixCase
-            | Self::OtherKind
-            | Self::Blank
-            | Self::Padding
-            | Self::TrailingText
-            | Self::Hexadecimal
-            | Self::Range
-            | Self::Sign
-            | Self::LeadingZeros
-            | Self::Quotes
-            | Self::Word
-            | Self::NotAUuid
-            | Self::Duplicate => false,
-        }
-    }
-}
-
 impl Mask {
     /// Reads a mask. Every text is a mask.
     pub fn parse(text: &str) -> Self {
@@ -169,14 +144,9 @@ impl Mask {
         self.entries.iter().filter(|entry| entry.taken)
     }
 
-    /// Whether no GPU is visible on any machine, if its uncertain entries mean what is assumed.
+    /// Whether no GPU is visible on any machine.
     pub fn hides_every_gpu(&self) -> bool {
         self.duplicate.is_some() || self.taken().next().is_none()
-    }
-
-    /// Whether an entry that counts is one of which the reading is not known for sure.
-    pub fn is_uncertain(&self) -> bool {
-        self.read().any(|entry| entry.quirks.iter().any(|it| it.is_uncertain()))
     }
 
     /// The entries the driver looks at: those it takes and the one that ends the list.
@@ -195,7 +165,7 @@ fn same(a: &MaskEntry, b: &MaskEntry) -> bool {
 
 /// Reads an entry of a list of numbers.
 fn number(text: &str, first: bool) -> (EntryKind, Vec<Quirk>) {
-    let trimmed = text.trim();
+    let trimmed = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
     if trimmed.is_empty() {
         return (EntryKind::End, vec![Quirk::Blank]);
     }
@@ -231,14 +201,13 @@ fn number(text: &str, first: bool) -> (EntryKind, Vec<Quirk>) {
     let too_large = magnitude > u64::from(i32::MAX.unsigned_abs());
     let zero_x = digits == "0" && rest.starts_with(['x', 'X']);
     let padded = trimmed.len() < text.len();
-    let ascii_padding = text.chars().all(|c| c.is_ascii() || !c.is_whitespace());
     let quirks = [
-        (Quirk::Padding, padded && ascii_padding),
+        (Quirk::Padding, padded),
         (Quirk::Sign, unsigned.is_some() && (!is_minus || magnitude == 0)),
         (Quirk::LeadingZeros, digits.len() > 1 && digits.starts_with('0')),
         (Quirk::TooLarge, too_large),
-        // A reader for whom other digits are digits, or other blanks blanks, reads other numbers.
-        (Quirk::NonAscii, !ascii_padding || rest.starts_with(|c: char| !c.is_ascii())),
+        // A reader for whom other digits are digits reads other numbers.
+        (Quirk::NonAscii, rest.starts_with(|c: char| !c.is_ascii())),
         (Quirk::Hexadecimal, zero_x),
         (Quirk::Range, is_range(rest)),
         (Quirk::TrailingText, !rest.is_empty() && !zero_x && !is_range(rest)),

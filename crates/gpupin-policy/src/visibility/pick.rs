@@ -52,8 +52,7 @@ pub(super) fn pick<'a>(
     let mask = Mask::parse(text);
     for entry in mask.read() {
         for quirk in &entry.quirks {
-            let text = format!("entry `{}` of `CUDA_VISIBLE_DEVICES` {quirk}", entry.text);
-            if quirk.is_uncertain() { trace.uncertain(text) } else { trace.certain(text) }
+            trace.certain(format!("entry `{}` of `CUDA_VISIBLE_DEVICES` {quirk}", entry.text));
         }
     }
     if mask.hides_every_gpu() && mask.duplicate.is_none() {

@@ -108,9 +108,11 @@ const RECORDED: &[(&str, &str)] = &[
     ("MIG-abc,0", ""),
     ("99999999999999999999", ""),
     ("4294967296", "0"),
-    ("-", "?"),
-    ("+a", "?"),
-    ("²", "?"),
+    ("-", ""),
+    ("+a", ""),
+    ("²", ""),
+    ("0²", "0"),
+    ("\u{a0}0", ""),
     ("1\n", "1"),
     ("\"0\"", ""),
     ("0-1", "0"),
@@ -211,7 +213,6 @@ fn same_name_alone_makes_no_twins() {
 fn uncertain_steps_say_what_is_not_known() {
     for (text, step) in [
         ("CUDA_VISIBLE_DEVICES=0", "all the same model"),
-        ("CUDA_VISIBLE_DEVICES=+a", "is a sign without a number"),
         ("CUDA_VISIBLE_DEVICES=MIG-1,MIG-1", "a duplicate does among MIG instances"),
         ("NVIDIA_VISIBLE_DEVICES=7", "`7` names no GPU: it does not start"),
         ("NVIDIA_VISIBLE_DEVICES=GPU-9", "`GPU-9` names several GPUs"),

@@ -45,8 +45,9 @@ torch.load("x", map_location={"cuda:0": "cuda:7"})
         query torch.cuda.get_device_name 5
         freeze torch.cuda.get_device_name()
         query torch.cuda.utilization 6 in Nvml
-        may freeze torch.cuda.utilization()
+        freeze torch.cuda.utilization()
         choose torch.nn.DataParallel 0 1
+        freeze torch.nn.DataParallel()
         choose "cuda:7" 7
         "#,
     );
