@@ -52,6 +52,8 @@ pub use self::{
 pub enum News {
     /// A process of the tree came to a GPU where it belongs.
     OnPin { gpu: GpuUuid, process: ProcessId },
+    /// For how long any was on a GPU where it belongs, all in all.
+    Used(Duration),
     /// One came to a GPU where it does not.
     Trespass { gpu: GpuUuid, process: ProcessId, command: String },
 }
@@ -116,6 +118,11 @@ pub fn prepare(machine: Arc<dyn Machine>, setting: Setting, sink: Sink) -> Prepa
 }
 
 impl Prepared {
+    /// Says which GPUs the kernel keeps out of reach, which is known only when the program starts.
+    pub fn isolated(&mut self, gpus: impl IntoIterator<Item = Named>) {
+        self.log.judge.isolated(gpus);
+    }
+
     /// Observes the tree below `root`, without what is below `others`.
     pub fn start(self, root: u32, others: Vec<ProcessId>) -> std::io::Result<Observer> {
         let (stop, stopped) = mpsc::channel();
@@ -158,6 +165,9 @@ struct Watch {
     told: BTreeSet<Trespass>,
 }
 
+/// How often it is told for how long the GPU was used.
+const USE_EVERY: Duration = Duration::from_secs(10);
+
 /// How often it is asked which GPUs there are.
 const INVENTORY_EVERY: Duration = Duration::from_secs(10);
 
@@ -167,6 +177,9 @@ impl Watch {
         let mut pace = Pace::new();
         let mut previous: Vec<GpuSample> = Vec::new();
         let mut inventory_at = began.elapsed();
+        let mut used = Duration::ZERO;
+        let mut used_told = Duration::ZERO;
+        let mut last = began.elapsed();
         loop {
             let start = began.elapsed();
             if start - inventory_at > INVENTORY_EVERY {
@@ -185,6 +198,15 @@ impl Watch {
                 previous = sample;
             } else {
                 self.prepared.log.same(ms(now));
+            }
+            if self.prepared.log.is_on_pin(&previous) {
+                used += now - last;
+            }
+            last = now;
+            if used - used_told > USE_EVERY {
+                used_told = used;
+                drop(self.tell.send(News::Used(used)));
+                wake();
             }
             let pause = pace.after(now, changed, now.saturating_sub(start));
             match stopped.recv_timeout(pause) {
@@ -336,6 +358,14 @@ impl Log {
             }
         }
         self.add(at, What::Same(true));
+    }
+
+    fn is_on_pin(&self, sample: &[GpuSample]) -> bool {
+        let pinned = |it: &&GpuSample| self.pinned.iter().any(|place| place.gpu == it.gpu);
+        let ours = |it: &GpuSample| {
+            it.lists().into_iter().flat_map(|it| it.1.entries()).any(|it| it.kin == Kin::Tree)
+        };
+        sample.iter().filter(pinned).any(ours)
     }
 
     /// Takes a record, and returns what it shows of the tree where it does not belong.

@@ -27,7 +27,7 @@ use rustix::{
     io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd},
     process::{
         Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper,
-        waitpid,
+        wait,
     },
 };
 
@@ -273,7 +273,7 @@ impl Supervised {
 
     fn reap(&mut self) -> io::Result<()> {
         while !self.is_empty {
-            match waitpid(None, WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) => {
                     let is_program = u32::try_from(pid.as_raw_nonzero().get())
                         .is_ok_and(|it| it == self.program.pid && self.ended.is_none());
@@ -301,6 +301,8 @@ impl Supervised {
                 Ok(None) if self.others.is_empty() || self.ended.is_none() => return Ok(()),
                 // Children from before keep `waitpid` from saying that there is none.
                 Ok(None) if !self.living().is_empty() => return Ok(()),
+                // Somebody else waited for the program, and how it ended is lost.
+                Err(Errno::CHILD) if self.ended.is_none() => return Err(Errno::CHILD.into()),
                 Ok(None) | Err(Errno::CHILD) => {
                     self.is_empty = true;
                     self.untold.push(Happening::Empty);

@@ -14,6 +14,7 @@ mod journal;
 mod lsp;
 pub(crate) mod rule;
 mod rules;
+mod run;
 mod scan;
 mod undo;
 mod which;
@@ -53,6 +54,7 @@ enum Command {
     Journal(journal::Args),
     Init(init::Args),
     Which(which::Args),
+    Run(Box<run::Args>),
     Hook(hook::Args),
     Lsp(lsp::Args),
     Completions(completions::Args),
@@ -71,6 +73,7 @@ impl Cli {
             Command::Journal(args) => journal::run(args, terminal),
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
+            Command::Run(args) => run::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
             Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),

@@ -10,6 +10,8 @@
 //! - [`scan`]: from paths to findings, the pipeline behind `gpupin scan`;
 //! - [`fix`](mod@fix): changed files, and the way back;
 //! - [`report`]: findings in every output format, one file each;
+//! - [`run`](mod@run): one program on its GPU, the pipeline behind `gpupin run`;
+//! - [`state`](mod@state): where gpupin keeps what the users of a machine share;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
 //! - [`lsp`]: the language server, findings while one types;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
@@ -34,6 +36,7 @@ mod overlay;
 mod project;
 mod reference;
 mod report;
+mod run;
 mod scan;
 mod state;
 mod terminal;

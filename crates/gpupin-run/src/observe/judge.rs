@@ -173,6 +173,11 @@ impl Judge {
         }
     }
 
+    /// Says which GPUs the kernel keeps out of reach.
+    pub(super) fn isolated(&mut self, gpus: impl IntoIterator<Item = Named>) {
+        self.setting.isolated = gpus.into_iter().collect();
+    }
+
     /// Takes the next record, and returns what it shows of the tree where it does not belong.
     pub fn add(&mut self, record: &Record) -> Vec<Trespass> {
         let mut found = Vec::new();

@@ -1,0 +1,418 @@
+//! One program on its GPU: the pipeline behind `gpupin run`.
+//!
+//! 1. [`choice`]: which GPUs the policy means on this machine, and what the environment has to say to it;
+//! 2. [`hold`](mod@hold): the lease;
+//! 3. `gpupin_run::supervise` starts the program and stays until its tree is empty, `gpupin_run::observe` watches beside it;
+//! 4. evidence is begun before the start and replaced at the end; [`words`] says it to people.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use gpupin_device::Machine;
+use gpupin_policy::{Inventory, OnViolation};
+use gpupin_run::{
+    evidence::{Evidence, GpuRecord, LeaseRecord, PinRecord, PolicyRef, Slot, VERSION},
+    lease::{self, Lease},
+    observe::{
+        self, Judgement, News, Observer, Reason, Setting, Verdict, has_own_pid_namespace,
+        record::Named,
+    },
+    plan,
+    supervise::{Ended, Group, Happening, Program, StartError, Supervised},
+};
+
+use self::{choice::Choice, isolation::Isolation};
+use crate::{
+    failure::{Exit, Failure},
+    fix::time,
+    project::Project,
+    terminal::Terminal,
+};
+
+pub(crate) mod choice;
+pub(crate) mod hold;
+mod isolation;
+pub(crate) mod words;
+
+/// What is wanted of a run.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) role: Option<String>,
+    pub(crate) profile: Option<String>,
+    pub(crate) lease: LeaseWish,
+    pub(crate) isolate: bool,
+    pub(crate) observe: bool,
+    pub(crate) on_violation: OnViolation,
+    pub(crate) evidence_directory: Option<PathBuf>,
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseWish {
+    None,
+    /// Zero does not wait.
+    Within(Duration),
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) exit: Exit,
+    /// Where the evidence lies, if there is any.
+    pub(crate) evidence: Option<PathBuf>,
+}
+
+/// How long a program may take to end after a violation.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the machine may take to answer for the last time.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
+/// Runs a program on the GPUs of a machine.
+pub(crate) fn run(
+    order: &Order,
+    project: &Project,
+    machine: Arc<dyn Machine>,
+    terminal: &mut Terminal,
+) -> Result<Finished, Failure> {
+    let inventory = machine.inventory().context("failed to list the GPUs")?;
+    let wanted = choice::wanted(order.role.as_deref(), project, &inventory, terminal)?;
+    let Some(wanted) = wanted else { return without_gpu(order, project, terminal) };
+    let held = hold::hold(order, &wanted, &project.policy, &*machine, terminal)?;
+    let choice = wanted.taken(held.gpus, &inventory);
+    let isolation = Isolation::of(order.isolate, &*machine, &inventory, &choice)?;
+    let variables = choice.variables(&project.policy, &isolation.present(&inventory))?;
+    let run = Run { order, project, machine, inventory: &inventory, choice: &choice };
+    terminal.status(&words::start(&choice, project.policy.pin.as_, held.lease.as_ref()));
+    run.run(isolation, variables, held.lease, terminal)
+}
+
+struct Run<'a> {
+    order: &'a Order,
+    project: &'a Project,
+    machine: Arc<dyn Machine>,
+    inventory: &'a Inventory,
+    choice: &'a Choice,
+}
+
+impl Run<'_> {
+    fn run(
+        &self,
+        isolation: Isolation,
+        variables: Vec<(String, String)>,
+        mut lease: Option<Lease>,
+        terminal: &mut Terminal,
+    ) -> Result<Finished, Failure> {
+        let mut record =
+            if self.order.observe { Some(self.begin(&variables, lease.as_ref())?) } else { None };
+        let command = isolation.command(&self.order.command)?;
+        let mut set: Vec<_> =
+            variables.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
+        let held = lease.as_ref().filter(|it| !it.is_nested());
+        set.extend(held.map(|it| (lease::VARIABLE.to_owned(), it.variable().into())));
+        let mut inherits: Vec<_> = held.map(|it| it.descriptors().collect()).unwrap_or_default();
+        inherits.extend(isolation.descriptors());
+        let (name, args) = command.split_first().expect("clap wants a program");
+        let program = Program {
+            name: name.clone(),
+            args: args.to_vec(),
+            variables: set,
+            group: if has_terminal() { Group::Shared } else { Group::Own },
+            inherits,
+        };
+        let prepared = match &record {
+            Some(record) => {
+                let sink = record.slot.sink().context("failed to write samples")?;
+                let setting = record.evidence.setting.clone();
+                Some(observe::prepare(Arc::clone(&self.machine), setting, Box::new(sink)))
+            }
+            None => None,
+        };
+        let supervised = match Supervised::start(program) {
+            Ok(supervised) => supervised,
+            Err(error) => {
+                if let (Some(record), Some(prepared)) = (&mut record, prepared) {
+                    record.evidence.observed(&prepared.abandon());
+                    record.finish(None)?;
+                }
+                return Err(not_started(error));
+            }
+        };
+        let isolation = isolation.report();
+        if let Some(record) = &mut record {
+            record.isolate(&isolation, &self.choice);
+            record.write()?;
+        }
+        for refused in &isolation.record.refused {
+            terminal.warning(&format!("isolation: {refused}"));
+        }
+        let observer = match prepared {
+            Some(mut prepared) => {
+                prepared.isolated(isolation.gpus.iter().cloned().map(Named));
+                let others = supervised.others().to_vec();
+                let observer = prepared.start(std::process::id(), others);
+                Some(observer.context("failed to start the observer")?)
+            }
+            None => None,
+        };
+        let attended = self.attend(supervised, observer.as_ref(), &mut lease, terminal)?;
+        let Attended { ended, is_violated } = attended;
+        // Whoever waits for the GPU need not wait for the evidence.
+        drop(lease);
+        let program = Exit::Program(ended.code());
+        let Some(mut record) = record else {
+            return Ok(Finished { exit: program, evidence: None });
+        };
+        match observer.and_then(|it| it.finish(LAST_ANSWER)) {
+            Some(observed) => record.evidence.observed(&observed),
+            None => record.silent(is_violated),
+        }
+        let path = record.finish(Some(ended))?;
+        let shown = self.project.display(&path);
+        let evidence = &record.evidence;
+        words::end(evidence, &shown, terminal);
+        let exit = if evidence.verdict == Verdict::Violated { Exit::Violation } else { program };
+        Ok(Finished { exit, evidence: Some(path) })
+    }
+
+    /// Stays until the tree is empty.
+    fn attend(
+        &self,
+        mut supervised: Supervised,
+        observer: Option<&Observer>,
+        lease: &mut Option<Lease>,
+        terminal: &mut Terminal,
+    ) -> Result<Attended, Failure> {
+        let mut attended = Attended { ended: Ended::Code(0), is_violated: false };
+        loop {
+            let happening = supervised.next().context("failed to wait for the program")?;
+            match happening {
+                Happening::Ended(ended) => {
+                    attended.ended = ended;
+                    let left = supervised.living().len();
+                    if left > 0 {
+                        terminal.status(&words::left(
+                            &self.order.command,
+                            ended,
+                            left,
+                            lease.is_some(),
+                        ));
+                    }
+                }
+                Happening::Killed => terminal.warning("it did not end, and was killed"),
+                Happening::Woken => {}
+                Happening::Empty => return Ok(attended),
+            }
+            for news in observer.into_iter().flat_map(Observer::news) {
+                match news {
+                    News::OnPin { gpu, process } => {
+                        if let Some(lease) = lease {
+                            lease.note_process(process);
+                        }
+                        terminal.verbose(|| {
+                            format!("process {process} is on {}", self.choice.name(&gpu))
+                        });
+                    }
+                    News::Used(time) => {
+                        if let Some(lease) = lease {
+                            lease.note_use(time);
+                        }
+                    }
+                    News::Trespass { gpu, process, command } => {
+                        let kill = self.order.on_violation == OnViolation::Kill;
+                        let what = self.choice.trespass(&gpu, process, &command);
+                        terminal.error(&if kill {
+                            format!("{what}; ending the program")
+                        } else {
+                            what
+                        });
+                        attended.is_violated = true;
+                        if kill {
+                            supervised.end(GRACE);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what is known before the program starts.
+    fn begin(
+        &self,
+        variables: &[(String, String)],
+        lease: Option<&Lease>,
+    ) -> Result<Recording, Failure> {
+        let directory = match &self.order.evidence_directory {
+            Some(directory) => self.project.working_directory.join(directory),
+            None => self.project.root.join(EVIDENCE),
+        };
+        let now = SystemTime::now();
+        let hint = "`--evidence-dir` names another directory, `--no-observe` runs without evidence";
+        let failed = |error| Failure::from(anyhow::Error::new(error)).hint(hint);
+        let slot = Slot::take(&directory, &time::compact(now)).map_err(failed)?;
+        let Choice { gpus, pinned, .. } = self.choice;
+        let evidence = Evidence {
+            version: VERSION,
+            id: slot.id.clone(),
+            tool: concat!("gpupin ", env!("CARGO_PKG_VERSION")).to_owned(),
+            verdict: Verdict::Unproved,
+            reasons: vec![Reason::RunnerEnded],
+            kind: self.machine.kind(),
+            source: self.machine.source(),
+            host: self.inventory.host.clone(),
+            driver: self.inventory.driver.as_ref().map(ToString::to_string),
+            policy: self.policy()?,
+            command: self
+                .order
+                .command
+                .iter()
+                .map(|it| it.to_string_lossy().into_owned())
+                .collect(),
+            pin: PinRecord {
+                as_: self.project.policy.pin.as_.as_str().to_owned(),
+                variables: variables.to_vec(),
+            },
+            gpus: gpus
+                .iter()
+                .map(|it| GpuRecord {
+                    uuid: it.uuid.clone(),
+                    name: it.name.clone(),
+                    pinned: it.is_pinned,
+                    forbidden: it.is_forbidden,
+                    isolated: false,
+                })
+                .collect(),
+            lease: match lease {
+                None => LeaseRecord::None,
+                Some(lease) if lease.is_nested() => LeaseRecord::Outer,
+                Some(lease) => LeaseRecord::Held {
+                    waited_ms: u64::try_from(lease.waited().as_millis()).unwrap_or(u64::MAX),
+                },
+            },
+            isolation: gpupin_run::evidence::IsolationRecord {
+                requested: self.order.isolate,
+                ..Default::default()
+            },
+            processes: Vec::new(),
+            started: time::rfc3339(now),
+            ended: None,
+            exit: None,
+            setting: Setting {
+                pinned: pinned.clone(),
+                isolated: Vec::new(),
+                own_pid_namespace: has_own_pid_namespace(),
+            },
+            samples: None,
+        };
+        let recording = Recording { slot, evidence };
+        recording.write()?;
+        Ok(recording)
+    }
+
+    fn policy(&self) -> Result<PolicyRef, Failure> {
+        let path = self.project.policy_path.as_deref();
+        Ok(PolicyRef {
+            path: path.map(|it| self.project.key(it)),
+            sha256: path.map(sha256_of).transpose()?,
+            profile: self.order.profile.clone(),
+            role: self.order.role.clone(),
+        })
+    }
+}
+
+/// Below the root of the project.
+pub(crate) const EVIDENCE: &str = ".gpupin/evidence";
+
+struct Attended {
+    ended: Ended,
+    is_violated: bool,
+}
+
+/// Evidence that is not finished.
+struct Recording {
+    slot: Slot,
+    evidence: Evidence,
+}
+
+impl Recording {
+    fn write(&self) -> Result<(), Failure> {
+        Ok(self.slot.write(&self.evidence).map_err(anyhow::Error::new)?)
+    }
+
+    fn isolate(&mut self, isolation: &isolation::Report, _: &Choice) {
+        for gpu in &mut self.evidence.gpus {
+            gpu.isolated = isolation.gpus.contains(&gpu.uuid);
+        }
+        self.evidence.setting.isolated = isolation.gpus.iter().cloned().map(Named).collect();
+        self.evidence.isolation = isolation.record.clone();
+    }
+
+    /// The machine did not answer any more, so that there are no samples that are complete.
+    fn silent(&mut self, is_violated: bool) {
+        let why = "it did not answer at the end of the run".to_owned();
+        let mut judgement = Judgement::unproved(Reason::MachineSilent { why });
+        if is_violated {
+            judgement.verdict = Verdict::Violated;
+        }
+        let Judgement { verdict, reasons } = judgement;
+        (self.evidence.verdict, self.evidence.reasons) = (verdict, reasons);
+    }
+
+    fn finish(&mut self, ended: Option<Ended>) -> Result<PathBuf, Failure> {
+        self.evidence.ended = Some(time::rfc3339(SystemTime::now()));
+        self.evidence.exit = ended;
+        if self.evidence.samples.is_none() {
+            self.slot.without_samples();
+        }
+        self.write()?;
+        Ok(self.slot.path())
+    }
+}
+
+/// Runs the program on a machine without the GPU, where the policy allows that.
+pub(crate) fn without_gpu(
+    order: &Order,
+    project: &Project,
+    terminal: &mut Terminal,
+) -> Result<Finished, Failure> {
+    terminal.warning("the GPU is not here: running without any GPU, and without evidence");
+    let variables = plan::variables_without_gpu(&project.policy);
+    let (name, args) = order.command.split_first().expect("clap wants a program");
+    let program = Program {
+        name: name.clone(),
+        args: args.to_vec(),
+        variables: variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
+        group: if has_terminal() { Group::Shared } else { Group::Own },
+        inherits: Vec::new(),
+    };
+    let mut supervised = Supervised::start(program).map_err(not_started)?;
+    let mut exit = Exit::Clean;
+    loop {
+        match supervised.next().context("failed to wait for the program")? {
+            Happening::Ended(ended) => exit = Exit::Program(ended.code()),
+            Happening::Empty => return Ok(Finished { exit, evidence: None }),
+            Happening::Woken | Happening::Killed => {}
+        }
+    }
+}
+
+fn not_started(error: StartError) -> Failure {
+    Failure::new(Exit::Program(error.code()), error)
+}
+
+/// Whether there is a terminal that controls this process, whatever the standard streams are.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+pub(crate) fn sha256_of(path: &Path) -> Result<String, Failure> {
+    use sha2::Digest as _;
+    let bytes =
+        std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+    Ok(sha2::Sha256::digest(&bytes).iter().map(|it| format!("{it:02x}")).collect())
+}

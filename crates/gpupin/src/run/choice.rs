@@ -1,0 +1,181 @@
+use gpupin_policy::{
+    Gpu, GpuUuid, Inventory, OnMissing, OnOutsidePin, Policy, visibility::Environment,
+};
+use gpupin_run::{
+    observe::Place,
+    plan::{self, OutsidePin, PIN_VARIABLE, PlanError},
+    process::ProcessId,
+};
+
+use crate::{
+    failure::{Exit, Failure},
+    project::Project,
+    terminal::{Terminal, one_line},
+};
+
+/// What the policy wants on a machine.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// The GPUs that would do.
+    pub(crate) candidates: Vec<GpuUuid>,
+    pub(crate) count: usize,
+    /// The mask stays as a launcher set it.
+    pub(crate) keeps_mask: bool,
+    forbidden: Vec<GpuUuid>,
+}
+
+/// The GPUs a program gets.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) uuids: Vec<GpuUuid>,
+    pub(crate) pinned: Vec<Place>,
+    /// All of the machine; those with MIG as one.
+    pub(crate) gpus: Vec<Known>,
+    keeps_mask: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) uuid: GpuUuid,
+    /// Without vendor words.
+    pub(crate) name: String,
+    pub(crate) is_pinned: bool,
+    pub(crate) is_forbidden: bool,
+}
+
+/// What the policy wants on this machine; `None` if it is to run without a GPU.
+pub(crate) fn wanted(
+    role: Option<&str>,
+    project: &Project,
+    inventory: &Inventory,
+    terminal: &mut Terminal,
+) -> Result<Option<Wanted>, Failure> {
+    let policy = &project.policy;
+    let plan = match plan::plan(policy, role, inventory) {
+        Ok(plan) => plan,
+        Err(PlanError::NoGpu { .. }) if policy.run.on_missing == OnMissing::Cpu => return Ok(None),
+        Err(error) => return Err(no_plan(error, project)),
+    };
+    let is_forbidden = |gpu: &Gpu| role.is_none() && policy.forbid.iter().any(|it| it.matches(gpu));
+    let mut wanted = Wanted {
+        candidates: plan.candidates.clone(),
+        count: plan.count,
+        keeps_mask: false,
+        forbidden: inventory
+            .usable()
+            .filter(|it| is_forbidden(it))
+            .map(|it| it.uuid.clone())
+            .collect(),
+    };
+    let names = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"];
+    let set = names.iter().filter_map(|it| Some((*it, std::env::var(it).ok()?)));
+    let environment = Environment::from_pairs(set);
+    let own = std::env::var(PIN_VARIABLE).ok();
+    match plan::outside_pin(inventory, &environment, own.as_deref(), &plan) {
+        OutsidePin::None => {}
+        OutsidePin::Agrees(gpus) => wanted.candidates = gpus,
+        OutsidePin::Differs(mask) => {
+            let text = format!(
+                "`CUDA_VISIBLE_DEVICES` is set to `{}` already, which is not certain to be the policy's GPU",
+                one_line(&mask)
+            );
+            if policy.run.on_outside_pin == OnOutsidePin::Error {
+                return Err(Failure::usage(text).hint(
+                    "unset it, or let it stay with `on-outside-pin = \"keep\"` in `[run]` of the policy",
+                ));
+            }
+            terminal.warning(&format!("{text}; it stays as it is"));
+            wanted.keeps_mask = true;
+        }
+    }
+    Ok(Some(wanted))
+}
+
+fn no_plan(error: PlanError, project: &Project) -> Failure {
+    match &error {
+        PlanError::NothingDeclared if project.policy_path.is_none() => {
+            let text = "there is no policy that declares a GPU";
+            Failure::usage(text).hint(
+                "write one with `gpupin init --name \"RTX 3090\"`, or name it with `--policy`",
+            )
+        }
+        PlanError::NothingDeclared => {
+            Failure::new(Exit::Failed, error).hint("add `gpu.name = \"RTX 3090\"` to it")
+        }
+        PlanError::UnknownRole { known, .. } => {
+            let hint = match known.as_slice() {
+                [] => "the policy has no roles".to_owned(),
+                known => format!("the policy has the roles `{}`", known.join("`, `")),
+            };
+            Failure::new(Exit::Failed, error).hint(hint)
+        }
+        PlanError::NoGpu { excluded, .. } => {
+            let mut hints: Vec<_> = excluded.clone();
+            if hints.is_empty() {
+                hints.push("the machine has no GPU".to_owned());
+            }
+            let failure = Failure::new(Exit::NoGpu, error);
+            hints.into_iter().fold(failure, Failure::hint)
+        }
+        _ => Failure::new(Exit::Failed, error),
+    }
+}
+
+impl Wanted {
+    /// The GPUs that were had.
+    pub(crate) fn taken(&self, uuids: Vec<GpuUuid>, inventory: &Inventory) -> Choice {
+        let pinned: Vec<_> = uuids.iter().filter_map(|it| plan::place(inventory, it)).collect();
+        let known = |gpu: &Gpu| Known {
+            uuid: gpu.uuid.clone(),
+            name: gpu.short_name(),
+            is_pinned: pinned.iter().any(|it| it.gpu == gpu.uuid),
+            is_forbidden: self.forbidden.contains(&gpu.uuid),
+        };
+        let gpus = inventory.gpus.iter().map(known).collect();
+        Choice { pinned, gpus, uuids, keeps_mask: self.keeps_mask }
+    }
+}
+
+impl Choice {
+    /// What the program gets, given the GPUs that it will find.
+    pub(crate) fn variables(
+        &self,
+        policy: &Policy,
+        present: &Inventory,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        if self.keeps_mask {
+            return Ok(policy.env.clone().into_iter().collect());
+        }
+        plan::variables(policy, present, &self.uuids).ok_or_else(|| {
+            let gpus: Vec<_> = self.uuids.iter().map(ToString::to_string).collect();
+            Failure::usage(format!("`{}` cannot be pinned as the policy says", gpus.join(",")))
+                .hint("an instance of MIG needs `pin.as = \"uuid\"`, and a mask can name one instance only")
+        })
+    }
+
+    /// A GPU for people: `RTX 3090`, with its UUID where there is another of the name.
+    pub(crate) fn name(&self, uuid: &GpuUuid) -> String {
+        let Some(known) = self.gpus.iter().find(|it| it.uuid == *uuid) else {
+            return uuid.to_string();
+        };
+        let is_twin = self.gpus.iter().filter(|it| it.name == known.name).count() > 1;
+        if is_twin { format!("{} ({uuid})", known.name) } else { known.name.clone() }
+    }
+
+    /// The pinned GPUs for people, each with its UUID.
+    pub(crate) fn names(&self) -> String {
+        let name = |uuid: &GpuUuid| {
+            let place = self.gpus.iter().find(|it| it.uuid == *uuid);
+            // An instance of MIG has no entry of its own.
+            place.map_or_else(|| uuid.to_string(), |it| format!("{} ({uuid})", it.name))
+        };
+        self.uuids.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whose process is where it must not be.
+    pub(crate) fn trespass(&self, gpu: &GpuUuid, process: ProcessId, command: &str) -> String {
+        let is_forbidden = self.gpus.iter().any(|it| it.uuid == *gpu && it.is_forbidden);
+        let why = if is_forbidden { "which the policy forbids" } else { "which is not its GPU" };
+        format!("`{}` (pid {process}) uses {}, {why}", one_line(command), self.name(gpu))
+    }
+}

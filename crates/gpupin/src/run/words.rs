@@ -1,0 +1,180 @@
+//! What a run says to people.
+
+use std::{
+    ffi::OsString,
+    time::{Duration, SystemTime},
+};
+
+use gpupin_device::Kind;
+use gpupin_policy::PinAs;
+use gpupin_run::{
+    evidence::Evidence,
+    lease::{Holder, Lease, Waiting},
+    observe::{Reason, Verdict, record::Named},
+    supervise::Ended,
+};
+
+use super::choice::Choice;
+use crate::terminal::{Terminal, one_line};
+
+/// A command as one would type it, more or less.
+pub(crate) fn command(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|it| it.to_string_lossy()).collect();
+    one_line(&words.join(" "))
+}
+
+pub(super) fn start(choice: &Choice, pin_as: PinAs, lease: Option<&Lease>) -> String {
+    let lease = match lease {
+        None => "no lease".to_owned(),
+        Some(lease) if lease.is_nested() => "inside the lease of an outer run".to_owned(),
+        Some(lease) if lease.waited() < Duration::from_secs(1) => "leased".to_owned(),
+        Some(lease) => format!("leased after {}", time(lease.waited())),
+    };
+    format!(
+        "gpupin: {}, pinned by {}, {lease}",
+        choice.names(),
+        match pin_as {
+            PinAs::Uuid => "UUID",
+            PinAs::Index => "index",
+        }
+    )
+}
+
+/// What is waited for. The same text means that nothing has changed.
+pub(super) fn waiting(waiting: &Waiting, now: SystemTime) -> String {
+    if !waiting.leftovers.is_empty() {
+        let pids: Vec<_> = waiting.leftovers.iter().map(ToString::to_string).collect();
+        return format!(
+            "gpupin: waiting for {}: an earlier holder left {} on it (pid {})",
+            waiting.gpu,
+            if pids.len() == 1 { "a process" } else { "processes" },
+            pids.join(", ")
+        );
+    }
+    let Some(first) = waiting.ahead.first() else {
+        return format!("gpupin: waiting for {}", waiting.gpu);
+    };
+    let _ = now;
+    format!(
+        "gpupin: waiting for {}, position {}: held by {}",
+        waiting.gpu,
+        waiting.position,
+        holder(first)
+    )
+}
+
+/// The clock beside it.
+pub(super) fn waited(waiting: &Waiting, patience: Duration) -> String {
+    let since = waiting.ahead.first().and_then(|it| it.held_since);
+    let held = since.and_then(|it| SystemTime::now().duration_since(it).ok());
+    let held = held.map(|it| format!(", held for {}", time(it))).unwrap_or_default();
+    format!("waited {} of {}{held}", time(waiting.waited), time(patience))
+}
+
+fn holder(holder: &Holder) -> String {
+    match &holder.text {
+        Some(text) => format!("`{}` (pid {})", one_line(&text.command), text.process),
+        None => format!("a process of user {}", holder.uid),
+    }
+}
+
+/// What the program left behind.
+pub(super) fn left(words: &[OsString], ended: Ended, count: usize, is_leased: bool) -> String {
+    let how = match ended {
+        Ended::Code(code) => format!("ended with code {code}"),
+        Ended::Signal(number) => format!("was ended by signal {number}"),
+    };
+    let processes = if count == 1 { "a process".to_owned() } else { format!("{count} processes") };
+    let held = if is_leased { " and the GPU stays held until then" } else { "" };
+    format!(
+        "gpupin: `{}` {how}; waiting for {processes} it started{held} (Ctrl-C ends them)",
+        command(words)
+    )
+}
+
+/// The verdict, in one line, with the reasons of one that is not proved.
+pub(super) fn end(evidence: &Evidence, path: &str, terminal: &mut Terminal) {
+    let text = format!("gpupin: {}; evidence: {path}", verdict(evidence));
+    terminal.status(&text);
+}
+
+/// `proved (simulated): only on RTX 3090`.
+pub(crate) fn verdict(evidence: &Evidence) -> String {
+    let kind = match evidence.kind {
+        Kind::Measured => String::new(),
+        kind => format!(" ({kind})"),
+    };
+    let pinned = evidence.gpus.iter().filter(|it| it.pinned);
+    let pinned = pinned.map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ");
+    let why = match evidence.verdict {
+        Verdict::Proved => format!("it ran on {pinned} and nowhere else"),
+        Verdict::Violated => reasons(evidence, |it| matches!(it, Reason::SeenElsewhere { .. })),
+        Verdict::Unproved => reasons(evidence, |_| true),
+    };
+    format!("{}{kind}: {why}", evidence.verdict)
+}
+
+/// Two reasons and how many there are beside them.
+fn reasons(evidence: &Evidence, which: impl Fn(&Reason) -> bool) -> String {
+    let all: Vec<_> = evidence.reasons.iter().filter(|it| which(it)).collect();
+    let texts: Vec<_> = all.iter().take(2).map(|it| reason(it, evidence)).collect();
+    match all.len().saturating_sub(2) {
+        0 => texts.join(", "),
+        more => format!("{}, and {more} more", texts.join(", ")),
+    }
+}
+
+/// A reason for people.
+pub(crate) fn reason(reason: &Reason, evidence: &Evidence) -> String {
+    let name = |gpu: &Named| {
+        let known = evidence.gpus.iter().find(|it| it.uuid == gpu.0);
+        known.map_or_else(|| gpu.0.to_string(), |it| it.name.clone())
+    };
+    match reason {
+        Reason::RunnerEnded => "the runner ended before the program did".to_owned(),
+        Reason::NotObserved => "nobody looked".to_owned(),
+        Reason::NotStarted => "the program did not start".to_owned(),
+        Reason::SeenElsewhere { gpu, pid } => format!("process {pid} used {}", name(gpu)),
+        Reason::NoGpuUseSeen => "it was seen on no GPU".to_owned(),
+        Reason::SampledOnly { gpu } => {
+            format!(
+                "only samples tell that it did not use {} (`--isolate` keeps it away)",
+                name(gpu)
+            )
+        }
+        Reason::AccountingIncomplete { gpu, why } => {
+            format!("the driver's accounting of {} does not tell all: {}", name(gpu), one_line(why))
+        }
+        Reason::ListSilent { gpu, list, why } => {
+            format!("the {list} processes of {} were not told: {}", name(gpu), one_line(why))
+        }
+        Reason::MachineSilent { why } => format!("the driver failed: {}", one_line(why)),
+        Reason::Unidentified { gpu, pid } => {
+            format!("process {pid} was on {} and ended before it was known whose it was", name(gpu))
+        }
+        Reason::Mps { gpu } => format!("an MPS server computes for others on {}", name(gpu)),
+        Reason::MigInstanceUnknown { gpu } => {
+            format!("on which instance of {} it was is not told", name(gpu))
+        }
+        Reason::PidNamespace => {
+            "the driver may number processes differently in this container".to_owned()
+        }
+        Reason::Gap { longest } => {
+            format!("nobody looked for {}", time(Duration::from_millis(*longest)))
+        }
+        Reason::GpusChanged => "the GPUs of the machine changed meanwhile".to_owned(),
+        Reason::Interrupted => "the observation was cut off".to_owned(),
+        Reason::SamplesLost { why } => format!("samples were lost: {}", one_line(why)),
+    }
+}
+
+/// A time for people: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 1 min`.
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
