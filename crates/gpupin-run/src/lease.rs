@@ -19,10 +19,12 @@
 //! `gpupin lease ls` names who stands in the way.
 
 use std::{
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    collections::BTreeSet,
+    fmt, io,
+    os::fd::{AsFd as _, BorrowedFd},
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::Sender,
     },
@@ -31,14 +33,27 @@ use std::{
 
 use gpupin_policy::GpuUuid;
 
+use self::{
+    ticket::{Line, json_line},
+    wait::{Claim, Wake},
+};
 use crate::process::ProcessId;
 
-pub use directory::{Directory, DirectoryError, Scope};
-pub use nested::Outer;
+pub use self::{
+    directory::{Directory, DirectoryError, Scope},
+    leftover::leftovers,
+    line::{Holder, Place, line, lines},
+    nested::Outer,
+};
 
 mod directory;
+mod leftover;
+mod line;
+mod locks;
 mod nested;
 mod queue;
+pub(crate) mod ticket;
+mod wait;
 
 /// The variable that tells a program which lease it runs under.
 pub const VARIABLE: &str = "GPUPIN_LEASE";
@@ -77,76 +92,86 @@ pub enum Patience {
 
 /// What the caller lends to [`acquire`].
 pub struct Hooks<'a> {
-    /// Called when what is waited for changes, and about once a second while waiting.
+    /// Called when waiting begins, and about once a second while it lasts, whether anything changed or not.
     pub tell: &'a mut dyn FnMut(&Waiting),
     /// Which processes of earlier holders the machine still shows on the GPU. It is asked again until none is left; the candidates
-    /// are what dead tickets noted.
+    /// are what dead tickets noted. [`leftovers`] answers it from a machine.
     pub clear: &'a mut dyn FnMut(&GpuUuid, &[ProcessId]) -> Vec<ProcessId>,
     pub cancel: &'a Cancel,
     pub clock: fn() -> SystemTime,
 }
 
 /// Ends waiting from another thread, such as one that handles signals.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Cancel(Arc<CancelState>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct CancelState {
     is_cancelled: AtomicBool,
-    wake: Mutex<Option<Sender<()>>>,
+    wake: Mutex<Option<Sender<Wake>>>,
 }
 
 impl Cancel {
     pub fn cancel(&self) {
         self.0.is_cancelled.store(true, Ordering::SeqCst);
-        let wake = self.0.wake.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(wake) = &*wake {
+        if let Some(wake) = &*self.0.wake.lock().unwrap_or_else(PoisonError::into_inner) {
             // Nobody waits any more.
-            drop(wake.send(()));
+            drop(wake.send(Wake::Cancelled));
         }
     }
 
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled.load(Ordering::SeqCst)
     }
+
+    fn wake_with(&self, wake: Sender<Wake>) {
+        *self.0.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cancel({})", self.is_cancelled())
+    }
 }
 
 /// What a request waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
+    /// With several that would do, the one with the fewest ahead.
     pub gpu: GpuUuid,
-    /// From 1: who is next.
-    pub position: usize,
-    /// Who holds the GPU or comes first, in order.
-    pub ahead: Vec<Holder>,
-    /// Processes of an earlier holder that are still on the GPU. Then nobody is ahead.
-    pub leftovers: Vec<ProcessId>,
+    pub what: WaitsFor,
     /// How long this request has waited.
     pub waited: Duration,
 }
 
-/// Who holds a GPU, or waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// As the file system knows it: who owns the ticket.
-    pub uid: u32,
-    /// As the ticket says; `None` where it says nothing that is understood.
-    pub text: Option<HolderText>,
-    /// When it came.
-    pub since: Option<SystemTime>,
-    /// When it was its turn; `None` while it waits.
-    pub held_since: Option<SystemTime>,
+pub enum WaitsFor {
+    Turn {
+        /// From 1: who is next.
+        position: usize,
+        /// Who holds the GPU, and who comes first, in order.
+        ahead: Vec<Holder>,
+    },
+    /// Processes of an earlier holder that are still on the GPU; nobody is ahead.
+    Leftovers(Vec<ProcessId>),
+    /// Somebody has `queue.lock`, which takes a moment unless it was stopped in the middle. The number where the kernel tells it.
+    QueueLock(Option<u32>),
 }
 
 /// A lease. Dropping it gives the GPUs back.
 #[derive(Debug)]
-pub struct Lease {
+pub struct Lease<'a> {
+    directory: &'a Directory,
     gpus: Vec<GpuUuid>,
-    tickets: Vec<OwnedFd>,
+    claim: Claim,
+    outer: Option<Outer>,
     waited: Duration,
+    noted: BTreeSet<ProcessId>,
+    clock: fn() -> SystemTime,
 }
 
-impl Lease {
+impl Lease<'_> {
     /// What was had, in the order of the request.
     pub fn gpus(&self) -> &[GpuUuid] {
         &self.gpus
@@ -154,57 +179,118 @@ impl Lease {
 
     /// The value of [`VARIABLE`] for the program.
     pub fn variable(&self) -> String {
-        String::new()
+        let outer = self.outer.iter().flat_map(|it| &it.tickets);
+        let own = self.claim.own().map(|it| &it.name);
+        nested::value(outer.chain(own), self.directory.path())
     }
 
-    /// What the program has to inherit (clear `FD_CLOEXEC` in the child), so that the lease lasts as long as it does even if this
-    /// process is killed.
+    /// What the program has to inherit, so that the lease lasts as long as it does even if this process is killed.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.tickets.iter().map(|it| it.as_fd())
+        self.claim.own().map(|it| it.fd.as_fd())
     }
 
     /// Notes a process of the program that was seen on a GPU: if this process is killed, the next holder waits until it is gone.
-    pub fn note_process(&mut self, _process: ProcessId) {}
+    pub fn note_process(&mut self, process: ProcessId) {
+        if self.noted.insert(process) {
+            self.add(&Line::Process(process));
+        }
+    }
 
     /// Notes for how long the program has used the GPU so far, so that idle holders can be told.
-    pub fn note_use(&mut self, _used: Duration) {}
+    pub fn note_use(&mut self, used: Duration) {
+        let milliseconds = u64::try_from(used.as_millis()).unwrap_or(u64::MAX);
+        self.add(&Line::Used { milliseconds, at: ticket::milliseconds((self.clock)()) });
+    }
 
+    /// How long it took to get it.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Whether it is the lease that this process runs under already, for all GPUs.
+    /// Whether all of it was held already, by the lease that this process runs under.
     pub fn is_nested(&self) -> bool {
-        self.tickets.is_empty()
+        self.claim.own().next().is_none()
     }
 
-    /// Leaves the GPUs to the processes that inherited [`Self::descriptors`]; given back when the last of them ends.
-    pub fn leave(self) {}
+    /// Leaves the GPUs to the processes that inherited [`Self::descriptors`]: they are free when the last of these ends.
+    pub fn leave(mut self) {
+        self.claim.leave();
+    }
+
+    fn add(&self, line: &Line) {
+        for own in self.claim.own() {
+            // A full disk takes nothing from the lease; the text only serves messages and caution.
+            let _ = rustix::io::write(&own.fd, json_line(line).as_bytes());
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // After a panic the program may still run; its own descriptors then decide.
+        if std::thread::panicking() {
+            self.claim.leave();
+        }
+        self.claim.give_back(self.directory);
+    }
 }
 
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseError {
-    /// Somebody else has it, and waiting was not wanted, or was over.
-    #[error("the GPU is busy")]
-    Busy { waiting: Box<Waiting>, waited: Duration },
-    /// Waiting while another lease is held could be a circle.
-    #[error("the GPU is busy, and who holds another GPU must not wait")]
+    /// Somebody else has it, and waiting was not wanted, or took too long.
+    #[error("the GPU `{}` was not free in time", waiting.gpu)]
+    Busy { waiting: Box<Waiting> },
+    /// Waiting for one GPU while holding another could be a circle, so it is not done.
+    #[error("the GPU `{}` is not free, and a program that holds another GPU must not wait for it", waiting.gpu)]
     BusyInside { waiting: Box<Waiting> },
-    #[error("waiting was ended")]
+    #[error("waiting for the GPU was ended")]
     Cancelled,
+    #[error("more GPUs are asked for than there are to choose from: {count} of {gpus}")]
+    TooFew { count: usize, gpus: usize },
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    #[error("failed to use `{}`", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    #[error("failed to use the ticket `{}`", path.display())]
+    File { path: PathBuf, source: io::Error },
 }
 
 /// Waits until the GPUs are free, and takes them.
-pub fn acquire(
-    _directory: &Directory,
-    _request: &Request,
-    _hooks: &mut Hooks<'_>,
-) -> Result<Lease, LeaseError> {
-    Err(LeaseError::Cancelled)
+pub fn acquire<'a>(
+    directory: &'a Directory,
+    request: &Request,
+    hooks: &mut Hooks<'_>,
+) -> Result<Lease<'a>, LeaseError> {
+    let held = |gpu: &GpuUuid| request.outer.iter().any(|it| it.gpus().any(|it| it == gpu));
+    let (mut gpus, others): (Vec<_>, Vec<_>) = request.gpus.iter().cloned().partition(held);
+    gpus.truncate(request.count);
+    let count = request.count - gpus.len();
+    if count > others.len() {
+        return Err(LeaseError::TooFew { count: request.count, gpus: request.gpus.len() });
+    }
+    let (claim, waited) = if count == 0 {
+        (Claim::of_nothing(), Duration::ZERO)
+    } else {
+        // Who holds one GPU and waits for another can be waited for by its holder.
+        let patience = match request.outer {
+            Some(_) => Patience::For(Duration::ZERO),
+            None => request.patience,
+        };
+        let request = Request { gpus: others, count, patience, ..request.clone() };
+        wait::wait(directory, &request, hooks)?
+    };
+    gpus.extend(claim.own().map(|it| it.name.gpu.clone()));
+    gpus.sort_by_key(|it| request.gpus.iter().position(|gpu| gpu == it));
+    Ok(Lease {
+        directory,
+        gpus,
+        claim,
+        outer: request.outer.clone(),
+        waited,
+        noted: BTreeSet::new(),
+        clock: hooks.clock,
+    })
 }
+
+#[cfg(test)]
+mod tests;

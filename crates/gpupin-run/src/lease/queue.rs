@@ -130,13 +130,9 @@ impl Protocol {
         &self.chosen
     }
 
-    pub(super) fn own(&self, queue: usize) -> Option<Ticket> {
+    #[cfg(test)]
+    fn own(&self, queue: usize) -> Option<Ticket> {
         self.queues[queue].own
-    }
-
-    /// Dead tickets that have held, whose processes may still be on the GPU.
-    pub(super) fn dead(&self, queue: usize) -> &[Ticket] {
-        &self.queues[queue].dead
     }
 
     /// What to do next.
@@ -211,7 +207,11 @@ impl Protocol {
                 self.give_up_surplus()
             }
             (Phase::Clearing, Event::Done) => {
-                if self.next_to_sweep().is_some() { Phase::LockingToSweep } else { Phase::Held }
+                if self.next_to_sweep().is_some() {
+                    Phase::LockingToSweep
+                } else {
+                    Phase::Held
+                }
             }
             // The next holder will do it.
             (Phase::LockingToSweep, Event::Busy) => Phase::Held,
@@ -228,9 +228,9 @@ impl Protocol {
         }
     }
 
-    /// Whether a wait can be ended by [`Self::give_back`]: not in the middle of a change.
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.effect(), Effect::Watch(_) | Effect::Clear | Effect::LockQueue)
+    /// Whether [`Self::give_back`] may be called: it sleeps or holds, and is not in the middle of a change.
+    pub(super) fn may_give_back(&self) -> bool {
+        matches!(self.effect(), Effect::Watch(_) | Effect::Clear | Effect::LockQueue | Effect::Hold)
     }
 
     /// Gives back what is held, or gives up what is waited for.

@@ -208,7 +208,10 @@ impl Model for Meeting {
             if self.outcome(state, index).is_some() {
                 actions.push(Action::Step(index));
             }
-            if asked.gives_up && client.protocol.is_waiting() {
+            if asked.gives_up
+                && client.protocol.may_give_back()
+                && client.protocol.effect() != Effect::Hold
+            {
                 actions.push(Action::GiveUp(index));
             }
             if asked.crashes && client.protocol.effect() != Effect::Nothing {
