@@ -161,8 +161,8 @@ pub enum WaitsFor {
 
 /// A lease. Dropping it gives the GPUs back.
 #[derive(Debug)]
-pub struct Lease<'a> {
-    directory: &'a Directory,
+pub struct Lease {
+    directory: Directory,
     gpus: Vec<GpuUuid>,
     claim: Claim,
     outer: Option<Outer>,
@@ -171,7 +171,7 @@ pub struct Lease<'a> {
     clock: fn() -> SystemTime,
 }
 
-impl Lease<'_> {
+impl Lease {
     /// What was had, in the order of the request.
     pub fn gpus(&self) -> &[GpuUuid] {
         &self.gpus
@@ -225,13 +225,13 @@ impl Lease<'_> {
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for Lease {
     fn drop(&mut self) {
         // After a panic the program may still run; its own descriptors then decide.
         if std::thread::panicking() {
             self.claim.leave();
         }
-        self.claim.give_back(self.directory);
+        self.claim.give_back(&self.directory);
     }
 }
 
@@ -256,11 +256,11 @@ pub enum LeaseError {
 }
 
 /// Waits until the GPUs are free, and takes them.
-pub fn acquire<'a>(
-    directory: &'a Directory,
+pub fn acquire(
+    directory: &Directory,
     request: &Request,
     hooks: &mut Hooks<'_>,
-) -> Result<Lease<'a>, LeaseError> {
+) -> Result<Lease, LeaseError> {
     let held = |gpu: &GpuUuid| request.outer.iter().any(|it| it.gpus().any(|it| it == gpu));
     let (mut gpus, others): (Vec<_>, Vec<_>) = request.gpus.iter().cloned().partition(held);
     gpus.truncate(request.count);
@@ -282,7 +282,7 @@ pub fn acquire<'a>(
     gpus.extend(claim.own().map(|it| it.name.gpu.clone()));
     gpus.sort_by_key(|it| request.gpus.iter().position(|gpu| gpu == it));
     Ok(Lease {
-        directory,
+        directory: directory.clone(),
         gpus,
         claim,
         outer: request.outer.clone(),

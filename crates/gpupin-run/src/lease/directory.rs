@@ -6,6 +6,7 @@ use std::{
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -25,10 +26,10 @@ const QUEUE_LOCK: &str = "queue.lock";
 /// Where the queues lie.
 ///
 /// Everything is opened relative to one descriptor, so that nobody who renames a path is followed, and never through a link.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Directory {
     path: PathBuf,
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     scope: Scope,
 }
 
@@ -88,7 +89,7 @@ impl Directory {
         // The program that is started tells its children, who may stand elsewhere.
         let path = std::path::absolute(path)
             .map_err(|source| DirectoryError::File { path: path.to_owned(), source })?;
-        Ok(Self { path, fd, scope })
+        Ok(Self { path, fd: Arc::new(fd), scope })
     }
 
     /// The same for a directory of this user's own, which is made if it is not there. Only its last part is made.

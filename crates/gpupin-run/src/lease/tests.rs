@@ -41,16 +41,16 @@ fn request(gpus: &[u8], patience: Patience) -> Request {
 const NOW: Patience = Patience::For(Duration::ZERO);
 
 /// Acquires, on a machine that shows no leftovers.
-fn take<'a>(directory: &'a Directory, request: &Request) -> Result<Lease<'a>, LeaseError> {
+fn take(directory: &Directory, request: &Request) -> Result<Lease, LeaseError> {
     take_telling(directory, request, &Cancel::default(), &mut |_| {})
 }
 
-fn take_telling<'a>(
-    directory: &'a Directory,
+fn take_telling(
+    directory: &Directory,
     request: &Request,
     cancel: &Cancel,
     tell: &mut dyn FnMut(&Waiting),
-) -> Result<Lease<'a>, LeaseError> {
+) -> Result<Lease, LeaseError> {
     let clear = &mut |_: &GpuUuid, _: &[ProcessId]| Vec::new();
     acquire(directory, request, &mut Hooks { tell, clear, cancel, clock: SystemTime::now })
 }
@@ -64,7 +64,7 @@ fn files(directory: &Directory) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_busy(result: Result<Lease<'_>, LeaseError>) -> Waiting {
+fn assert_busy(result: Result<Lease, LeaseError>) -> Waiting {
     match result {
         Err(LeaseError::Busy { waiting } | LeaseError::BusyInside { waiting }) => *waiting,
         other => panic!("{other:?}"),
