@@ -5,6 +5,7 @@
 
 pub mod evidence;
 pub mod lease;
+pub mod log;
 pub mod observe;
 pub mod plan;
 pub mod process;

@@ -239,8 +239,30 @@ impl Directory {
         fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(io::Error::from)
     }
 
+    /// Opens a file that is there to add to it.
+    pub(crate) fn open_to_append(&self, name: &str) -> Result<(OwnedFd, Stat), Errno> {
+        let flags =
+            OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, name, flags, Mode::empty())?;
+        let stat = fs::fstat(&fd)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok((fd, stat)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Whether a name still stands for a file.
+    pub(crate) fn is_named(&self, name: &str, file: &Stat) -> bool {
+        let there = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        there.is_ok_and(|it| (it.st_dev, it.st_ino) == (file.st_dev, file.st_ino))
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), Errno> {
+        fs::renameat(&self.fd, from, &self.fd, to)
+    }
+
     /// `None` if it is there and no regular file.
-    fn open_regular(&self, name: &str) -> Result<Option<(OwnedFd, Stat)>, Errno> {
+    pub(crate) fn open_regular(&self, name: &str) -> Result<Option<(OwnedFd, Stat)>, Errno> {
         // Who opens a pipe would wait for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = fs::openat(&self.fd, name, flags, Mode::empty())?;
@@ -248,7 +270,7 @@ impl Directory {
         Ok((FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some((fd, stat)))
     }
 
-    fn create(&self, name: &str) -> Result<OwnedFd, Errno> {
+    pub(crate) fn create(&self, name: &str) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDWR
             | OFlags::APPEND
             | OFlags::CREATE

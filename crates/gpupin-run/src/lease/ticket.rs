@@ -120,7 +120,7 @@ pub(super) fn first_line(holder: &HolderText, came: SystemTime) -> String {
     json_line(&First { version, process: holder.process, command, came: milliseconds(came) })
 }
 
-pub(super) fn json_line(line: &impl Serialize) -> String {
+pub(crate) fn json_line(line: &impl Serialize) -> String {
     let mut text = serde_json::to_string(line).expect("numbers and strings become JSON");
     text.push('\n');
     text
