@@ -342,6 +342,11 @@ impl Log {
             Ok(Inventory { gpus, .. }) => {
                 let gpus: Vec<_> = gpus.into_iter().map(|it| it.uuid).collect();
                 self.add(at, What::Inventory(gpus.iter().cloned().map(Named).collect()));
+                // A GPU that does not say what it is may still be used.
+                for silent in machine.unreadable().into_iter().flatten() {
+                    let why = format!("GPU {} does not tell {}", silent.index, silent.what);
+                    self.add(at, What::Silent(format!("{why}: {}", silent.why)));
+                }
                 gpus
             }
             Err(error) => {
@@ -443,11 +448,4 @@ fn ms(time: Duration) -> u64 {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
-}
-
-/// Whether this process has another PID namespace than the one the kernel starts with, in which drivers number processes.
-pub fn has_own_pid_namespace() -> bool {
-    // `PROC_PID_INIT_INO` of the kernel.
-    let initial = std::path::Path::new("pid:[4026531836]");
-    std::fs::read_link("/proc/self/ns/pid").map_or(true, |it| it != initial)
 }

@@ -13,15 +13,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_device::Machine;
+use gpupin_device::{Machine, in_initial_pid_namespace};
 use gpupin_policy::{Inventory, OnViolation};
 use gpupin_run::{
     evidence::{Evidence, GpuRecord, LeaseRecord, PinRecord, PolicyRef, Slot, VERSION},
     lease::{self, Lease},
-    observe::{
-        self, Judgement, News, Observer, Reason, Setting, Verdict, has_own_pid_namespace,
-        record::Named,
-    },
+    observe::{self, Judgement, News, Observer, Reason, Setting, Verdict, record::Named},
     plan,
     supervise::{Ended, Group, Happening, Program, StartError, Supervised},
 };
@@ -305,7 +302,7 @@ impl Run<'_> {
             setting: Setting {
                 pinned: pinned.clone(),
                 isolated: Vec::new(),
-                own_pid_namespace: has_own_pid_namespace(),
+                own_pid_namespace: in_initial_pid_namespace(Path::new("/")) != Some(true),
             },
             samples: None,
         };
