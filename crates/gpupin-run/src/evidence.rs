@@ -295,7 +295,8 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, EvidenceError> {
             paths.push(path);
         }
     }
-    paths.sort();
+    // The second of one second has a `-2` behind it.
+    paths.sort_by(|a, b| a.file_stem().cmp(&b.file_stem()));
     Ok(paths)
 }
 

@@ -7,6 +7,8 @@ use crate::{
 
 mod completions;
 mod debug;
+mod env;
+mod evidence;
 mod fix;
 mod hook;
 mod init;
@@ -17,6 +19,7 @@ mod rules;
 mod run;
 mod scan;
 mod undo;
+mod verify;
 mod which;
 
 /// Find every line that decides which GPU a project runs on
@@ -55,6 +58,9 @@ enum Command {
     Init(init::Args),
     Which(which::Args),
     Run(Box<run::Args>),
+    Env(env::Args),
+    Verify(Box<verify::Args>),
+    Evidence(evidence::Args),
     Hook(hook::Args),
     Lsp(lsp::Args),
     Completions(completions::Args),
@@ -74,6 +80,9 @@ impl Cli {
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
             Command::Run(args) => run::run(args, terminal),
+            Command::Env(args) => env::run(args, terminal),
+            Command::Verify(args) => verify::run(args, terminal),
+            Command::Evidence(args) => evidence::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
             Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),

@@ -14,6 +14,7 @@
 //! - [`state`](mod@state): where gpupin keeps what the users of a machine share;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
 //! - [`lsp`]: the language server, findings while one types;
+//! - [`quote`](mod@quote): variables and words in the syntax of those who read them;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
 //! - [`failure`]: exit codes, errors and hints;
 //! - [`terminal`]: the two output streams, and what each can show.
@@ -34,6 +35,7 @@ mod machine;
 mod order;
 mod overlay;
 mod project;
+mod quote;
 mod reference;
 mod report;
 mod run;

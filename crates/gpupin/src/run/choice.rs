@@ -3,7 +3,7 @@ use gpupin_policy::{
 };
 use gpupin_run::{
     observe::Place,
-    plan::{self, OutsidePin, PIN_VARIABLE, PlanError},
+    plan::{self, OutsidePin, PIN_VARIABLE, Plan, PlanError},
     process::ProcessId,
 };
 
@@ -51,22 +51,8 @@ pub(crate) fn wanted(
     terminal: &mut Terminal,
 ) -> Result<Option<Wanted>, Failure> {
     let policy = &project.policy;
-    let plan = match plan::plan(policy, role, inventory) {
-        Ok(plan) => plan,
-        Err(PlanError::NoGpu { .. }) if policy.run.on_missing == OnMissing::Cpu => return Ok(None),
-        Err(error) => return Err(no_plan(error, project)),
-    };
-    let is_forbidden = |gpu: &Gpu| role.is_none() && policy.forbid.iter().any(|it| it.matches(gpu));
-    let mut wanted = Wanted {
-        candidates: plan.candidates.clone(),
-        count: plan.count,
-        keeps_mask: false,
-        forbidden: inventory
-            .usable()
-            .filter(|it| is_forbidden(it))
-            .map(|it| it.uuid.clone())
-            .collect(),
-    };
+    let Some(mut wanted) = of_policy(role, project, inventory)? else { return Ok(None) };
+    let plan = Plan { candidates: wanted.candidates.clone(), count: wanted.count };
     let names = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"];
     let set = names.iter().filter_map(|it| Some((*it, std::env::var(it).ok()?)));
     let environment = Environment::from_pairs(set);
@@ -88,6 +74,32 @@ pub(crate) fn wanted(
             wanted.keeps_mask = true;
         }
     }
+    Ok(Some(wanted))
+}
+
+/// The same, whatever this environment says.
+pub(crate) fn of_policy(
+    role: Option<&str>,
+    project: &Project,
+    inventory: &Inventory,
+) -> Result<Option<Wanted>, Failure> {
+    let policy = &project.policy;
+    let plan = match plan::plan(policy, role, inventory) {
+        Ok(plan) => plan,
+        Err(PlanError::NoGpu { .. }) if policy.run.on_missing == OnMissing::Cpu => return Ok(None),
+        Err(error) => return Err(no_plan(error, project)),
+    };
+    let is_forbidden = |gpu: &Gpu| role.is_none() && policy.forbid.iter().any(|it| it.matches(gpu));
+    let wanted = Wanted {
+        candidates: plan.candidates,
+        count: plan.count,
+        keeps_mask: false,
+        forbidden: inventory
+            .usable()
+            .filter(|it| is_forbidden(it))
+            .map(|it| it.uuid.clone())
+            .collect(),
+    };
     Ok(Some(wanted))
 }
 

@@ -1,0 +1,333 @@
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use gpupin_policy::Bytes;
+use gpupin_run::{
+    evidence::{self, Evidence, EvidenceError, LeaseRecord},
+    observe::Verdict,
+    supervise::Ended,
+};
+
+use crate::{
+    commands::rule::Format,
+    failure::{Exit, Failure},
+    project::{self, Project, ProjectArgs},
+    report::write_json,
+    run::{self, words},
+    terminal::{Terminal, one_line},
+};
+
+/// List, show and check what `gpupin run` has written down
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gpupin evidence ls
+  gpupin evidence show                what the last run was
+  gpupin evidence check               hash and judge the samples of all runs again
+
+Exit codes: 0 in order, 1 a check does not hold, 2 usage or configuration";
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the evidence of this project
+    Ls(Common),
+    /// Show one, the last without a name
+    Show {
+        /// The beginning of its name, or a file
+        name: Option<String>,
+
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Hash the samples again, judge them again, and compare
+    ///
+    /// Also tells when the policy is another one now.
+    Check {
+        /// Beginnings of names, or files; all without any
+        names: Vec<String>,
+
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    output_format: Format,
+
+    /// Where the evidence lies
+    #[arg(long, value_name = "DIR")]
+    evidence_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    match &args.command {
+        Command::Ls(common) => ls(common, terminal),
+        Command::Show { name, common } => show(name.as_deref(), common, terminal),
+        Command::Check { names, common } => check(names, common, terminal),
+    }
+}
+
+impl Common {
+    fn open(&self, terminal: &mut Terminal) -> Result<(Project, PathBuf), Failure> {
+        let project = project::open(&self.project, None, terminal)?;
+        let directory = match &self.evidence_dir {
+            Some(directory) => project.working_directory.join(directory),
+            None => project.root.join(run::EVIDENCE),
+        };
+        Ok((project, directory))
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Listing {
+    version: u32,
+    evidence: Vec<Evidence>,
+}
+
+fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let (project, directory) = common.open(terminal)?;
+    let mut all = Vec::new();
+    let mut exit = Exit::Clean;
+    for path in evidence::list(&directory).map_err(failed)? {
+        match evidence::read(&path) {
+            Ok(evidence) => all.push(evidence),
+            Err(error) => {
+                exit = Exit::Failed;
+                terminal.error(&error.to_string());
+            }
+        }
+    }
+    if let Format::Json = common.output_format {
+        let listing = Listing { version: evidence::VERSION, evidence: all };
+        write_json(&listing, terminal.out()).context("failed to write output")?;
+        return Ok(exit);
+    }
+    if all.is_empty() {
+        terminal.status(&format!("no evidence in `{}`", project.display(&directory)));
+    }
+    let mut text = String::new();
+    for it in &all {
+        let exit = it.exit.map_or("-".to_owned(), ended);
+        let gpus: Vec<_> = it.gpus.iter().filter(|it| it.pinned).map(|it| &*it.name).collect();
+        let command = one_line(&it.command.join(" "));
+        let kind = it.kind.to_string();
+        let (id, verdict, gpus) = (&it.id, it.verdict.as_str(), gpus.join(", "));
+        writeln!(text, "{id:<18} {verdict:<9} {kind:<10} {exit:<9} {gpus:<14} {command}")
+            .expect("a `String` takes everything");
+    }
+    terminal.out().write_all(text.as_bytes()).context("failed to write output")?;
+    Ok(exit)
+}
+
+fn ended(ended: Ended) -> String {
+    match ended {
+        Ended::Code(code) => format!("code {code}"),
+        Ended::Signal(number) => format!("signal {number}"),
+    }
+}
+
+fn show(name: Option<&str>, common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let (project, directory) = common.open(terminal)?;
+    let path = match name {
+        Some(name) => find(&directory, name, &project)?,
+        None => evidence::list(&directory).map_err(failed)?.pop().ok_or_else(|| {
+            Failure::usage(format!("no evidence in `{}`", project.display(&directory)))
+        })?,
+    };
+    let evidence = evidence::read(&path).map_err(failed)?;
+    match common.output_format {
+        Format::Json => write_json(&evidence, terminal.out()),
+        Format::Text => terminal.out().write_all(text(&evidence).as_bytes()),
+    }
+    .context("failed to write output")?;
+    Ok(Exit::Clean)
+}
+
+/// The evidence whose name begins so, or the file of that name.
+fn find(directory: &Path, name: &str, project: &Project) -> Result<PathBuf, Failure> {
+    let all = evidence::list(directory).map_err(failed)?;
+    let stem = |it: &Path| it.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if let Some(path) = all.iter().find(|it| stem(it) == name) {
+        return Ok(path.clone());
+    }
+    let mut beginning: Vec<_> = all.into_iter().filter(|it| stem(it).starts_with(name)).collect();
+    match (beginning.len(), beginning.pop()) {
+        (1, Some(path)) => Ok(path),
+        (0, _) => {
+            let path = project.working_directory.join(name);
+            if path.is_file() {
+                return Ok(path);
+            }
+            Err(Failure::usage(format!("no evidence is called `{name}`"))
+                .hint("`gpupin evidence ls` lists them"))
+        }
+        (count, _) => {
+            Err(Failure::usage(format!("{count} pieces of evidence begin with `{name}`"))
+                .hint("`gpupin evidence ls` lists them"))
+        }
+    }
+}
+
+/// One piece of evidence for people.
+fn text(evidence: &Evidence) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "{name:<10} {value}").expect("a `String` takes everything");
+    };
+    line("verdict", &words::verdict(evidence));
+    for reason in &evidence.reasons {
+        line("", &words::reason(reason, evidence));
+    }
+    line("command", &one_line(&evidence.command.join(" ")));
+    line("exit", &evidence.exit.map_or("unknown".to_owned(), ended));
+    let until = evidence.ended.as_deref().unwrap_or("unknown");
+    line("time", &format!("{} to {until}", evidence.started));
+    let driver = evidence.driver.as_deref().unwrap_or("unknown");
+    line("machine", &format!("{}, driver {driver}, told by {}", evidence.host, evidence.source));
+    for gpu in &evidence.gpus {
+        let marks =
+            [(gpu.pinned, "pinned"), (gpu.forbidden, "forbidden"), (gpu.isolated, "out of reach")];
+        let marks: Vec<_> = marks.into_iter().filter(|it| it.0).map(|it| it.1).collect();
+        let marks =
+            if marks.is_empty() { String::new() } else { format!(": {}", marks.join(", ")) };
+        line("GPU", &format!("{} ({}){marks}", gpu.name, gpu.uuid));
+    }
+    for (name, value) in &evidence.pin.variables {
+        line("set", &format!("{name}={}", one_line(value)));
+    }
+    line(
+        "lease",
+        &match evidence.lease {
+            LeaseRecord::None => "none".to_owned(),
+            LeaseRecord::Outer => "of an outer run".to_owned(),
+            LeaseRecord::Held { waited_ms } => {
+                format!("held, after {}", words::time(std::time::Duration::from_millis(waited_ms)))
+            }
+        },
+    );
+    let isolation = &evidence.isolation;
+    if isolation.requested {
+        line("isolation", &isolation.achieved.join(", "));
+    }
+    for refused in &isolation.refused {
+        line("", &format!("refused: {refused}"));
+    }
+    for it in &evidence.processes {
+        let gpu = evidence.gpus.iter().find(|gpu| gpu.uuid == it.gpu);
+        let gpu = gpu.map_or(it.gpu.as_str(), |it| &it.name);
+        let memory = it
+            .peak_memory
+            .map_or("memory unknown".to_owned(), |it| format!("up to {}", Bytes::new(it)));
+        let (first, last) = (seconds(it.first_ms), seconds(it.last_ms));
+        let stranger = if it.tree { "" } else { ", not of this run" };
+        let (pid, command) = (it.process, one_line(&it.command));
+        line("seen", &format!("{pid} on {gpu}, {first} to {last}, {memory}{stranger}: {command}"));
+    }
+    if let Some(samples) = &evidence.samples {
+        line(
+            "samples",
+            &format!("{} in {}, SHA-256 {}", samples.samples, samples.file, samples.sha256),
+        );
+    }
+    text
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:01} s", ms / 1000, ms % 1000 / 100)
+}
+
+#[derive(serde::Serialize)]
+struct Checks {
+    version: u32,
+    checks: Vec<Checked>,
+}
+
+#[derive(serde::Serialize)]
+struct Checked {
+    id: String,
+    verdict: Verdict,
+    /// Whether its samples are what it says and give its verdict.
+    holds: bool,
+    problems: Vec<String>,
+    /// Whether the policy is still the same; `null` if it had none.
+    policy_unchanged: Option<bool>,
+}
+
+fn check(names: &[String], common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let (project, directory) = common.open(terminal)?;
+    let paths = if names.is_empty() {
+        evidence::list(&directory).map_err(failed)?
+    } else {
+        names.iter().map(|it| find(&directory, it, &project)).collect::<Result<_, _>>()?
+    };
+    if paths.is_empty() {
+        terminal.status(&format!("no evidence in `{}`", project.display(&directory)));
+    }
+    let mut checks = Vec::new();
+    for path in paths {
+        checks.push(checked(&path, &project)?);
+    }
+    let exit = if checks.iter().all(|it| it.holds) { Exit::Clean } else { Exit::Findings };
+    if let Format::Json = common.output_format {
+        write_json(&Checks { version: 1, checks }, terminal.out())
+            .context("failed to write output")?;
+        return Ok(exit);
+    }
+    let mut text = String::new();
+    for it in &checks {
+        let word = if it.holds { "ok" } else { "PROBLEM" };
+        let note = match it.policy_unchanged {
+            Some(false) => " (the policy has changed since)",
+            _ => "",
+        };
+        let problems = it.problems.iter().map(|it| format!("\n  {}", one_line(it)));
+        let problems: String = problems.collect();
+        writeln!(text, "{word:<8} {} {}{note}{problems}", it.id, it.verdict)
+            .expect("a `String` takes everything");
+    }
+    terminal.out().write_all(text.as_bytes()).context("failed to write output")?;
+    Ok(exit)
+}
+
+fn checked(path: &Path, project: &Project) -> Result<Checked, Failure> {
+    let evidence = match evidence::read(path) {
+        Ok(evidence) => evidence,
+        Err(error @ EvidenceError::Invalid { .. }) => {
+            let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let problems = vec![error.to_string()];
+            let (verdict, policy_unchanged) = (Verdict::Unproved, None);
+            return Ok(Checked { id, verdict, holds: false, problems, policy_unchanged });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let problems = evidence::check(path, &evidence).map_err(failed)?;
+    let policy = evidence.policy.path.as_ref().zip(evidence.policy.sha256.as_ref());
+    let policy_unchanged = policy
+        .map(|(path, hash)| run::sha256_of(&project.root.join(path)).is_ok_and(|it| it == *hash));
+    Ok(Checked {
+        id: evidence.id,
+        verdict: evidence.verdict,
+        holds: problems.is_empty(),
+        problems: problems.iter().map(ToString::to_string).collect(),
+        policy_unchanged,
+    })
+}
+
+fn failed(error: EvidenceError) -> Failure {
+    Failure::new(Exit::Failed, error)
+}
