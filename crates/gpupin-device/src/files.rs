@@ -92,6 +92,8 @@ impl DriverFiles {
         let unreadable = |what, why| Unreadable {
             index: NvmlIndex(index),
             uuid: gpu.uuid.clone().ok(),
+            name: gpu.name.clone().ok(),
+            pci: Some(gpu.pci),
             what,
             why,
         };

@@ -1,6 +1,6 @@
 use std::{fmt::Debug, io, path::PathBuf};
 
-use gpupin_policy::{Bytes, DriverVersion, GpuUuid, Inventory, NvmlIndex};
+use gpupin_policy::{Bytes, DriverVersion, GpuUuid, Inventory, NvmlIndex, PciAddress};
 
 use crate::{
     answer::{Answer, Silence},
@@ -54,6 +54,8 @@ pub struct Driver {
 pub struct Unreadable {
     pub index: NvmlIndex,
     pub uuid: Option<GpuUuid>,
+    pub name: Option<String>,
+    pub pci: Option<PciAddress>,
     /// What it does not say: `its memory`.
     pub what: &'static str,
     pub why: Silence,

@@ -262,9 +262,15 @@ impl Session {
     }
 
     fn listed(&self, index: u32) -> Listed {
-        let unreadable =
-            |what, why: Silence| Unreadable { index: NvmlIndex(index), uuid: None, what, why };
-        let handle = self.library.gpu_at(index).map_err(|it| unreadable("itself", it.into()))?;
+        let unreadable = |what, why: Silence| Unreadable {
+            index: NvmlIndex(index),
+            uuid: None,
+            name: None,
+            pci: None,
+            what,
+            why,
+        };
+        let handle = self.library.gpu_at(index).map_err(|it| unreadable("its handle", it.into()))?;
         let uuid = parsed(self.library.uuid(handle));
         let uuid: GpuUuid = uuid.map_err(|why| unreadable("its UUID", why))?;
         let gpu = self.described(index, uuid.clone(), handle);
@@ -273,7 +279,12 @@ impl Session {
                 self.keep(&uuid, handle);
                 Ok(gpu)
             }
-            Err((what, why)) => Err(Unreadable { uuid: Some(uuid), ..unreadable(what, why) }),
+            Err((what, why)) => Err(Unreadable {
+                uuid: Some(uuid),
+                name: self.library.name(handle).ok(),
+                pci: parsed(self.library.pci(handle)).ok(),
+                ..unreadable(what, why)
+            }),
         }
     }
 
@@ -285,12 +296,14 @@ impl Session {
     ) -> Result<Gpu, (&'static str, Silence)> {
         let library = &self.library;
         let silent = |what| move |code: Code| (what, Silence::from(code));
+        let name = library.name(handle).map_err(silent("its name"))?;
+        let memory = library.memory(handle).map_err(silent("its memory"))?;
         let (major, minor) =
             library.compute_capability(handle).map_err(silent("its compute capability"))?;
         let mut gpu = Gpu {
             uuid,
-            name: library.name(handle).map_err(silent("its name"))?,
-            vram: Bytes::new(library.memory(handle).map_err(silent("its memory"))?.total),
+            name,
+            vram: Bytes::new(memory.total),
             compute_capability: ComputeCapability { major, minor },
             pci: parsed(library.pci(handle)).map_err(|why| ("its PCI address", why))?,
             index: NvmlIndex(index),

@@ -10,6 +10,7 @@ mod debug;
 mod env;
 mod evidence;
 mod fix;
+mod gpus;
 mod hook;
 mod init;
 mod journal;
@@ -57,10 +58,11 @@ enum Command {
     Journal(journal::Args),
     Init(init::Args),
     Which(which::Args),
-    Run(Box<run::Args>),
     Env(env::Args),
-    Verify(Box<verify::Args>),
     Evidence(evidence::Args),
+    Gpus(gpus::Args),
+    Run(Box<run::Args>),
+    Verify(Box<verify::Args>),
     Hook(hook::Args),
     Lsp(lsp::Args),
     Completions(completions::Args),
@@ -79,10 +81,11 @@ impl Cli {
             Command::Journal(args) => journal::run(args, terminal),
             Command::Init(args) => init::run(args, terminal),
             Command::Which(args) => which::run(args, terminal),
-            Command::Run(args) => run::run(args, terminal),
             Command::Env(args) => env::run(args, terminal),
-            Command::Verify(args) => verify::run(args, terminal),
             Command::Evidence(args) => evidence::run(args, terminal),
+            Command::Gpus(args) => gpus::run(args, terminal),
+            Command::Run(args) => run::run(args, terminal),
+            Command::Verify(args) => verify::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
             Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),

@@ -20,6 +20,8 @@ use gpupin_device::{
 
 use crate::failure::{Exit, Failure};
 
+pub(crate) mod snapshot;
+
 /// Which machine is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Machine")]

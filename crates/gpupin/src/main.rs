@@ -16,6 +16,8 @@
 //! - [`lsp`]: the language server, findings while one types;
 //! - [`quote`](mod@quote): variables and words in the syntax of those who read them;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
+//! - [`machine`]: which machine is asked, and what it is like at one moment;
+//! - [`which`]: which GPU is `cuda:N`, to gpupin and to CUDA;
 //! - [`failure`]: exit codes, errors and hints;
 //! - [`terminal`]: the two output streams, and what each can show.
 
@@ -41,7 +43,9 @@ mod report;
 mod run;
 mod scan;
 mod state;
+mod table;
 mod terminal;
+mod which;
 
 /// Reading many files is mostly allocating small nodes, which mimalloc does in three quarters of the time.
 #[global_allocator]

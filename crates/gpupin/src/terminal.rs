@@ -100,6 +100,11 @@ impl Terminal {
         &mut self.out
     }
 
+    /// Shows what was written so far. Who cannot be written to is told at the end.
+    pub(crate) fn flush(&mut self) {
+        drop(self.out.flush());
+    }
+
     /// Whether standard output shows colours.
     pub(crate) fn has_colour(&self) -> bool {
         self.out_colour

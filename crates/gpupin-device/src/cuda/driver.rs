@@ -28,7 +28,7 @@ impl Api {
         loaded.map(Self).map_err(|error| {
             let why = std::error::Error::source(&error)
                 .map_or_else(|| error.to_string(), ToString::to_string);
-            CudaError::NoLibrary { why: format!("`{}`: {why}", library.display()) }
+            CudaError::NoLibrary { why }
         })
     }
 

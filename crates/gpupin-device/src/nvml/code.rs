@@ -1,4 +1,4 @@
-use std::{ffi::c_uint, path::Path};
+use std::ffi::c_uint;
 
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
 
@@ -94,18 +94,13 @@ impl From<Code> for Silence {
     }
 }
 
-/// Why a library could not be loaded; a file that is there and cannot be used is another matter than none.
-pub(super) fn not_loaded(path: &Path, error: &libloading::Error) -> MachineError {
-    MachineError::NoLibrary { why: format!("`{}`: {}", path.display(), reason(error)) }
-}
-
-/// The loader's words, which are in the source of the error.
-fn reason(error: &libloading::Error) -> String {
+/// Why a library could not be loaded, in the loader's words, which are in the source of the error and name the file.
+pub(super) fn not_loaded(error: &libloading::Error) -> MachineError {
     let mut source: &dyn std::error::Error = error;
     while let Some(inner) = source.source() {
         source = inner;
     }
-    source.to_string()
+    MachineError::NoLibrary { why: source.to_string() }
 }
 
 /// NVML counts in C's `unsigned int`.

@@ -88,13 +88,13 @@ impl Library {
     pub(super) fn start(path: &Path) -> Result<Self, MachineError> {
         // SAFETY: loading runs the library's initialisers. It is the driver's own, or one the user named.
         let loaded = unsafe { libloading::Library::new(path) };
-        let loaded = loaded.map_err(|error| not_loaded(path, &error))?;
+        let loaded = loaded.map_err(|error| not_loaded(&error))?;
         // SAFETY: only whether there is such a symbol is asked; it is never called.
         let is_simulated = unsafe { loaded.get::<*const ()>(SIMULATED) }.is_ok();
         let lists = Lists::of(&loaded);
         // SAFETY: the bindings are generated from NVIDIA's header, which every version of the library keeps to.
         let raw = unsafe { NvmlLib::from_library(loaded) };
-        let raw = raw.map_err(|error| not_loaded(path, &error))?;
+        let raw = raw.map_err(|error| not_loaded(&error))?;
         if raw.nvmlInitWithFlags.is_err() && raw.nvmlInit_v2.is_err() {
             let why = format!("`{}` is no NVML", path.display());
             return Err(MachineError::NoLibrary { why });

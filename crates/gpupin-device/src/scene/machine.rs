@@ -98,7 +98,15 @@ impl SceneMachine {
             let functions = DESCRIBING
                 .iter()
                 .filter(|it| matches!(gpu.mig, Mig::Enabled(_)) || !it.0.contains("Mig"));
-            let silent = |what, why, uuid| Unreadable { index: gpu.index, uuid, what, why };
+            let silent = |what, why, uuid: Option<GpuUuid>| {
+                // What it says nevertheless.
+                let says = |function| {
+                    uuid.is_some() && !is_lost && self.ask_gpu(function, &gpu.uuid).is_ok()
+                };
+                let name = says("nvmlDeviceGetName").then(|| gpu.name.clone());
+                let pci = says("nvmlDeviceGetPciInfo").then_some(gpu.pci);
+                Unreadable { index: gpu.index, name, pci, uuid, what, why }
+            };
             for (function, what) in functions {
                 // Only who has the handle knows the UUID.
                 let uuid = (!HANDLES.contains(what)).then(|| gpu.uuid.clone());

@@ -1,23 +1,34 @@
-use std::{fmt::Write as _, fs, str::FromStr};
+use std::{fs, str::FromStr};
 
-use annotate_snippets::renderer::Style;
 use anyhow::Context as _;
+use gpupin_device::{
+    Machine,
+    cuda::{CudaError, CudaView},
+};
 use gpupin_policy::{
-    Gpu, GpuUuid, Inventory, Policy,
-    visibility::{Certainty, Environment, Ordinal, Visibility, resolve},
+    Gpu, GpuUuid, Inventory,
+    visibility::{Environment, Ordinal, Visibility, VisibilityReport, resolve},
 };
 
 use crate::{
     commands::rule::Format,
     failure::{Exit, Failure},
+    machine::{self, MachineArgs, system_root},
     project::{self, Project, ProjectArgs},
     report::write_json,
-    terminal::{BOLD, DIM, Terminal, WARNING},
+    terminal::Terminal,
+    which::{
+        Source, Variable,
+        comparison::{Comparison, Outcome},
+        process::Running,
+        text::Answer,
+    },
 };
 
 /// Tell which GPU is `cuda:N`, and how NVML, CUDA and a container number the others
 ///
-/// Answers from the GPUs that `gpupin.lock` records. No live machine is asked.
+/// Asks the GPUs of this machine, and compares the answer with what CUDA itself says about the same environment. Where there is no
+/// driver, or with `--recorded`, the GPUs are those that `gpupin.lock` records.
 ///
 /// The environment is `CUDA_VISIBLE_DEVICES` and `CUDA_DEVICE_ORDER` of this shell, with `--env` laid
 /// over it. `NVIDIA_VISIBLE_DEVICES` counts only with `--env`, as what a container was made with:
@@ -37,13 +48,24 @@ pub(crate) struct Args {
     #[arg(long)]
     ignore_env: bool,
 
+    /// Explain a running process by the environment it was started with, and tell where the driver sees it
+    #[arg(long, value_name = "PID", conflicts_with_all = ["env", "ignore_env", "recorded", "lock_host"])]
+    pid: Option<u32>,
+
+    /// Answer from `gpupin.lock`, whatever GPUs this machine has
+    #[arg(long, conflicts_with = "machine")]
+    recorded: bool,
+
     /// The recorded machine to answer for, where there are several
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", conflicts_with = "machine")]
     lock_host: Option<String>,
 
     /// How to print the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     output_format: Format,
+
+    #[command(flatten)]
+    machine: MachineArgs,
 
     #[command(flatten)]
     project: ProjectArgs,
@@ -55,8 +77,10 @@ Examples:
   gpupin which cuda:1
   gpupin which --env CUDA_VISIBLE_DEVICES=1,0 --env CUDA_DEVICE_ORDER=PCI_BUS_ID
   gpupin which --env NVIDIA_VISIBLE_DEVICES=1             in a container that was given index 1
+  gpupin which --pid 4711                                 what a process sees that runs already
+  gpupin which --lock-host workstation                    for a machine that was recorded
 
-Exit codes: 0 answered, 2 nothing is recorded or it is not clear for which machine, 3 no such ordinal";
+Exit codes: 0 answered, 1 CUDA or the driver's process lists say otherwise, 2 there is no machine to answer for, 3 no such ordinal";
 
 #[derive(Debug, Clone, Copy)]
 struct AskedOrdinal(Ordinal);
@@ -74,12 +98,6 @@ impl FromStr for AskedOrdinal {
     }
 }
 
-#[derive(Debug, Clone)]
-struct Variable {
-    name: String,
-    value: String,
-}
-
 impl FromStr for Variable {
     type Err = String;
 
@@ -93,52 +111,213 @@ impl FromStr for Variable {
     }
 }
 
+/// The answer as JSON.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    report: VisibilityReport,
+    host: &'a str,
+    /// `recorded`, or how the machine's answer was obtained.
+    source: &'static str,
+    /// What CUDA says of the same environment; `null` where no machine was asked.
+    cuda: Option<&'a Comparison>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<DocumentProcess<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct DocumentProcess<'a> {
+    pid: u32,
+    command: &'a str,
+    uid: u32,
+    /// The GPUs on which the driver sees it now.
+    seen_on: &'a [GpuUuid],
+    /// Whether every process list could be read.
+    is_whole: bool,
+}
+
+/// Whom the answer is about.
+struct Subject {
+    inventory: Inventory,
+    source: Source,
+    /// Absent where a lock file answers.
+    machine: Option<Box<dyn Machine>>,
+}
+
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let project = project::open(&args.project, None, terminal)?;
-    let machine = machine(args, &project)?;
-    let variables = variables(args, terminal);
+    let subject = subject(args, &project)?;
+    let machine = subject.machine.as_deref();
+    let running = args.pid.map(|pid| Running::read(pid, &system_root())).transpose()?;
+    let variables = match &running {
+        Some(running) => of_process(running, terminal),
+        None => variables(args, terminal),
+    };
     let pairs = variables.iter().map(|(variable, _)| (&variable.name, &variable.value));
-    let mut visibility = resolve(machine, &Environment::from_pairs(pairs));
-    let count = visibility.visible.len();
+    let whole = resolve(&subject.inventory, &Environment::from_pairs(pairs));
+    let obstacle = obstacle(args, &whole, running.as_ref());
+    let comparison = machine.map(|machine| match obstacle {
+        Some(why) => Comparison::unasked(why),
+        None => Comparison::of(&whole, machine.kind(), cuda_view(&variables)),
+    });
+    let seen = running.as_ref().zip(machine).map(|(running, machine)| {
+        let usable = subject.inventory.gpus.iter();
+        let gpus: Vec<_> = usable.map(|it| it.uuid.clone()).collect();
+        running.seen_on(machine, &gpus)
+    });
+
+    let mut visibility = whole.clone();
     if let Some(AskedOrdinal(ordinal)) = args.ordinal {
         visibility.visible.retain(|it| it.ordinal == ordinal);
     }
-    let missing = |it: &AskedOrdinal| {
-        let visible = match count {
-            0 => "no GPU is visible".to_owned(),
-            1 => "one GPU is visible, `cuda:0`".to_owned(),
-            count => format!("{count} GPUs are visible, up to `cuda:{}`", count - 1),
-        };
-        Failure::new(Exit::NoGpu, anyhow::anyhow!("`cuda:{}` does not exist: {visible}", it.0))
-    };
-    let missing = args.ordinal.as_ref().filter(|_| visibility.visible.is_empty()).map(missing);
-
+    let missing = args.ordinal.filter(|_| visibility.visible.is_empty());
+    let missing = missing.map(|it| missing_ordinal(it.0, whole.visible.len()));
     match (args.output_format, &missing) {
-        (Format::Json, _) => write_json(&visibility.report(machine), terminal.out()),
+        (Format::Json, _) => {
+            let document = Document {
+                report: visibility.report(&subject.inventory),
+                host: &subject.inventory.host,
+                source: match subject.source {
+                    Source::Recorded { .. } => "recorded",
+                    Source::Asked { kind, .. } => kind.as_str(),
+                },
+                cuda: comparison.as_ref(),
+                process: running.as_ref().zip(seen.as_ref()).map(|(running, seen)| {
+                    DocumentProcess {
+                        pid: running.process.id.pid,
+                        command: &running.process.command,
+                        uid: running.process.uid,
+                        seen_on: &seen.0,
+                        is_whole: seen.1,
+                    }
+                }),
+            };
+            write_json(&document, terminal.out())
+        }
         (Format::Text, None) => {
             let answer = Answer {
-                machine,
+                machine: &subject.inventory,
+                source: &subject.source,
                 policy: &project.policy,
                 variables: &variables,
+                running: running.as_ref(),
+                seen: seen.as_ref(),
                 visibility: &visibility,
+                comparison: comparison.as_ref(),
                 is_whole: args.ordinal.is_none(),
                 colour: terminal.has_colour(),
             };
-            terminal.out().write_all(answer.text(&project).as_bytes())
+            terminal.out().write_all(answer.text().as_bytes())
         }
         (Format::Text, Some(_)) => Ok(()),
     }
     .context("failed to write output")?;
-    missing.map_or(Ok(Exit::Clean), Err)
+    if let Some(missing) = missing {
+        return Err(missing);
+    }
+    Ok(verdict(&subject.inventory, &whole, comparison.as_ref(), seen.as_ref(), terminal))
+}
+
+/// Shouts about everything that is not as the environment lets expect.
+fn verdict(
+    inventory: &Inventory,
+    visibility: &Visibility,
+    comparison: Option<&Comparison>,
+    seen: Option<&(Vec<GpuUuid>, bool)>,
+    terminal: &mut Terminal,
+) -> Exit {
+    let mut exit = Exit::Clean;
+    let differing = comparison.filter(|it| it.outcome == Outcome::Differs);
+    for why in differing.into_iter().flat_map(|it| &it.why) {
+        terminal.error(why);
+        exit = Exit::Findings;
+    }
+    for uuid in seen.into_iter().flat_map(|it| &it.0) {
+        let is_visible = visibility.visible.iter().any(|it| it.candidates.contains(uuid));
+        let gpu = inventory.get(uuid);
+        // A process on a MIG instance is on its parent, too.
+        let has_instances = gpu.is_some_and(|it| !it.instances().is_empty());
+        if !is_visible && !has_instances {
+            let name = gpu.map(Gpu::short_name).unwrap_or_default();
+            terminal.error(&format!(
+                "the driver sees the process on {name} ({uuid}), which its environment hides: the program changed the environment \
+                 itself, or a child's PID was taken for its own"
+            ));
+            exit = Exit::Findings;
+        }
+    }
+    exit
+}
+
+fn missing_ordinal(ordinal: Ordinal, count: usize) -> Failure {
+    let visible = match count {
+        0 => "no GPU is visible".to_owned(),
+        1 => "one GPU is visible, `cuda:0`".to_owned(),
+        count => format!("{count} GPUs are visible, up to `cuda:{}`", count - 1),
+    };
+    Failure::new(Exit::NoGpu, anyhow::anyhow!("`cuda:{ordinal}` does not exist: {visible}"))
+}
+
+fn subject(args: &Args, project: &Project) -> Result<Subject, Failure> {
+    let is_recorded = args.recorded || args.lock_host.is_some();
+    let machine = if is_recorded { None } else { args.machine.open_if_any()? };
+    let Some(machine) = machine else {
+        if args.pid.is_some() {
+            // It runs here, so that no other machine can answer.
+            return Err(args.machine.open().err().unwrap_or_else(|| Failure::usage("try again")));
+        }
+        let lock = project.lock_path.clone().unwrap_or_else(|| "gpupin.lock".to_owned());
+        return Ok(Subject {
+            inventory: recorded(args, project)?.clone(),
+            source: Source::Recorded { lock },
+            machine: None,
+        });
+    };
+    let inventory = machine.inventory()?;
+    if let Some(it) = machine.unreadable()?.first() {
+        // With a GPU of which nothing is known, every number behind it may be another's.
+        let text = format!("index {}: {} is not told: {}", it.index, it.what, it.why);
+        return Err(Failure::usage(format!(
+            "a GPU of this machine does not say what it is: {text}"
+        ))
+        .hint("see `gpupin gpus`; `--recorded` answers from the lock file"));
+    }
+    let source = Source::Asked { name: machine.source(), kind: machine.kind() };
+    Ok(Subject { inventory, source, machine: Some(machine) })
+}
+
+/// Why CUDA cannot be asked about what the answer is about.
+fn obstacle(
+    args: &Args,
+    visibility: &Visibility,
+    running: Option<&Running>,
+) -> Option<&'static str> {
+    if args.machine.is_scene() {
+        return Some("a scene has no CUDA");
+    }
+    if visibility.container.is_some() {
+        return Some("the answer is about a container, and CUDA would answer for here");
+    }
+    let is_elsewhere = running.is_some_and(|it| it.is_elsewhere != Some(false));
+    is_elsewhere.then_some("the process is in a container, and CUDA would answer for here")
+}
+
+/// What CUDA says with these variables and no others that decide.
+fn cuda_view(variables: &[(Variable, &'static str)]) -> Result<CudaView, CudaError> {
+    let value =
+        |name: &str| variables.iter().find(|it| it.0.name == name).map(|it| it.0.value.as_str());
+    let changes = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"].map(|it| (it, value(it)));
+    machine::cuda_view(changes)
 }
 
 /// The recorded machine that is meant.
-fn machine<'a>(args: &Args, project: &'a Project) -> Result<&'a Inventory, Failure> {
+fn recorded<'a>(args: &Args, project: &'a Project) -> Result<&'a Inventory, Failure> {
     let machines = project.lock.machines();
     let hosts: Vec<_> = machines.iter().map(|it| format!("`{}`", it.host)).collect();
     let recorded = format!("recorded are {}", hosts.join(", "));
     if machines.is_empty() {
-        return Err(Failure::usage("no machine is recorded").hint(
+        let live = if args.recorded { "" } else { "there is no NVIDIA driver here, and " };
+        return Err(Failure::usage(format!("{live}no machine is recorded")).hint(
             "a `gpupin.lock` beside the policy or above the working directory records them; `--lock` names another",
         ));
     }
@@ -161,9 +340,31 @@ fn this_host() -> Option<String> {
     text.map(|it| it.trim().to_owned()).or_else(|| std::env::var("COMPUTERNAME").ok())
 }
 
+/// The names of the variables that decide.
+const READ: [&str; 3] = ["CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"];
+
+/// The variables that decide for a running process.
+fn of_process(running: &Running, terminal: &mut Terminal) -> Vec<(Variable, &'static str)> {
+    if running.environment.is_empty() {
+        terminal.warning(
+            "the process tells no environment at all: a kernel thread, or one that erased it",
+        );
+    }
+    if running.is_elsewhere.is_none() {
+        terminal.warning("whether the process is in a container cannot be told");
+    }
+    let counts =
+        |name: &str| name != "NVIDIA_VISIBLE_DEVICES" || running.is_elsewhere == Some(true);
+    let read = READ.iter().filter(|it| counts(it));
+    let found = read.filter_map(|name| {
+        let (name, value) = running.environment.iter().find(|it| it.0 == *name)?;
+        Some((Variable { name: name.clone(), value: value.clone() }, "the process"))
+    });
+    found.collect()
+}
+
 /// The variables that decide, each with where it comes from.
 fn variables(args: &Args, terminal: &mut Terminal) -> Vec<(Variable, &'static str)> {
-    const READ: [&str; 3] = ["CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"];
     for variable in args.env.iter().filter(|it| !READ.contains(&it.name.as_str())) {
         terminal.warning(&format!("`{}` has no say in which GPUs are visible", variable.name));
     }
@@ -178,106 +379,4 @@ fn variables(args: &Args, terminal: &mut Terminal) -> Vec<(Variable, &'static st
         Some((variable.clone(), "`--env`"))
     };
     READ.iter().filter_map(|it| given(it).or_else(|| inherited(it))).collect()
-}
-
-struct Answer<'a> {
-    machine: &'a Inventory,
-    policy: &'a Policy,
-    variables: &'a [(Variable, &'static str)],
-    visibility: &'a Visibility,
-    /// All ordinals, so that hidden GPUs are worth a row.
-    is_whole: bool,
-    colour: bool,
-}
-
-/// A row of the table.
-type Row = [String; 5];
-
-impl Answer<'_> {
-    fn text(&self, project: &Project) -> String {
-        let style = |it| if self.colour { it } else { Style::default() };
-        let (bold, dim, warning) = (style(BOLD), style(DIM), style(WARNING));
-        let mut text = String::new();
-        let mut line = |it: String| writeln!(text, "{it}").expect("a `String` takes everything");
-        let lock = project.lock_path.as_deref().unwrap_or("gpupin.lock");
-        line(format!("`{}` as recorded in `{lock}`; no live machine was asked", self.machine.host));
-        for (Variable { name, value }, origin) in self.variables {
-            line(format!("{name}={value} {dim}({origin}){dim:#}"));
-        }
-        if self.variables.is_empty() {
-            line(format!("{dim}no variable that decides is set{dim:#}"));
-        }
-        line(String::new());
-
-        let rows = self.rows();
-        let has_container = self.visibility.container.is_some();
-        let shown: Vec<usize> = (0..5).filter(|column| *column != 2 || has_container).collect();
-        let widths: Vec<_> = (0..5)
-            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-            .collect();
-        for (index, row) in rows.iter().enumerate() {
-            let cells = shown.iter().map(|it| format!("{:width$}", row[*it], width = widths[*it]));
-            let cells = cells.collect::<Vec<_>>().join("  ");
-            let cells = cells.trim_end();
-            line(if index == 0 { format!("{bold}{cells}{bold:#}") } else { cells.to_owned() });
-        }
-
-        let (certainty, why) = match self.visibility.certainty {
-            Certainty::Exact if self.visibility.visible.is_empty() => {
-                ("exact", "no GPU is visible, so there is no ordinal")
-            }
-            Certainty::Exact => ("exact", "every ordinal is one GPU"),
-            Certainty::Likely => ("likely", "it rests on what NVIDIA does not document"),
-            Certainty::Ambiguous => ("ambiguous", "some ordinal may be one of several GPUs"),
-        };
-        line(format!("\n{bold}{certainty}{bold:#}: {why}"));
-        for (step, number) in self.visibility.steps.iter().zip(1..) {
-            let mark = if step.uncertain {
-                format!(" {warning}(uncertain){warning:#}")
-            } else {
-                String::new()
-            };
-            line(format!("  {number}. {}{mark}", step.text));
-        }
-        text
-    }
-
-    fn rows(&self) -> Vec<Row> {
-        let mut rows = vec![["CUDA", "NVML", "container", "GPU", "UUID"].map(str::to_owned)];
-        for it in &self.visibility.visible {
-            // An ordinal that may be several GPUs takes a row for each.
-            for (index, uuid) in it.candidates.iter().enumerate() {
-                let cuda =
-                    if index == 0 { format!("cuda:{}", it.ordinal) } else { "  or".to_owned() };
-                rows.extend(self.row(cuda, uuid));
-            }
-        }
-        let is_visible =
-            |gpu: &Gpu| self.visibility.visible.iter().any(|it| it.candidates.contains(&gpu.uuid));
-        if self.is_whole {
-            for gpu in self.machine.usable().filter(|it| !is_visible(it)) {
-                rows.extend(self.row("hidden".to_owned(), &gpu.uuid));
-            }
-        }
-        rows
-    }
-
-    fn row(&self, cuda: String, uuid: &GpuUuid) -> Option<Row> {
-        let gpu = self.machine.get(uuid)?;
-        let container = self.visibility.container_index(uuid);
-        let container = container.map_or_else(|| "-".to_owned(), |it| it.to_string());
-        Some([cuda, gpu.index.to_string(), container, self.named(gpu), uuid.to_string()])
-    }
-
-    /// A GPU's name, and what the policy has to say about it.
-    fn named(&self, gpu: &Gpu) -> String {
-        let name = gpu.short_name();
-        if self.policy.gpu.as_ref().is_some_and(|it| it.matches(gpu)) {
-            return format!("{name} (the policy's)");
-        }
-        if self.policy.forbid.iter().any(|it| it.matches(gpu)) {
-            return format!("{name} (forbidden)");
-        }
-        name
-    }
 }

@@ -176,7 +176,7 @@ fn nothing_recorded_is_an_error() {
         &expect![[r#"
         exit code: 2
         ----- stderr
-        error: no machine is recorded
+        error: there is no NVIDIA driver here, and no machine is recorded
 
         hint: a `gpupin.lock` beside the policy or above the working directory records them; `--lock` names another
     "#]],
@@ -193,6 +193,77 @@ fn the_lock_file_is_found_above() {
 fn a_variable_without_a_say_is_told() {
     let outcome = project().gpupin(&["which", "--env", "CUDA_VISABLE_DEVICES=1"]);
     assert!(outcome.err.contains("`CUDA_VISABLE_DEVICES` has no say"), "{}", outcome.err);
+}
+
+#[test]
+fn a_scene_is_asked_and_marked() {
+    let scene = include_str!("../../../../scenes/mixed.toml");
+    let sandbox = project().file("mixed.toml", scene);
+    let args = ["--machine", "mixed.toml", "--env", "CUDA_VISIBLE_DEVICES=GPU-8932"];
+    check(
+        &sandbox,
+        &args,
+        &expect![[r#"
+        exit code: 0
+        ----- stdout
+        `workstation` as scene `mixed.toml` tells; everything here is simulated
+        CUDA_VISIBLE_DEVICES=GPU-8932 (`--env`)
+
+        CUDA    NVML  GPU                      UUID
+        cuda:0  1     RTX 3090 (the policy's)  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
+        hidden  0     RTX 5060 Ti (forbidden)  GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01
+
+        exact: every ordinal is one GPU
+          1. `workstation` has 2 GPUs
+          2. entry `GPU-8932` is RTX 3090
+
+        not compared with CUDA: a scene has no CUDA
+    "#]],
+    );
+    let schema = include_str!("../../src/reference/which.schema.json");
+    let args = [&["which", "--output-format", "json"], args.as_slice()].concat();
+    validate(schema, &sandbox.gpupin(&args).json());
+}
+
+#[test]
+fn a_running_process_is_explained_by_its_environment() {
+    let scene = include_str!("../../../../scenes/mixed.toml");
+    let sandbox = project().file("mixed.toml", scene);
+    let mut child = std::process::Command::new("sleep")
+        .arg("600")
+        .env("CUDA_VISIBLE_DEVICES", "1")
+        .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        .env("NVIDIA_VISIBLE_DEVICES", "none")
+        .spawn()
+        .unwrap();
+    let pid = child.id().to_string();
+    let asked = ["which", "--machine", "mixed.toml", "--pid", &pid];
+    let outcome = sandbox.gpupin(&asked);
+    let json = sandbox.gpupin(&[&asked[..], &["--output-format", "json"]].concat()).json();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(outcome.code, 0, "{}", outcome.whole());
+    assert!(outcome.out.contains("CUDA_VISIBLE_DEVICES=1 (the process)"), "{}", outcome.whole());
+    assert!(outcome.out.contains("what it changed since does not show"), "{}", outcome.whole());
+    assert!(outcome.out.contains("the driver sees it on no GPU now"), "{}", outcome.whole());
+    validate(include_str!("../../src/reference/which.schema.json"), &json);
+    assert_eq!(json["visible"][0]["name"], "RTX 3090");
+    assert_eq!(json["process"]["command"], "sleep 600");
+}
+
+#[test]
+fn a_process_that_is_not_there_is_told() {
+    let scene = include_str!("../../../../scenes/mixed.toml");
+    let sandbox = project().file("mixed.toml", scene);
+    check(
+        &sandbox,
+        &["--machine", "mixed.toml", "--pid", "1073741824"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: there is no process 1073741824
+    "#]],
+    );
 }
 
 #[test]

@@ -1,0 +1,27 @@
+//! What `gpupin which` tells: which GPU is `cuda:N`, by gpupin's reading of the environment and by CUDA's own.
+//!
+//! - [`comparison`]: the two beside each other;
+//! - [`process`]: the environment of a process that runs already;
+//! - [`text`](mod@text): the answer for people.
+
+pub(crate) mod comparison;
+pub(crate) mod process;
+pub(crate) mod text;
+
+use gpupin_device::Kind;
+
+/// Who says which GPUs there are.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A lock file, by its path as people know it.
+    Recorded { lock: String },
+    /// A machine that was asked.
+    Asked { name: String, kind: Kind },
+}
+
+/// A variable that decides which GPUs are visible.
+#[derive(Debug, Clone)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
