@@ -9,6 +9,7 @@
 //!
 //! Out of scope: the CUDA runtime. It asks the driver for tables that NVIDIA does not document, so PyTorch and its kin do not work.
 
+mod cuda;
 mod nvml;
 mod profile;
 mod session;

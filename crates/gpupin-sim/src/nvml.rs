@@ -31,6 +31,9 @@ mod settings;
 mod stubs;
 mod system;
 
+pub(crate) use identity::bytes_of;
+pub(crate) use system::cuda_number;
+
 /// A return value other than success.
 type Code = u32;
 type Outcome = Result<(), Code>;
@@ -97,7 +100,7 @@ macro_rules! machine {
     };
 }
 
-pub(crate) use {device, machine};
+use {device, machine};
 
 /// The return value of a function; a panic must not reach the program that called it.
 fn guarded(function: impl FnOnce() -> Outcome) -> u32 {
