@@ -270,7 +270,8 @@ impl Session {
             what,
             why,
         };
-        let handle = self.library.gpu_at(index).map_err(|it| unreadable("its handle", it.into()))?;
+        let handle =
+            self.library.gpu_at(index).map_err(|it| unreadable("its handle", it.into()))?;
         let uuid = parsed(self.library.uuid(handle));
         let uuid: GpuUuid = uuid.map_err(|why| unreadable("its UUID", why))?;
         let gpu = self.described(index, uuid.clone(), handle);

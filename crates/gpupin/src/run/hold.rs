@@ -53,9 +53,8 @@ pub(crate) fn hold(
     };
     let mut said = None;
     let mut tell = |waiting: &Waiting| {
-        let now = SystemTime::now();
         // A line when something changes, a running clock on a terminal.
-        let news = words::waiting(waiting, now);
+        let news = words::waiting(waiting);
         if said.as_ref() != Some(&news) {
             terminal.status(&news);
             said = Some(news);
@@ -98,7 +97,7 @@ fn still_there(machine: &dyn Machine, gpu: &GpuUuid, before: &[ProcessId]) -> Ve
 fn not_had(error: LeaseError, patience: Duration) -> Failure {
     match &error {
         LeaseError::Busy { waiting, .. } => {
-            let who = words::waiting(waiting, SystemTime::now());
+            let who = words::waiting(waiting);
             let hint = if patience.is_zero() {
                 "without `--no-wait` it waits for its turn"
             } else {
