@@ -11,7 +11,7 @@ use crate::{
     project::{Known, Literal, Project},
     source::{Language, Source},
     span::Span,
-    unit::Does,
+    unit::{Does, UnitId},
     value::Value,
 };
 
@@ -19,30 +19,40 @@ use crate::{
 pub(crate) fn value(project: &Project<'_>, write: Write, new: &str) -> Option<Edit> {
     let (_, value) = project.written(write)?;
     let source = &project.unit(write.unit).source;
-    let edit = |span, replacement| Some(Edit { unit: write.unit, span, replacement });
-    let mut all = project.known(write.unit, value);
-    if is_conditional(project, write) {
+    let edit = |(span, replacement)| Edit { unit: write.unit, span, replacement };
+    let is_conditional = is_conditional(project, write);
+    let mut known = project.known(write.unit, value);
+    if is_conditional {
         // What hides every GPU is somebody's way to the CPU.
-        all.retain(|it| !hides_every_gpu(it));
+        known.retain(|it| !hides_every_gpu(it));
     }
-    if let [known] = &*all
+    if let [known] = &*known
         && known.unit == write.unit
         && value.span.contains(known.span)
+        && !is_shared(project, write.unit, known.span)
     {
-        return edit_literal(source, known, new)
-            .and_then(|(span, replacement)| edit(span, replacement));
+        return edit_literal(project, write, known, new).map(edit).or_else(|| {
+            let is_put_together =
+                !is_conditional && matches!(known.literal, Literal::Str(_)) && is_python(source);
+            is_put_together
+                .then(|| expression(project, write))
+                .flatten()
+                .map(|span| edit((span, quoted(source, new))))
+        });
+    }
+    if let [known] = &*known
+        && known.by_default
+    {
+        return (known.unit == write.unit && is_python(source))
+            .then(|| edit_default(source, known, new))
+            .flatten()
+            .map(edit);
     }
     // A name or a call gives it: other places may use that.
-    let python = matches!(source.language, Language::Python | Language::Notebook);
-    let is_known = !all.is_empty();
-    if !python
-        || !is_known
-        || is_conditional(project, write)
-        || source.slice(value.span).contains('\n')
-    {
+    if !is_python(source) || known.is_empty() || is_conditional {
         return None;
     }
-    edit(value.span, quoted(source, new))
+    expression(project, write).map(|span| edit((span, quoted(source, new))))
 }
 
 /// Whether a condition decides what a write sets.
@@ -73,33 +83,100 @@ pub(super) fn hides_every_gpu(known: &Known) -> bool {
     }
 }
 
-fn edit_literal(source: &Source, known: &Known, new: &str) -> Option<(Span, String)> {
-    match &known.literal {
-        Literal::Str(text) => {
-            let span = source.find_in(known.span, text)?;
-            let is_bare = source.slice(known.span).trim() == text;
-            // A number is a value in PowerShell, and any other word a command.
-            let wants_quotes = source.language == Language::PowerShell;
-            let written =
-                if is_bare && wants_quotes { quoted(source, new) } else { new.to_owned() };
-            Some((span, written))
-        }
-        Literal::Int(number) => {
-            let number = number.to_string();
-            let span = source.find_in(known.span, &number)?;
-            let is_bare = source.slice(known.span).trim() == number;
-            let wants_quotes = matches!(
-                source.language,
-                Language::Python
-                    | Language::Notebook
-                    | Language::Toml
-                    | Language::Json
-                    | Language::PowerShell
-            );
-            Some((span, if is_bare && wants_quotes { quoted(source, new) } else { new.to_owned() }))
-        }
-        _ => None,
+fn is_python(source: &Source) -> bool {
+    matches!(source.language, Language::Python | Language::Notebook)
+}
+
+/// Whether a literal defines a name (`GPU = 0`) that more than one place uses.
+fn is_shared(project: &Project<'_>, unit: UnitId, literal: Span) -> bool {
+    let source = &project.unit(unit).source;
+    if !is_python(source) {
+        return false;
     }
+    let before = &source.text[..literal.start as usize];
+    let statement = before.rsplit(['\n', ';', '"']).next().unwrap_or_default();
+    let Some(name) = statement.trim_end().strip_suffix('=').map(str::trim) else { return false };
+    let is_part = |it: char| it.is_alphanumeric() || it == '_';
+    if name.is_empty() || !name.chars().all(is_part) {
+        return false;
+    }
+    let uses = |source: &Source, name: &str| {
+        source.text.split(|it| !is_part(it)).filter(|it| *it == name).count()
+    };
+    let file = source.path.rsplit('/').next().unwrap_or_default();
+    let module = file.split('.').next().unwrap_or_default();
+    let others = project.units.iter().map(|it| &it.source).filter(|it| it.path != source.path);
+    uses(source, name) > 2
+        || others.into_iter().any(|it| uses(it, name) > 0 && uses(it, module) > 0)
+}
+
+/// The expression that Python sets a variable to, on one line. What is known of it may stand elsewhere: `str(GPU)`.
+fn expression(project: &Project<'_>, write: Write) -> Option<Span> {
+    let source = &project.unit(write.unit).source;
+    let span = right_side(project, write).or_else(|| {
+        let value = project.written(write)?.1.span;
+        project.event(write.unit, write.event).span.contains(value).then_some(value)
+    })?;
+    (!source.slice(span).is_empty() && !source.slice(span).contains('\n')).then_some(span)
+}
+
+/// What stands behind the name in `os.environ["NAME"] = …` and `os.environ.setdefault("NAME", …)`.
+fn right_side(project: &Project<'_>, write: Write) -> Option<Span> {
+    let event = project.event(write.unit, write.event);
+    let Does::SetVariable(set) = &event.does else { return None };
+    let text = &project.unit(write.unit).source.text;
+    let statement = text.get(set.name_span.end as usize..event.span.end as usize)?;
+    let behind = statement.trim_start_matches(['\\', '"', '\'']).trim_start();
+    let value = match behind.strip_prefix(']') {
+        Some(rest) => rest.trim_start().strip_prefix('=')?,
+        None => behind.strip_prefix(',')?.strip_suffix(')')?.trim_end(),
+    };
+    let end = event.span.end as usize - usize::from(!behind.starts_with(']'));
+    let start = text[..end].rfind(value.trim())?;
+    // `a = b = c` sets another too.
+    (!value.contains('=')).then(|| Span::new(start, start + value.trim().len()))
+}
+
+fn edit_literal(
+    project: &Project<'_>,
+    write: Write,
+    known: &Known,
+    new: &str,
+) -> Option<(Span, String)> {
+    let source = &project.unit(write.unit).source;
+    let (text, is_number) = match &known.literal {
+        Literal::Str(text) => (text.clone(), false),
+        Literal::Int(number) => (number.to_string(), true),
+        _ => return None,
+    };
+    let span = source.find_in(known.span, &text)?;
+    let is_bare = source.slice(known.span).trim() == text;
+    let wants_quotes = match source.language {
+        // A number is a value in PowerShell, and any other word a command.
+        Language::PowerShell => true,
+        Language::Toml | Language::Json => is_number,
+        // `str(0)` has a number in it, and a command that Python starts is a text already.
+        Language::Python | Language::Notebook => is_number || !is_word(project, write),
+        _ => false,
+    };
+    Some((span, if is_bare && wants_quotes { quoted(source, new) } else { new.to_owned() }))
+}
+
+/// Whether a variable is set as a shell does it (`NAME=0`), in a command or a line that begins with `%` or `!`.
+fn is_word(project: &Project<'_>, write: Write) -> bool {
+    Piece::of(project, write).is_some_and(|it| it.gap().trim_matches([' ', '=']).is_empty())
+}
+
+/// The default of an option or parameter. It stays of its type, which the program may convert it to.
+fn edit_default(source: &Source, known: &Known, new: &str) -> Option<(Span, String)> {
+    let text = match &known.literal {
+        Literal::Str(text) => text.clone(),
+        Literal::Int(number) => number.to_string(),
+        _ => return None,
+    };
+    let span = source.find_in(known.span, &text)?;
+    let is_bare = source.slice(known.span).trim() == text;
+    (!is_bare || new.parse::<u32>().is_ok()).then(|| (span, new.to_owned()))
 }
 
 fn quoted(source: &Source, text: &str) -> String {
@@ -114,8 +191,7 @@ fn quoted(source: &Source, text: &str) -> String {
 pub(crate) fn beside(project: &Project<'_>, write: Write, name: &str, value: &str) -> Option<Edit> {
     let source = &project.unit(write.unit).source;
     let piece = Piece::of(project, write)?;
-    let python = matches!(source.language, Language::Python | Language::Notebook);
-    let (at, replacement) = if python {
+    let (at, replacement) = if is_python(source) {
         in_python(project, write, &piece, name, value)?
     } else {
         piece.as_line(name, value).or_else(|| piece.in_line(name, value))?
@@ -148,7 +224,8 @@ impl<'a> Piece<'a> {
             let start = source.text[..end].rfind(name).filter(|it| end - it < FAR)?;
             start..start + name.len()
         };
-        let value = value.span.range();
+        let python = is_python(source).then(|| expression(project, write)).flatten();
+        let value = python.unwrap_or(value.span).range();
         (name.end <= value.start).then_some(Self { source, name, value })
     }
 

@@ -19,8 +19,10 @@ const UUID: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
 
 const HEADER: &str = r#"# gpupin: begin of the pin, written by `gpupin fix`
 import os
+
 os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"  # RTX 3090
+# RTX 3090
+os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
 # gpupin: end of the pin
 "#;
 
@@ -162,7 +164,7 @@ fn without_a_policy_a_block_is_moved_as_it_is() {
             "//- gpupin.toml\n//- main.py\nimport os\nimport torch\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n{MAIN}"
         ),
         &format!(
-            "//- main.py\nimport os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n\nimport os\nimport torch\n{MAIN}"
+            "//- main.py\nimport os\n\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n\nimport torch\n{MAIN}"
         ),
     );
 }
@@ -295,8 +297,10 @@ fn a_notebook_is_pinned_in_its_first_cell() {
         &notebook(&[
             r##""# gpupin: begin of the pin, written by `gpupin fix`\n""##,
             r#""import os\n""#,
+            r#""\n""#,
             r#""os.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\n""#,
-            r#""os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"UUID\"  # RTX 3090\n""#,
+            r##""# RTX 3090\n""##,
+            r#""os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"UUID\"\n""#,
             r##""# gpupin: end of the pin\n""##,
             r#""\n""#,
             r#""import os\n""#,
@@ -375,6 +379,65 @@ fn a_program_whose_package_comes_first_is_pinned_there() {
     );
 }
 
+const RUN: &str = "//- run.sh\nexport CUDA_VISIBLE_DEVICES=UUID\npython main.py\n//- main.py\n";
+
+#[test]
+fn a_variable_stands_behind_the_import_that_it_needs() {
+    let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[env]\nPYTORCH_CUDA_ALLOC_CONF = \"max_split_size_mb:1024\"\n";
+    let variable = "os.environ[\"PYTORCH_CUDA_ALLOC_CONF\"] = \"max_split_size_mb:1024\"\n";
+    let run = RUN.replace("UUID", UUID);
+    let rest = format!("import torch\n{MAIN}");
+    check(
+        &["GP402"],
+        &format!("{policy}{run}import os\n{rest}"),
+        &format!("{run}import os\n\n{variable}\n{rest}"),
+    );
+    check(
+        &["GP402"],
+        &format!("{policy}{run}{rest}"),
+        &format!("{run}import os\n\n{variable}\n{rest}"),
+    );
+}
+
+#[test]
+fn a_number_that_gives_the_mask_becomes_a_text() {
+    let rest = format!("import torch\n{MAIN}");
+    let mask = "os.environ[\"CUDA_VISIBLE_DEVICES\"]";
+    for (before, after) in [
+        ("GPU = 0; MASK = str(GPU)", "GPU = \"UUID\"; MASK = str(GPU)"),
+        ("GPU = 1; MASK = str(GPU)", "GPU = \"UUID\"; MASK = str(GPU)"),
+        ("GPU = 0\nMASK = str(GPU)", "GPU = \"UUID\"\nMASK = str(GPU)"),
+        ("GPU = 0\nMASK = f\"{GPU}\"", "GPU = 0\nMASK = \"UUID\""),
+        ("MASK = str(0)", "MASK = str(\"UUID\")"),
+        // Others use it as a number.
+        ("GPU = 0\nMASK = str(GPU)\nprint(GPU)", "GPU = 0\nMASK = \"UUID\"\nprint(GPU)"),
+        ("GPU = \"0\"\nMASK = GPU\nprint(GPU)", "GPU = \"0\"\nMASK = \"UUID\"\nprint(GPU)"),
+    ] {
+        let text = |it: &str| format!("import os\n{}\n{rest}", it.replace("MASK", mask));
+        check(&["GP103"], &text(before), &text(after));
+    }
+}
+
+#[test]
+fn an_option_stays_and_its_default_changes() {
+    let text = |order: &str, default: &str, value: &str| {
+        format!(
+            "import argparse, os\nparser = argparse.ArgumentParser()\nparser.add_argument(\"--gpu\", {default})\nargs = parser.parse_args()\n{order}os.environ[\"CUDA_VISIBLE_DEVICES\"] = {value}\nimport torch\n{MAIN}"
+        )
+    };
+    check_unsafe(
+        &["GP103"],
+        &text("", "default=\"0\"", "args.gpu"),
+        &text("", "default=\"UUID\"", "args.gpu"),
+    );
+    let order = "os.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\n";
+    check_unsafe(
+        &["GP103"],
+        &text("", "type=int, default=0", "str(args.gpu)"),
+        &text(order, "type=int, default=1", "str(args.gpu)"),
+    );
+}
+
 /// Safe fixes leave a program alone.
 #[track_caller]
 fn check_left(text: &str) {
@@ -402,12 +465,12 @@ fn what_a_user_chooses_or_a_computation_gives_stays() {
 fn a_missing_variable_is_set_and_the_mask_stays() {
     let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[env]\nPYTORCH_CUDA_ALLOC_CONF = \"max_split_size_mb:1024\"\n//- main.py\n";
     let mask = "import os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"UUID\"\n".replace("UUID", UUID);
+    let variable = "os.environ[\"PYTORCH_CUDA_ALLOC_CONF\"] = \"max_split_size_mb:1024\"\n";
+    let both = mask.replace("import os\n", &format!("import os\n{variable}"));
     check(
         &[],
         &format!("{policy}{mask}import torch\n{MAIN}"),
-        &format!(
-            "//- main.py\nimport os\nos.environ[\"PYTORCH_CUDA_ALLOC_CONF\"] = \"max_split_size_mb:1024\"\n\n{mask}import torch\n{MAIN}"
-        ),
+        &format!("//- main.py\n{both}import torch\n{MAIN}"),
     );
     let none = mask.replace(UUID, "-1");
     check_left(&format!("{policy}{none}import torch\n{MAIN}"));
@@ -552,7 +615,7 @@ pci = "0000:02:00.0"
         &format!("{lock}//- main.py\nimport torch\n{MAIN}"),
         &format!(
             "//- main.py\n{}\nimport torch\n{MAIN}",
-            HEADER.replace(&format!("{UUID}\"  # RTX 3090"), "1\"")
+            HEADER.replace(UUID, "1").replace("# RTX 3090\n", "")
         ),
     );
 }

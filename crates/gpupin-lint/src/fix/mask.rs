@@ -1,6 +1,6 @@
 //! Making a mask right where it is set.
 
-use gpupin_policy::visibility::Environment;
+use gpupin_policy::{PinAs, visibility::Environment};
 
 use super::{
     assign, container,
@@ -30,7 +30,7 @@ pub(crate) fn with_order(
     };
     let is_right = mask.map_or_else(|| Err("it is only the default".to_owned()), right);
     let order = assign::beside(project, write, ORDER, PCI_BUS_ID);
-    if is_right.is_err()
+    if (is_right.is_err() || order.is_none())
         && let Some(corrected) = corrected(project, programs, write, false)
     {
         return offered(finding, corrected);
@@ -118,7 +118,12 @@ fn corrected(
     if programs.iter().any(|it| project.wanted(it) != Some(wanted)) {
         return None;
     }
-    let (pin, name) = variables(project, wanted)?;
+    // An option that is a number takes no UUID.
+    let (pin, name, edits) = [project.policy.pin.as_, PinAs::Index].into_iter().find_map(|it| {
+        let (pin, name) = variables(project, wanted, it)?;
+        let edits = written(project, write, &pin, has_order)?;
+        Some((pin, name, edits))
+    })?;
     let mut safety = judged(project, programs, write, &Environment::from_pairs(pin.clone()));
     if project.written(write).is_some_and(|it| is_default(project, write, it.1)) {
         safety = Err("it is only the default: somebody may say otherwise".to_owned());
@@ -129,16 +134,26 @@ fn corrected(
     let safety = programs.iter().fold(safety, |safety, program| {
         safety.and_then(|()| remaining::goes_with(project, program, &pin, Some(write)))
     });
+    Some(Corrected { title: format!("Name the {name} instead"), safety, edits })
+}
+
+/// What writes a mask in the place of another, with its order where there is none.
+fn written(
+    project: &Project<'_>,
+    write: Write,
+    pin: &[(&str, String)],
+    has_order: bool,
+) -> Option<Vec<Edit>> {
     let mut edits = Vec::new();
     for (variable, text) in pin {
-        match variable {
-            MASK => edits.push(assign::value(project, write, &text)?),
+        match *variable {
+            MASK => edits.push(assign::value(project, write, text)?),
             ORDER if has_order => {}
-            _ => edits.push(assign::beside(project, write, variable, &text)?),
+            _ => edits.push(assign::beside(project, write, variable, text)?),
         }
     }
-    edits.sort_by_key(|it| it.span);
-    Some(Corrected { title: format!("Name the {name} instead"), safety, edits })
+    edits.sort_by_key(|it| (it.unit, it.span));
+    Some(edits)
 }
 
 fn is_default(project: &Project<'_>, write: Write, value: &Spanned) -> bool {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     finding::{Edit, Finding, NewFile},
     program::{
-        Kind, MASK, ORDER, Program, Write,
+        Happening, Kind, MASK, ORDER, Program, Write,
         pins::{is_frozen_by_cuda, is_lasting, meant_for_a_child, sure_text},
     },
     project::{Project, modules::parent},
@@ -114,10 +114,27 @@ pub(crate) fn cure_variable(
     if script.block(BEGIN, END).is_some() {
         return cure(finding, project, &[program], &[]);
     }
-    let carried = Carried { name: name.to_owned(), value: value.to_owned() };
-    let Some(edit) = put(&script, None, &[carried]) else { return finding };
+    let beside = own_mask(project, program, place);
+    let edit = beside.and_then(|it| assign::beside(project, it, name, value)).or_else(|| {
+        let carried = Carried { name: name.to_owned(), value: value.to_owned() };
+        put(&script, None, &[carried])
+    });
+    let Some(edit) = edit else { return finding };
     let safety = reach::safety(reach::by_its_pin(project, program));
     finding.with_fix(format!("Set `{name}` where the program starts"), safety, vec![edit])
+}
+
+/// Where a file sets the mask of its program, before any GPU library is imported.
+fn own_mask(project: &Project<'_>, program: &Program, file: UnitId) -> Option<Write> {
+    let sets_mask = |it: &&Happening| {
+        let event = project.event(it.unit, it.event);
+        matches!(&event.does, Does::SetVariable(set) if set.name == MASK && is_lasting(set.how))
+            && it.unit == file
+            && event.function.is_none()
+            && !it.conditional
+            && it.frozen.or(it.imported).is_none()
+    };
+    program.trace.iter().find(sets_mask).map(|it| Write::of(it.unit, it.event))
 }
 
 /// Whether a test below a `conftest.py` sets a mask of its own, with which a pin for all would be in conflict.

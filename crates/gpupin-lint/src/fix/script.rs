@@ -48,6 +48,15 @@ impl<'a> Script<'a> {
         }
     }
 
+    /// Where lines go that need `import os`, if the file begins with that.
+    pub(super) fn behind_import_os(&self) -> Option<usize> {
+        let top = self.layout.as_ref()?.top?;
+        let text = &self.source.text;
+        let start = top + text[top..].find(|it: char| !it.is_whitespace())?;
+        let end = start + text[start..].find('\n')? + 1;
+        (text[start..end].trim_end() == "import os").then_some(end)
+    }
+
     fn top_of_notebook(&self) -> Option<usize> {
         for cell in &self.source.cells {
             let lines = cell.lines.iter().map(|it| *it as usize);

@@ -26,7 +26,7 @@ pub(crate) const PCI_BUS_ID: &str = "PCI_BUS_ID";
 pub(super) struct Block {
     /// Names and values in order; none for the import.
     pub(super) sets: Vec<(String, String)>,
-    /// Behind the mask: which GPU that is.
+    /// Which GPU the mask is.
     pub(super) name: Option<String>,
     is_import: bool,
     pub(super) safety: Result<(), String>,
@@ -46,7 +46,7 @@ pub(super) fn block(project: &Project<'_>, wanted: Option<&Selector>) -> Option<
         return None;
     }
     let header = || {
-        let (mask, name) = variables(project, selector)?;
+        let (mask, name) = variables(project, selector, project.policy.pin.as_)?;
         let safety = reach::exactly(project, wanted, &Environment::from_pairs(mask.clone()));
         let mut sets = vec![(ORDER.to_owned(), PCI_BUS_ID.to_owned())];
         sets.extend(mask.into_iter().filter(|it| it.0 != ORDER).map(|it| (it.0.to_owned(), it.1)));
@@ -100,6 +100,7 @@ pub(super) fn is_installed(project: &Project<'_>) -> Result<(), String> {
 pub(in crate::fix) fn variables(
     project: &Project<'_>,
     selector: &Selector,
+    pin_as: PinAs,
 ) -> Option<(Vec<(&'static str, String)>, String)> {
     let matching = |machine: &Inventory| -> Vec<_> {
         machine.usable().filter(|it| selector.matches(it)).map(|it| it.uuid.clone()).collect()
@@ -111,7 +112,7 @@ pub(in crate::fix) fn variables(
         return None;
     }
     // A UUID is one machine's.
-    let pin_as = if machines.len() == 1 { project.policy.pin.as_ } else { PinAs::Index };
+    let pin_as = if machines.len() == 1 { pin_as } else { PinAs::Index };
     let mut pins = machines.iter().map(|it| pin(it, &matching(it), pin_as));
     let first = pins.next()??;
     let name = machines[0].get(matching(machines[0]).first()?)?.short_name();
@@ -124,7 +125,14 @@ pub(super) fn put(script: &Script<'_>, block: Option<&Block>, moved: &[Carried])
     if let Some(old) = script.block(BEGIN, END) {
         return Some(script.replace(&old, &lines));
     }
-    let top = script.top()?;
+    let top = match script.behind_import_os() {
+        // What is no block of gpupin's needs no import of its own.
+        Some(behind) if block.is_none() => {
+            lines.drain(..2);
+            behind
+        }
+        _ => script.top()?,
+    };
     if script.wants_blank_before(top) {
         lines.insert(0, String::new());
     }
@@ -134,18 +142,17 @@ pub(super) fn put(script: &Script<'_>, block: Option<&Block>, moved: &[Carried])
     Some(script.insert(top, &lines))
 }
 
-/// The lines of a pin, and of what is moved there.
+/// The lines of a pin, and of what is moved there, as `ruff format` and `black` leave them.
 pub(super) fn lines(block: Option<&Block>, moved: &[Carried]) -> Vec<String> {
     let mut lines = Vec::new();
     let set = |name: &str, value: &str| format!("os.environ[\"{name}\"] = {}", quoted(value));
     let mut sets: Vec<String> = Vec::new();
     if let Some(block) = block {
         for (name, value) in &block.sets {
-            let comment = match &block.name {
-                Some(gpu) if name == MASK && value.starts_with("GPU-") => format!("  # {gpu}"),
-                _ => String::new(),
-            };
-            sets.push(set(name, value) + &comment);
+            // Behind the UUID the line would be too long.
+            let gpu = block.name.iter().filter(|_| name == MASK && value.starts_with("GPU-"));
+            sets.extend(gpu.map(|it| format!("# {it}")));
+            sets.push(set(name, value));
         }
     }
     sets.extend(moved.iter().map(|it| set(&it.name, &it.value)));
@@ -154,7 +161,7 @@ pub(super) fn lines(block: Option<&Block>, moved: &[Carried]) -> Vec<String> {
         lines.push(IMPORT.to_owned());
     }
     if !sets.is_empty() {
-        lines.push("import os".to_owned());
+        lines.extend(["import os".to_owned(), String::new()]);
         lines.extend(sets);
     }
     let has_marks = block.is_some_and(|it| !it.is_import);
