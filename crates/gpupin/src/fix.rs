@@ -43,6 +43,7 @@ pub(crate) mod steps;
 pub(crate) mod summary;
 pub(crate) mod time;
 mod tree_lock;
+mod trial;
 pub(crate) mod undo;
 mod write;
 

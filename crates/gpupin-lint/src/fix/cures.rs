@@ -419,6 +419,20 @@ fn a_number_that_gives_the_mask_becomes_a_text() {
 }
 
 #[test]
+fn a_mask_that_is_set_twice_is_corrected_twice() {
+    let rest = format!("import torch\n{MAIN}");
+    let mask = "os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"0\"\n";
+    let before = format!("import os\n{mask}{mask}{rest}");
+    check(&[], &before, &before.replace("\"0\"", "\"UUID\""));
+    let script = "//- run.sh\nexport CUDA_VISIBLE_DEVICES=0\nexport CUDA_VISIBLE_DEVICES=0\npython main.py\n";
+    check(
+        &[],
+        &format!("{script}//- main.py\n{rest}"),
+        &format!("{}//- main.py\n{rest}", script.replace("=0", "=UUID")),
+    );
+}
+
+#[test]
 fn an_option_stays_and_its_default_changes() {
     let text = |order: &str, default: &str, value: &str| {
         format!(

@@ -1,5 +1,7 @@
 //! Making a mask right where it is set.
 
+use std::collections::BTreeSet;
+
 use gpupin_policy::{PinAs, visibility::Environment};
 
 use super::{
@@ -9,7 +11,10 @@ use super::{
 };
 use crate::{
     finding::{Edit, Finding},
-    program::{MASK, ORDER, Program, Write, pins::sure_text},
+    program::{
+        MASK, ORDER, Program, Write,
+        pins::{replaced_by, sure_text},
+    },
     project::{Known, Literal, Project},
     unit::{EventId, UnitId},
     value::Spanned,
@@ -121,7 +126,16 @@ fn corrected(
     // An option that is a number takes no UUID.
     let (pin, name, edits) = [project.policy.pin.as_, PinAs::Index].into_iter().find_map(|it| {
         let (pin, name) = variables(project, wanted, it)?;
-        let edits = written(project, write, &pin, has_order)?;
+        let mut edits = written(project, write, &pin, has_order)?;
+        // What it replaces would be in conflict with it.
+        let replaced = project.programs.iter().flat_map(|it| replaced_by(project, it, write));
+        let certain = replaced.filter(|it| sure_text(project, *it).is_some());
+        let mask = pin.iter().find(|it| it.0 == MASK).map(|it| &it.1)?;
+        for other in certain.collect::<BTreeSet<_>>() {
+            edits.push(assign::value(project, other, mask)?);
+        }
+        edits.sort_by_key(|it| (it.unit, it.span));
+        edits.dedup();
         Some((pin, name, edits))
     })?;
     let mut safety = judged(project, programs, write, &Environment::from_pairs(pin.clone()));
@@ -152,7 +166,6 @@ fn written(
             _ => edits.push(assign::beside(project, write, variable, text)?),
         }
     }
-    edits.sort_by_key(|it| (it.unit, it.span));
     Some(edits)
 }
 

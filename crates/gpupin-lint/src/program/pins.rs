@@ -321,6 +321,22 @@ fn replacements<'p>(
     })
 }
 
+/// Settings of the mask that a later one of the same program replaces, before anybody reads them.
+pub(crate) fn replaced_by(project: &Project<'_>, program: &Program, write: Write) -> Vec<Write> {
+    let pairs: Vec<_> = replacements(project, program, |name| name == MASK).collect();
+    let mut replaced = vec![write];
+    let mut at = 0;
+    while let Some(later) = replaced.get(at).copied() {
+        for (_, before) in pairs.iter().filter(|it| it.0 == later) {
+            if !replaced.contains(before) {
+                replaced.push(*before);
+            }
+        }
+        at += 1;
+    }
+    replaced.split_off(1)
+}
+
 /// A child was started between a write and the place `at`: the write had its use.
 fn read_between(project: &Project<'_>, program: &Program, write: Write, at: usize) -> bool {
     let from = program

@@ -2,8 +2,8 @@
 //!
 //! Fixes are applied in rounds, because one makes another possible: only once a program is pinned is `cuda:0` certain to
 //! be the policy's GPU. After each round what changed is read again and everything is judged again. A file whose new
-//! text does not parse, or brings a finding that was not there, becomes what it was and is left alone, with all that
-//! shared a fix with it, and the rounds go on: what is left in the end is what a scan of the new files says.
+//! text does not parse, or brings a finding that was not there, becomes what it was, with all that shared a fix with
+//! it, and the rounds go on with fewer fixes ([`Trial`]): what is left in the end is what a scan of the new files says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,6 @@ use std::{
 };
 
 use gpupin_lint::{
-    Rule,
     finding::{Edit, Finding, Safety},
     fix::{self, Wanted},
     language::encode,
@@ -22,6 +21,7 @@ use gpupin_lint::{
 };
 
 use crate::{
+    fix::trial::{Id, Trial, first_lines},
     project::Project,
     scan::{Problem, Request, Scan, Session},
     terminal::Terminal,
@@ -54,6 +54,8 @@ pub(crate) struct Fixing {
     pub(crate) fixed: BTreeMap<(String, &'static str), usize>,
     /// The project as it is then.
     pub(crate) scan: Scan,
+    /// Of findings that are left although their fix was wanted, by their place in the scan: what it would spoil.
+    pub(crate) spoiling: BTreeMap<usize, String>,
     /// Files that were to be changed and are left alone.
     pub(crate) refused: Vec<Problem>,
 }
@@ -104,25 +106,27 @@ pub(crate) fn fix(
     loop {
         let mut settled = false;
         for _ in 0..ROUNDS {
-            let texts = work.round(project, &scan, wish, &untouchable, terminal, |key, unit| {
-                if originals.contains_key(key) {
-                    return None;
-                }
-                let original = match unit {
-                    Some(unit) => Original::of(&paths[key], unit, &obstacle).map(Some),
-                    None if project.root.join(key).exists() => {
-                        Err("it is there, and was not scanned".to_owned())
+            let lines = FirstLines::of(&scan, &originals);
+            let texts =
+                work.round(project, &scan, wish, (&untouchable, &lines), terminal, |key, unit| {
+                    if originals.contains_key(key) {
+                        return None;
                     }
-                    None => Ok(None),
-                };
-                match original {
-                    Ok(original) => {
-                        originals.insert(key.to_owned(), original);
-                        None
+                    let original = match unit {
+                        Some(unit) => Original::of(&paths[key], unit, &obstacle).map(Some),
+                        None if project.root.join(key).exists() => {
+                            Err("it is there, and was not scanned".to_owned())
+                        }
+                        None => Ok(None),
+                    };
+                    match original {
+                        Ok(original) => {
+                            originals.insert(key.to_owned(), original);
+                            None
+                        }
+                        Err(why) => Some(why),
                     }
-                    Err(why) => Some(why),
-                }
-            });
+                });
             let contents = match texts.and_then(|it| encoded(it, &originals)) {
                 Ok(contents) => contents,
                 Err(refused) => {
@@ -147,13 +151,16 @@ pub(crate) fn fix(
         }
         let mut bad = before.spoiled(&scan, &work.contents);
         if !settled {
-            let why = "its fixes do not come to an end";
+            let why = "it brings itself back";
             bad.extend(work.last.iter().map(|it| (it.clone(), why.to_owned())));
         }
-        if bad.is_empty() {
+        if bad.is_empty() && !work.trial.passes() {
             break;
         }
-        let reverted = work.revert(bad.keys().cloned().collect());
+        if bad.is_empty() {
+            continue;
+        }
+        let (reverted, made) = work.revert(bad.keys().cloned().collect());
         let restored = reverted
             .into_iter()
             .map(|key| {
@@ -161,11 +168,20 @@ pub(crate) fn fix(
                 (key, original)
             })
             .collect();
-        untouchable.extend(bad);
+        let why = bad.values().next().cloned().unwrap_or_default();
+        if !work.trial.fails(&made, &why) {
+            untouchable.extend(bad);
+        }
         let units = std::mem::take(&mut scan.units);
         scan = session.rescan(project, request, units, restored, terminal);
     }
     let fixed = work.fixed();
+    let units = &scan.units;
+    scan.analysis.findings.retain(|it| is_wanted(units, wish.rules, it));
+    let lines = FirstLines::of(&scan, &originals);
+    let why = |it: &Finding| work.trial.why(&lines.id(units, it)).map(str::to_owned);
+    let findings = scan.analysis.findings.iter().enumerate();
+    let spoiling = findings.filter_map(|(at, it)| Some((at, why(it)?))).collect();
     let changed = work.contents.into_iter().filter_map(|(key, (text, bytes))| {
         let (old_text, old) = match originals.remove(&key)? {
             Some(Original { text, bytes, .. }) => (text, Some(bytes)),
@@ -181,13 +197,11 @@ pub(crate) fn fix(
             key,
         })
     });
-    let units = &scan.units;
-    scan.analysis.findings.retain(|it| is_wanted(units, wish.rules, it));
     let refused = untouchable
         .into_iter()
         .map(|(key, message)| Problem { path: project.shown(&key), message })
         .collect();
-    Fixing { changed: changed.collect(), fixed, scan, refused }
+    Fixing { changed: changed.collect(), fixed, scan, spoiling, refused }
 }
 
 /// The texts of files with the bytes that they are written as; or the files whose encoding cannot write them.
@@ -254,13 +268,13 @@ struct Work {
     within: BTreeSet<String>,
     /// The files that the last round changed.
     last: BTreeSet<String>,
+    trial: Trial,
 }
 
 /// A fix that was made.
 struct Applied {
     /// Of the finding.
-    path: String,
-    code: &'static str,
+    id: Id,
     /// What it changes.
     files: BTreeSet<String>,
 }
@@ -270,14 +284,14 @@ impl Work {
     fn fixed(&self) -> BTreeMap<(String, &'static str), usize> {
         let mut fixed = BTreeMap::new();
         for it in &self.applied {
-            *fixed.entry((it.path.clone(), it.code)).or_default() += 1;
+            *fixed.entry((it.id.path.clone(), it.id.code)).or_default() += 1;
         }
         fixed
     }
 
     /// Takes back what was done to files, and to those that shared a fix with them, since a fix is made whole or not at
-    /// all. Gives all of these files.
-    fn revert(&mut self, mut files: BTreeSet<String>) -> BTreeSet<String> {
+    /// all. Gives all of these files, and what was made there.
+    fn revert(&mut self, mut files: BTreeSet<String>) -> (BTreeSet<String>, BTreeSet<Id>) {
         loop {
             let shares = |it: &&Applied| !it.files.is_disjoint(&files);
             let shared = self.applied.iter().filter(shares).flat_map(|it| it.files.iter().cloned());
@@ -287,10 +301,12 @@ impl Work {
             }
             files = all;
         }
-        self.applied.retain(|it| it.files.is_disjoint(&files));
+        let stays = |it: &Applied| it.files.is_disjoint(&files);
+        let made = self.applied.iter().filter(|it| !stays(it)).map(|it| it.id.clone()).collect();
+        self.applied.retain(stays);
         self.settled = self.applied.len();
         files.retain(|it| self.contents.remove(it).is_some());
-        files
+        (files, made)
     }
 
     /// The new texts of the files that one round changes; or the files that cannot be changed, and why.
@@ -299,7 +315,7 @@ impl Work {
         project: &Project,
         scan: &Scan,
         wish: &mut Wish<'_>,
-        untouchable: &BTreeMap<String, String>,
+        (untouchable, lines): (&BTreeMap<String, String>, &FirstLines),
         terminal: &mut Terminal,
         mut first_touch: impl FnMut(&str, Option<&Unit>) -> Option<String>,
     ) -> Result<BTreeMap<String, String>, BTreeMap<String, String>> {
@@ -323,6 +339,7 @@ impl Work {
             .iter()
             .filter(touchable)
             .filter(|it| is_wanted(units, wish.rules, it))
+            .filter(|it| self.trial.allows(&lines.id(units, it)))
             .filter(|it| wish.choose.wants(project, units, it, terminal))
             .collect();
         let fixed = fix::apply(units, &findings, Wanted::All, &untouchable);
@@ -349,8 +366,7 @@ impl Work {
             let edited = fix.clone().flat_map(|it| &it.edits).map(|it| path(it.unit));
             let made = fix.flat_map(|it| &it.new_files).map(|it| it.path.clone());
             self.applied.push(Applied {
-                path: path(finding.unit),
-                code: finding.rule.code,
+                id: lines.id(units, finding),
                 files: edited.chain(made).collect(),
             });
         }
@@ -363,6 +379,31 @@ impl Work {
             .chain(fixed.new_files)
             .collect();
         Ok(texts)
+    }
+}
+
+/// Of files that were changed, which line each line was at first.
+struct FirstLines(BTreeMap<String, Vec<Option<usize>>>);
+
+impl FirstLines {
+    fn of(scan: &Scan, originals: &BTreeMap<String, Option<Original>>) -> Self {
+        let lines = |unit: &Unit| {
+            let original = originals.get(&unit.source.path)?.as_ref()?;
+            let is_changed = original.text != unit.source.text;
+            is_changed.then(|| first_lines(&original.text, &unit.source.text))
+        };
+        let units = scan.units.iter();
+        Self(units.filter_map(|it| Some((it.source.path.clone(), lines(it)?))).collect())
+    }
+
+    fn id(&self, units: &[Unit], finding: &Finding) -> Id {
+        let source = &units[finding.unit.0 as usize].source;
+        let line = source.place(finding.span.start).line as usize - 1;
+        let line = match self.0.get(&source.path) {
+            Some(lines) => lines.get(line).copied().flatten(),
+            None => Some(line),
+        };
+        Id { path: source.path.clone(), code: finding.rule.code, line }
     }
 }
 
@@ -415,7 +456,7 @@ impl Before {
             let key = &unit.source.path;
             let before = self.syntax_errors.get(key).copied().unwrap_or_default();
             if changed.contains_key(key) && unit.syntax_errors.len() > before {
-                bad.insert(key.clone(), "its fixes would leave a syntax error".to_owned());
+                bad.insert(key.clone(), "it would leave a syntax error".to_owned());
             }
         }
         let path = |id: UnitId| &scan.units[id.0 as usize].source.path;
@@ -429,10 +470,13 @@ impl Before {
                 !(is_about && programs(scan, it).all(was_found))
             };
             for finding in scan.analysis.findings.iter().filter(of_kind).filter(is_new) {
-                let place = scan.units[finding.unit.0 as usize].source.place(finding.span.start);
+                // Its line is of a text that nobody sees.
+                let source = &scan.units[finding.unit.0 as usize].source;
+                let statement = source.slice(finding.span).lines().next().unwrap_or_default();
                 let why = format!(
-                    "its fixes would bring {code} to `{key}`, line {}: {}",
-                    place.line, finding.message
+                    "it would bring {code} to `{}` in `{key}`: {}",
+                    statement.trim(),
+                    finding.message
                 );
                 let others = finding.related.iter().map(|it| it.unit);
                 let others = others.chain(finding.programs.iter().copied()).map(path);
@@ -465,23 +509,4 @@ fn counted(scan: &Scan) -> BTreeMap<(&'static str, String), usize> {
         *counted.entry((finding.rule.code, path)).or_default() += 1;
     }
     counted
-}
-
-/// Why findings of a rule are left, each with how many. `unsafe_too` tells whether unsafe fixes were wanted.
-pub(crate) fn left(
-    scan: &Scan,
-    unsafe_too: bool,
-) -> BTreeMap<&'static str, (&'static Rule, BTreeMap<String, usize>)> {
-    let mut left: BTreeMap<&'static str, (&'static Rule, BTreeMap<String, usize>)> =
-        BTreeMap::new();
-    for finding in &scan.analysis.findings {
-        let why = match finding.fix.as_ref().map(|it| &it.safety) {
-            None => "no fix is known".to_owned(),
-            Some(Safety::Unsafe(why)) if !unsafe_too => format!("unsafe: {why}"),
-            Some(_) => "its fix was not made".to_owned(),
-        };
-        let (_, reasons) = left.entry(finding.rule.code).or_insert((finding.rule, BTreeMap::new()));
-        *reasons.entry(why).or_default() += 1;
-    }
-    left
 }

@@ -1,11 +1,13 @@
 //! What became of fixing, for people and for programs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
+use gpupin_lint::{Rule, finding::Safety};
+
 use crate::{
-    fix::rounds::{Fixing, left},
+    fix::rounds::Fixing,
     project::Project,
     scan::Problem,
     terminal::{Terminal, one_line},
@@ -47,16 +49,23 @@ impl Summary {
                 terminal.status(&format!("  {path}{new}"));
             }
         }
-        let left = left(&fixing.scan, self.unsafe_too);
-        let total: usize = left.values().flat_map(|it| it.1.values()).sum();
+        let left = left(project, fixing, self.unsafe_too);
+        let total: usize = left.values().flat_map(|it| it.1.values()).map(Vec::len).sum();
         if total == 0 {
             return;
         }
         let are = if total == 1 { "is" } else { "are" };
         terminal.status(&format!("{} {are} left:", count(total, "finding")));
         for (code, (rule, reasons)) in left {
-            for (why, number) in reasons {
-                terminal.status(&format!("  {number:>4}  {code} {}: {why}", rule.name));
+            for (why, places) in reasons {
+                let why = one_line(&why);
+                terminal.status(&format!("  {:>4}  {code} {}: {why}", places.len(), rule.name));
+                let named = places.iter().take(NAMED).map(|it| one_line(&it.to_string()));
+                let more = match places.len().saturating_sub(NAMED) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                terminal.status(&format!("        {}{more}", named.collect::<Vec<_>>().join(", ")));
             }
         }
         if self.writes && !fixing.changed.is_empty() {
@@ -76,15 +85,16 @@ impl Summary {
             code,
             findings: *findings,
         });
-        let left =
-            left(&fixing.scan, self.unsafe_too).into_iter().flat_map(|(code, (rule, reasons))| {
-                reasons.into_iter().map(move |(why, findings)| JsonLeft {
-                    code,
-                    name: rule.name,
-                    why,
-                    findings,
-                })
-            });
+        let left = left(project, fixing, self.unsafe_too).into_iter();
+        let left = left.flat_map(|(code, (rule, reasons))| {
+            reasons.into_iter().map(move |(why, places)| JsonLeft {
+                code,
+                name: rule.name,
+                why,
+                findings: places.len(),
+                places,
+            })
+        });
         Document {
             version: 1,
             files: fixing.changed.iter().map(|it| project.shown(&it.key)).collect(),
@@ -96,6 +106,43 @@ impl Summary {
                 .collect(),
         }
     }
+}
+
+/// How many places of what is left are named for people.
+const NAMED: usize = 5;
+
+/// Where a finding is.
+#[derive(Debug, Serialize)]
+struct Place {
+    path: String,
+    line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path, self.line)
+    }
+}
+
+/// Why findings of a rule are left, and where.
+type Left = (&'static Rule, BTreeMap<String, Vec<Place>>);
+
+fn left(project: &Project, fixing: &Fixing, unsafe_too: bool) -> BTreeMap<&'static str, Left> {
+    let mut left: BTreeMap<&'static str, Left> = BTreeMap::new();
+    for (at, finding) in fixing.scan.analysis.findings.iter().enumerate() {
+        let why = match (finding.fix.as_ref().map(|it| &it.safety), fixing.spoiling.get(&at)) {
+            (None, _) => "no fix is known".to_owned(),
+            (Some(_), Some(why)) => format!("its fix was not made: {why}"),
+            (Some(Safety::Unsafe(why)), _) if !unsafe_too => format!("unsafe: {why}"),
+            (Some(_), _) => "its fix was not made".to_owned(),
+        };
+        let source = &fixing.scan.units[finding.unit.0 as usize].source;
+        let line = source.place(finding.span.start).line as usize;
+        let place = Place { path: project.shown(&source.path), line };
+        let (_, reasons) = left.entry(finding.rule.code).or_insert((finding.rule, BTreeMap::new()));
+        reasons.entry(why).or_default().push(place);
+    }
+    left
 }
 
 /// What was done and what is left, for programs.
@@ -121,6 +168,7 @@ struct JsonLeft {
     name: &'static str,
     why: String,
     findings: usize,
+    places: Vec<Place>,
 }
 
 #[derive(Serialize)]

@@ -54,11 +54,13 @@ fn a_diff_shows_what_would_change_and_changes_nothing() {
             ----- stdout
             --- a/main.py
             +++ b/main.py
-            @@ -1,3 +1,9 @@
+            @@ -1,3 +1,11 @@
             +# gpupin: begin of the pin, written by `gpupin fix`
             +import os
+            +
             +os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-            +os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"  # RTX 3090
+            +# RTX 3090
+            +os.environ["CUDA_VISIBLE_DEVICES"] = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
             +# gpupin: end of the pin
             +
              import torch
@@ -137,19 +139,33 @@ fn the_example_is_fixed_and_restored() {
               tests/test_stt.py
             22 findings are left:
                  1  GP101 unpinned-entry-point: unsafe: line 37 of `scripts/check_gpu.py` may choose a GPU that is not there then
+                    scripts/check_gpu.py:10
                  1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
+                    deploy/assistant-tts.service:9
                  1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
+                    assistant/tts.py:21
                  1  GP106 pin-after-import: unsafe: in its container that GPU may not be there
+                    scripts/finetune.py:17
                  1  GP108 invalid-mask: unsafe: the setting takes effect, which can change the GPU that is used: in a container other GPUs may be numbered
+                    .env:7
                  1  GP109 pin-dropped-in-child: unsafe: the mask may have been left out on purpose, for a child that is to use another GPU
+                    assistant/orchestrator.py:38
                  1  GP111 pin-removed: unsafe: it may have been removed on purpose
+                    scripts/bench_llm.py:10
                  7  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `assistant/orchestrator.py`
+                    assistant/llm.py:38, assistant/llm.py:46, assistant/stt.py:26, config/assistant.yaml:7, config/assistant.yaml:14 and 2 more
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/bench_llm.py`
+                    scripts/bench_llm.py:21
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/check_gpu.py`
+                    scripts/check_gpu.py:38
                  1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
+                    scripts/check_gpu.py:37
                  1  GP205 flag-replaces-mask: unsafe: the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes
+                    start.sh:25
                  2  GP302 weak-verification: no fix is known
+                    assistant/orchestrator.py:118, scripts/check_gpu.py:39
                  2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
+                    assistant/__main__.py:9, start.ps1:10
             `gpupin undo` takes the changes back
         "#]],
     );
@@ -176,10 +192,15 @@ fn the_example_is_fixed_and_restored() {
               start.sh
             9 findings are left:
                  1  GP110 computed-mask: no fix is known
+                    .github/workflows/test.yml:22
                  1  GP112 hides-every-gpu: no fix is known
+                    .github/workflows/test.yml:9
                  1  GP204 silent-cpu-fallback: no fix is known
+                    assistant/vad.py:21
                  5  GP301 missing-verification: no fix is known
+                    assistant/tts.py:23, notebooks/latency.ipynb:56, scripts/bench_llm.py:20, scripts/finetune.py:21, tests/test_stt.py:8
                  1  GP302 weak-verification: no fix is known
+                    assistant/orchestrator.py:119
             `gpupin undo` takes the changes back
         "#]],
     );
@@ -200,13 +221,15 @@ fn unsafe_fixes_wait_until_they_are_asked_for() {
         &sandbox,
         &["--diff"],
         &expect![[r#"
-        exit code: 0
-        ----- stderr
-        nothing to fix
-        2 findings are left:
-             1  GP101 unpinned-entry-point: unsafe: no mask is right on every recorded machine, and the program then needs the package `gpupin`
-             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
-    "#]],
+            exit code: 0
+            ----- stderr
+            nothing to fix
+            2 findings are left:
+                 1  GP101 unpinned-entry-point: unsafe: no mask is right on every recorded machine, and the program then needs the package `gpupin`
+                    main.py:1
+                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+                    main.py:3
+        "#]],
     );
     check(
         &sandbox,
@@ -237,23 +260,25 @@ fn only_selected_rules_are_fixed() {
         &sandbox,
         &["--select", "GP201", "--check"],
         &expect![[r#"
-        exit code: 0
-        ----- stderr
-        nothing to fix
-        1 finding is left:
-             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
-    "#]],
+            exit code: 0
+            ----- stderr
+            nothing to fix
+            1 finding is left:
+                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+                    main.py:3
+        "#]],
     );
     check(
         &sandbox,
         &["--ignore", "GP101", "--check"],
         &expect![[r#"
-        exit code: 0
-        ----- stderr
-        nothing to fix
-        1 finding is left:
-             1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
-    "#]],
+            exit code: 0
+            ----- stderr
+            nothing to fix
+            1 finding is left:
+                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `main.py`
+                    main.py:3
+        "#]],
     );
 }
 
@@ -275,7 +300,9 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
               two.py
             2 findings are left:
                  1  GP101 unpinned-entry-point: its fix was not made
+                    one.py:1
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
+                    one.py:3
             `gpupin undo` takes the changes back
         "#]],
     );
@@ -300,16 +327,48 @@ fn a_fix_that_would_bring_a_finding_is_not_made() {
         &sandbox,
         &["--unsafe-fixes"],
         &expect![[r#"
-            exit code: 2
+            exit code: 1
             ----- stderr
-            warning: left `speak.py` alone: its fixes would bring GP106 to `speak.py`, line 3: `CUDA_DEVICE_ORDER`, `CUDA_VISIBLE_DEVICES` are set after `import torch`: it works only while nothing before it touches the GPU
-            nothing to fix
-            2 findings are left:
-                 1  GP101 unpinned-entry-point: its fix was not made
-                 1  GP201 ordinal-outside-pin: its fix was not made
+            fixed 1 finding in 1 file: GP201 1
+              speak.py
+            1 finding is left:
+                 1  GP101 unpinned-entry-point: its fix was not made: it would bring GP106 to `os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"` in `speak.py`: `CUDA_DEVICE_ORDER`, `CUDA_VISIBLE_DEVICES` are set after `import torch`: it works only while nothing before it touches the GPU
+                    speak.py:1
+            `gpupin undo` takes the changes back
         "#]],
     );
     assert!(sandbox.read("speak.py").starts_with("import torch"));
+}
+
+#[test]
+fn a_fix_that_would_bring_a_finding_keeps_no_other_back() {
+    // Once the script pins it, what the program sets itself comes too late.
+    let late = "import torch\ntorch.zeros(1).cuda()\nimport os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"0\"\n";
+    let program = "import torch\ntorch.zeros(1).cuda()\n";
+    let sandbox = project().file("a.py", program).file("b.py", late).file("c.py", program).file(
+        "run.sh",
+        ["a", "b", "c"].map(|it| format!("CUDA_VISIBLE_DEVICES=0 python {it}.py\n")).concat(),
+    );
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
+        exit code: 1
+        ----- stderr
+        fixed 2 findings in 1 file: GP103 2
+          run.sh
+        1 finding is left:
+             1  GP103 missing-device-order: its fix was not made: it would bring GP105 to `os.environ["CUDA_VISIBLE_DEVICES"] = "0"` in `b.py`: `CUDA_VISIBLE_DEVICES` is set after `.cuda()` made CUDA read it: this does nothing
+                run.sh:2
+        `gpupin undo` takes the changes back
+    "#]],
+    );
+    expect![[r#"
+        CUDA_VISIBLE_DEVICES=GPU-8932f937-d72c-4106-c12f-20bd9faed9f6 python a.py
+        CUDA_VISIBLE_DEVICES=0 python b.py
+        CUDA_VISIBLE_DEVICES=GPU-8932f937-d72c-4106-c12f-20bd9faed9f6 python c.py
+    "#]]
+    .assert_eq(&sandbox.read("run.sh"));
 }
 
 #[test]
@@ -327,6 +386,7 @@ fn a_finding_that_only_moves_is_not_brought() {
               tests/conftest.py (new)
             1 finding is left:
                  1  GP301 missing-verification: no fix is known
+                    tests/conftest.py:1
             `gpupin undo` takes the changes back
         "#]],
     );
@@ -455,7 +515,7 @@ fn what_a_fix_brings_counts_whichever_rules_are_selected() {
     let unit = "[Service]\nEnvironment=CUDA_DEVICE_ORDER=FASTEST_FIRST\nEnvironment=CUDA_VISIBLE_DEVICES=0\nExecStart=python main.py\n";
     let sandbox = project().file("tts.service", unit).file("main.py", "import torch\n");
     let outcome = sandbox.gpupin(&["fix", "--unsafe-fixes", "--select", "GP104"]);
-    assert!(outcome.err.contains("left `tts.service` alone"), "{}", outcome.whole());
+    assert!(outcome.err.contains("it would bring GP102"), "{}", outcome.whole());
     assert_eq!(sandbox.read("tts.service"), unit);
 }
 
