@@ -158,6 +158,11 @@ impl Session {
         self
     }
 
+    /// Reads this too instead of its file.
+    pub(crate) fn add_contents(&mut self, key: String, contents: Vec<u8>) {
+        self.memory.contents.insert(key, contents);
+    }
+
     /// The files that were found.
     pub(crate) fn files(&self) -> &[File] {
         &self.files
@@ -251,15 +256,17 @@ impl Session {
         self.scan(project, request, terminal)
     }
 
-    /// Finds the files again, and tells whether they are others now.
+    /// Finds the files again, those too of which only the contents are known, and tells whether they are others now.
     pub(crate) fn find_again(
         &mut self,
         project: &Project,
         request: &Request,
         terminal: &mut Terminal,
     ) -> Result<bool, Failure> {
+        let contents = self.memory.contents.iter();
+        let tree = contents.map(|(key, it)| (key.clone(), Some(it.as_slice()))).collect();
         let discover::Found { files, problems } =
-            discover::discover(&BTreeMap::new(), project, request, terminal)?;
+            discover::discover(&tree, project, request, terminal)?;
         let are_others = files != self.files;
         (self.files, self.problems) = (files, problems);
         Ok(are_others)

@@ -78,12 +78,12 @@ impl Workspace {
         self.touched.insert(path.to_owned());
     }
 
-    /// Takes note that a file is there, which may be new.
+    /// Takes note that a file is there, which may be new, and may not be on disk yet.
     pub(super) fn look_for(&mut self, path: &Path) {
         self.touch(path);
         if let State::Open(open) = &self.state {
             let is_known = is_found(&open.session, &open.project.key(path));
-            self.walk_again |= !is_known && self.may_find(path) && path.is_file();
+            self.walk_again |= !is_known && self.may_find(path);
         }
     }
 
@@ -240,9 +240,11 @@ fn first(
         prefilter: true,
         options: Options { selection, ..Options::default() },
     };
-    let contents = documents.iter().map(|(path, it)| (project.key(path), it.contents()));
-    let session = Session::open(&project, &request, terminal)?.repeatable();
-    let mut session = session.with_contents(contents.collect());
+    let mut tree = Overlay::default();
+    for (path, document) in documents {
+        tree.insert(path.clone(), Some(document.contents()));
+    }
+    let mut session = Session::open_in(&tree, &project, &request, terminal)?.repeatable();
     let scan = session.scan(&project, &request, terminal);
     tell_problems(&scan, terminal);
     Ok(Open { project, request, session, scan })
@@ -261,6 +263,13 @@ fn again(
         touched.iter().map(|path| (project.key(path), path)).collect();
     let mut has_changed = false;
     if walk_again {
+        for (path, document) in documents {
+            let key = project.key(path);
+            // Of a file that is known, the text below is compared first.
+            if !is_found(&session, &key) {
+                session.add_contents(key, document.contents());
+            }
+        }
         has_changed = session.find_again(&project, &request, terminal)?;
     }
     let mut changed = BTreeMap::new();
@@ -270,6 +279,9 @@ fn again(
             Some(document) if has_text(&scan, &key, &document.text) => {}
             Some(document) => {
                 changed.insert(key, Some(document.contents()));
+            }
+            None if path.symlink_metadata().is_err() => {
+                changed.insert(key, None);
             }
             None => {
                 forgotten.insert(key);
