@@ -1,6 +1,6 @@
 use std::{
     io::{self, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -112,9 +112,6 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let project = project::open(&args.project, args.paths.first().map(PathBuf::as_path), terminal)?;
     let writes = args.before.writes();
     let lock = writes.then(|| TreeLock::acquire(&project.root, terminal)).transpose()?;
-    if writes && !args.allow_dirty {
-        refuse_dirty(&project)?;
-    }
     let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };
     let rules = selection(&args.rules, &project)?;
     // What a fix brings is told, whichever rules are to be fixed.
@@ -124,13 +121,17 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     };
     let request = args.files.request(paths, scan::selection(&judged, &project)?);
     let session = Session::open(&project, &request, terminal)?.repeatable();
+    if writes && !args.allow_dirty {
+        refuse_dirty(&project, &request.paths)?;
+    }
 
     let mut wanted = if args.unsafe_fixes { Wanted::All } else { Wanted::Safe };
     let mut asking = Asking::default();
     let choose: &mut dyn Choose = if args.before.interactive { &mut asking } else { &mut wanted };
     let fixing = {
         let mut wish = Wish { rules: &rules, choose };
-        rounds::fix(&project, &request, session, &mut wish, fix::obstacle, terminal)
+        let obstacle = |it: &Path| fix::obstacle(it).or_else(|| foreign(&project.root, it));
+        rounds::fix(&project, &request, session, &mut wish, obstacle, terminal)
     };
     tell_missing_entry_points(&project, terminal);
     tell_unread(&project, &fixing.scan, |_| true, terminal);
@@ -159,8 +160,11 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     }
     if args.before.diff && args.output_format == Format::Full {
         let colour = terminal.has_colour();
+        // A name that leads out of the directory is none that `git apply` takes.
+        let shown = |it: &Changed| project.shown(&it.key);
+        let leads_out = fixing.changed.iter().any(|it| shown(it).starts_with("../"));
         for it in &fixing.changed {
-            let path = project.shown(&it.key);
+            let path = if leads_out { it.key.clone() } else { shown(it) };
             unified(&path, &it.old_text, &it.new_text, colour, terminal.out())
                 .context("failed to write output")?;
         }
@@ -187,12 +191,26 @@ fn change(it: &Changed) -> Change {
     Change { key: it.key.clone(), path: it.path.clone(), old: it.old.clone(), new: it.new.clone() }
 }
 
+/// Whether a file belongs to another repository than the project: a submodule has a history of its own.
+fn foreign(root: &Path, file: &Path) -> Option<String> {
+    let is_top = |it: &&Path| it.join(".git").exists();
+    root.ancestors().find(is_top)?;
+    let file = project::normal(&root.join(file));
+    let between = file.ancestors().skip(1).take_while(|it| *it != root && it.starts_with(root));
+    let top = between.into_iter().find(is_top)?;
+    let shown = project::slashed(top.strip_prefix(root).unwrap_or(top));
+    Some(format!("it belongs to the repository in `{shown}`: run `gpupin fix` there"))
+}
+
 /// How many files a message names.
 const NAMED: usize = 5;
 
 /// What somebody has not committed yet is lost among the fixes.
-fn refuse_dirty(project: &Project) -> Result<(), Failure> {
-    let dirty = git::dirty(&project.root)?.unwrap_or_default();
+fn refuse_dirty(project: &Project, paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut dirty = git::dirty(&project.root)?.unwrap_or_default();
+    let tops: Vec<_> =
+        paths.iter().map(|it| project::normal(&project.working_directory.join(it))).collect();
+    dirty.retain(|it| tops.iter().any(|top| project.root.join(it).starts_with(top)));
     // What an earlier fix left, another may go on with.
     let dirty: Vec<_> =
         dirty.into_iter().filter(|it| !fix::is_as_left(&project.root, it)).collect();

@@ -211,6 +211,7 @@ case $code in
         echo >&2
         echo "gpupin refused the commit. Mend the findings and stage that, or accept one with a comment:" >&2
         echo "    # gpupin: ignore[CODE] why" >&2
+        echo "To make the safe fixes to what is staged: gpupin fix --allow-dirty" >&2
         echo "To commit anyway: git commit --no-verify" >&2
         ;;
     *)

@@ -434,6 +434,41 @@ fn uncommitted_changes_are_not_mixed_with_fixes() {
 }
 
 #[test]
+fn only_changes_below_the_paths_are_in_the_way() {
+    let sandbox = project().file("app/a.py", PROGRAM).file("other/b.py", PROGRAM).repository();
+    sandbox.commit();
+    let sandbox = sandbox.file("other/b.py", format!("{PROGRAM}# more\n"));
+    assert_eq!(sandbox.gpupin(&["fix", "other"]).code, 2);
+    assert_eq!(sandbox.gpupin(&["fix", "app"]).code, 0);
+    let missing = sandbox.gpupin(&["fix", "missing"]);
+    assert!(missing.err.contains("failed to read `missing`"), "{}", missing.whole());
+}
+
+#[test]
+fn what_belongs_to_a_submodule_is_left_alone() {
+    let sandbox =
+        project().file("library/a.py", PROGRAM).file("library/.git", "gitdir: elsewhere\n");
+    // Without a repository around it, it is one of the project's own.
+    assert_eq!(sandbox.gpupin(&["fix", "--check"]).code, 1);
+    // Of another repository's files, git cannot tell which are dirty.
+    let sandbox = sandbox.repository();
+    let outcome = sandbox.gpupin(&["fix", "--allow-dirty"]);
+    let why = "left `library/a.py` alone: it belongs to the repository in `library`";
+    assert!(outcome.err.contains(why), "{}", outcome.whole());
+    assert_eq!(sandbox.read("library/a.py"), PROGRAM);
+}
+
+#[test]
+fn a_diff_names_files_in_a_way_that_git_apply_takes() {
+    let sandbox = project().file("a/one.py", PROGRAM).file("b/two.py", PROGRAM);
+    let diff = sandbox.gpupin_in("a", &["fix", "--diff", ".", "../b"]).out;
+    assert!(diff.contains("--- a/a/one.py\n"), "{diff}");
+    assert!(diff.contains("--- a/b/two.py\n"), "{diff}");
+    let diff = sandbox.gpupin_in("a", &["fix", "--diff"]).out;
+    assert!(diff.contains("--- a/one.py\n"), "{diff}");
+}
+
+#[test]
 fn json_tells_what_was_done_and_what_is_left() {
     let sandbox = project().file("main.py", PROGRAM).file("run.sh", "python main.py --gpu_ids 1\n");
     let document = sandbox.gpupin(&["fix", "--output-format", "json"]).json();

@@ -56,6 +56,7 @@ fn a_bad_change_is_refused_until_it_is_mended() {
 
         gpupin refused the commit. Mend the findings and stage that, or accept one with a comment:
             # gpupin: ignore[CODE] why
+        To make the safe fixes to what is staged: gpupin fix --allow-dirty
         To commit anyway: git commit --no-verify
     "#]].assert_eq(&commit(&sandbox, &[]).whole());
     let sandbox = sandbox.file("run.sh", MENDED);
