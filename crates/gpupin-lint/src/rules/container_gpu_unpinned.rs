@@ -9,8 +9,8 @@ use crate::{
     project::{Known, Literal, Project},
     rules::{Check, Rule, container_masked_twice::masks_of, invalid_mask::is_placeholder},
     source::Language,
-    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Start, Unit, UnitId},
-    value::Spanned,
+    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, SetVariable, Start, Unit, UnitId},
+    value::{Spanned, Value},
 };
 
 mod edit;
@@ -52,6 +52,20 @@ fn check(
             continue;
         }
         let meant = Meant::in_container(project, (id, at));
+        let from_file = matches!(container.request, GpuRequest::RuntimeOnly)
+            .then(|| asked_in_file_of_variables(project, (id, unit), event))
+            .flatten();
+        if let Some((file, value)) = from_file {
+            found.extend(judge_variable(
+                rule,
+                project,
+                (file, value),
+                (id, event),
+                container,
+                &meant,
+            ));
+            continue;
+        }
         let Some((message, help)) = judge(project, id, &meant, container) else { continue };
         let mut finding = rule.finding(id, event.span, message);
         if let Some(help) = help {
@@ -68,6 +82,58 @@ fn check(
             None => finding,
         });
     }
+}
+
+/// What `env_file:` gives a container of the NVIDIA runtime in `NVIDIA_VISIBLE_DEVICES`: the last such file counts.
+fn asked_in_file_of_variables<'p>(
+    project: &'p Project<'_>,
+    (id, unit): (UnitId, &Unit),
+    container: &Event,
+) -> Option<(UnitId, &'p SetVariable)> {
+    let files = unit.events.iter().rev().filter_map(|it| match &it.does {
+        Does::LoadVariables { file, .. } if it.service == container.service => file.as_ref(),
+        _ => None,
+    });
+    files.filter_map(|it| project.find_file(id, it)).find_map(|file| {
+        project.unit(file).events.iter().rev().find_map(|it| match &it.does {
+            Does::SetVariable(set) if set.name == "NVIDIA_VISIBLE_DEVICES" => Some((file, set)),
+            _ => None,
+        })
+    })
+}
+
+/// The finding of a container whose file of variables says which GPUs it gets.
+fn judge_variable(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    (file, set): (UnitId, &SetVariable),
+    (id, event): (UnitId, &Event),
+    container: &ContainerGpus,
+    meant: &Meant<'_>,
+) -> Option<Finding> {
+    let known = project.known(file, &set.value);
+    let text = |it: &Known| match &it.literal {
+        Literal::Str(text) => Some(text.trim().to_owned()),
+        Literal::Int(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let [known] = &*known else { return None };
+    let request = match &*text(known)? {
+        "" | "void" | "none" => return None,
+        "all" => GpuRequest::All,
+        ids => {
+            let id = |it: &str| Spanned::new(Value::Str(it.trim().to_owned()), set.value.span);
+            GpuRequest::Ids(ids.split(',').map(id).collect())
+        }
+    };
+    let (message, help) =
+        judge(project, file, meant, &ContainerGpus { request, ..container.clone() })?;
+    let finding = rule.finding(id, event.span, message);
+    let finding = finding.with_related(file, set.name_span, "which GPUs it gets is said here");
+    Some(match help {
+        Some(help) => finding.with_help(help),
+        None => finding,
+    })
 }
 
 /// Safe if every program of the container has the GPU then, whatever mask it gets or sets there.

@@ -7,9 +7,9 @@ use crate::{
     project::{Literal, Project},
     rules::{Check, Rule},
     source::Language,
-    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Unit, UnitId},
+    unit::{ContainerGpus, Does, Event, EventId, GpuRequest, Reach, Runs, Unit, UnitId},
     value::Spanned,
-    variables::{Given, given},
+    variables::{Given, Recipient, given},
 };
 
 pub(super) const RULE: Rule = Rule {
@@ -31,9 +31,46 @@ fn check(
 ) {
     for (mask, event, container) in pairs(unit) {
         if let Some(gpus) = GivenGpus::of(project, id, container) {
-            found.extend(judge(rule, project, id, unit, &gpus, &mask, event));
+            found.extend(judge(rule, project, (id, unit), &gpus, &mask, (id, event)));
         }
     }
+    if unit.source.language == Language::Dockerfile {
+        found.extend(masked_by_image(rule, project, id, unit));
+    }
+}
+
+/// The mask of an image that a container of another file is built from, and which says nothing else.
+fn masked_by_image(
+    rule: &'static Rule,
+    project: &Project<'_>,
+    id: UnitId,
+    unit: &Unit,
+) -> Option<Finding> {
+    // What runs is the last stage.
+    let stage = unit.events.iter().rev().find_map(|it| it.service.as_ref())?;
+    let masks = given(unit).into_iter().filter(|it| it.name == "CUDA_VISIBLE_DEVICES");
+    let mut of_stage = masks.filter(|it| it.event.service.as_ref() == Some(stage));
+    let mask = of_stage.next_back()?;
+    // `ENV`, which holds for other commands than the image's too.
+    let is_of_image = matches!(mask.to, Recipient::Set(_, Reach::Container));
+    let units = || (0..).map(UnitId).zip(project.units);
+    units().find_map(|(from, other)| {
+        (0..).map(EventId).zip(&other.events).find_map(|(at, event)| {
+            let Does::ContainerGpus(container) = &event.does else { return None };
+            let file = container.built_from.as_ref()?;
+            let runs_image = other.events.iter().any(|it| match &it.does {
+                Does::Start(start) => {
+                    it.service == event.service && start.runs == Runs::Script(file.clone())
+                }
+                _ => false,
+            });
+            let counts = project.find_file(from, file) == Some(id)
+                && (is_of_image || runs_image)
+                && masks_of(other, at).is_empty();
+            let gpus = GivenGpus::of(project, from, container).filter(|_| counts)?;
+            judge(rule, project, (id, unit), &gpus, &mask, (from, event))
+        })
+    })
 }
 
 /// The GPUs a container has, numbered from 0.
@@ -110,11 +147,10 @@ fn pairs<'a>(unit: &'a Unit) -> Vec<(Given<'a>, &'a Event, &'a ContainerGpus)> {
 fn judge(
     rule: &'static Rule,
     project: &Project<'_>,
-    id: UnitId,
-    unit: &Unit,
+    (id, unit): (UnitId, &Unit),
     gpus: &GivenGpus,
     given: &Given<'_>,
-    container: &Event,
+    (file, container): (UnitId, &Event),
 ) -> Option<Finding> {
     let known = project.known(id, given.value);
     let [known] = &*known else { return None };
@@ -136,7 +172,7 @@ fn judge(
     let message = format!("{inside}: the mask `{value}` leaves none");
     let finding = rule
         .finding(id, given.event.span, message)
-        .with_related(id, container.span, "the container gets its GPUs here")
+        .with_related(file, container.span, "the container gets its GPUs here")
         .with_help("leave the mask out: the container sees no other GPU");
     let edit = unit
         .source
@@ -313,6 +349,25 @@ subprocess.run(["docker", "run", "--gpus", "device=1", "-e", "CUDA_VISIBLE_DEVIC
             )
         };
         check_fix(&fixture("1"), &fixture("0"));
+    }
+
+    #[test]
+    fn the_mask_of_an_image_counts_in_the_containers_built_from_it() {
+        let project = |service: &str, image: &str| {
+            format!(
+                "//- compose.yaml\nservices:\n  a:\n    build: .\n    gpus: [{{device_ids: [\"{UUID}\"]}}]\n{service}//- Dockerfile\nFROM python\n{image}//- a.py\nimport torch\n"
+            )
+        };
+        let with_env = |mask: &str| format!("ENV CUDA_VISIBLE_DEVICES={mask}\nCMD python a.py\n");
+        let in_command = "CMD CUDA_VISIBLE_DEVICES=1 python a.py\n";
+        let message = "there is one GPU in this container, number 0: the mask `1` leaves none | leave the mask out: the container sees no other GPU";
+        check_message(&project("", &with_env("1")), &[message]);
+        check_message(&project("", in_command), &[message]);
+        check_message(&project("    command: python a.py\n", &with_env("1")), &[message]);
+        check(&project("", &with_env("0")));
+        check(&project("    command: python a.py\n", in_command));
+        let own = "    environment: {CUDA_VISIBLE_DEVICES: \"0\"}\n";
+        check(&project(own, &with_env("1")));
     }
 
     #[test]

@@ -518,3 +518,20 @@ torch.cuda.init()
     check_safety(&own(UUID), &[None]);
     check_safety(&own("1"), &[unsafe_because]);
 }
+
+#[test]
+fn a_file_of_variables_says_which_gpu_too() {
+    let project = |value: &str| {
+        format!(
+            "//- compose.yaml\nservices:\n  a:\n    image: a\n    runtime: nvidia\n    env_file: gpu.env\n//- gpu.env\nNVIDIA_VISIBLE_DEVICES={value}\n"
+        )
+    };
+    check_message(
+        &project("1"),
+        &[
+            "`a` gets its GPU by index 1 (the RTX 3090 when it was recorded), which can change when the machine starts | ask for the GPU by its UUID: `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6`",
+        ],
+    );
+    check(&project("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"));
+    check(&project("void"));
+}
