@@ -1,3 +1,5 @@
+use gpupin_policy::Gpu;
+
 use crate::{
     finding::{Finding, Severity},
     fix::mask,
@@ -44,13 +46,46 @@ fn check(rule: &'static Rule, project: &Project<'_>, found: &mut Vec<Finding>) {
 /// What the index may be on the first recorded machine with several GPUs.
 fn candidates(project: &Project<'_>) -> Option<String> {
     let machine = project.lock.machines().iter().find(|it| it.usable().count() > 1)?;
-    let names: Vec<_> = machine.usable().map(|it| format!("the {}", it.short_name())).collect();
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for name in machine.usable().map(Gpu::short_name) {
+        match counts.iter_mut().find(|it| it.0 == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+    let shown = |(name, count): &(String, usize)| match count {
+        1 => format!("the {name}"),
+        count => format!("any of {count} {name}"),
+    };
+    let names: Vec<_> = counts.iter().map(shown).collect();
     Some(format!("on `{}` it may be {}", machine.host, names.join(" or ")))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_fix};
+    use crate::tests::{check, check_fix, check_message};
+
+    #[test]
+    fn twins_are_told_as_such() {
+        let twin = |index: u32| {
+            format!(
+                "[[machine.gpu]]\nindex = {index}\nuuid = \"GPU-8932f937-d72c-4106-c12f-20bd9faed9f{index}\"\nname = \"NVIDIA GeForce RTX 3090\"\nvram = \"24 GiB\"\ncompute-capability = \"8.6\"\npci = \"0000:0{index}:00.0\"\n"
+            )
+        };
+        let lock = format!(
+            "//- gpupin.lock\nversion = 1\n[[machine]]\nhost = \"twins\"\n{}{}",
+            twin(0),
+            twin(1)
+        );
+        check_message(
+            &format!(
+                "{lock}//- main.py\nimport os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\nimport torch\n"
+            ),
+            &[
+                "the mask is an index and no `CUDA_DEVICE_ORDER` is set: CUDA numbers GPUs fastest first, `nvidia-smi` by PCI bus | on `twins` it may be any of 2 RTX 3090",
+            ],
+        );
+    }
 
     #[test]
     fn an_index_in_one_arm_is_not_hidden_by_the_next() {

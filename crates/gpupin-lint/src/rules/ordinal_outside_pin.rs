@@ -212,7 +212,7 @@ fn message(project: &Project<'_>, used: &Use<'_>) -> String {
         Some(name) if count == 1 => format!(", `cuda:0` is the {name}"),
         _ => format!(", `cuda:0`{}", if count == 1 { "" } else { " and up" }),
     };
-    format!("{by_default}{subject} {verb} not exist under this pin: {visible}{which}")
+    format!("{by_default}{subject} {verb} not exist under the policy's pin: {visible}{which}")
 }
 
 /// What a text says that is one literal; anything else as it was written.

@@ -206,7 +206,7 @@ fn a_clean_junit_report_has_a_test_that_passed() {
 fn a_notebook_is_shown_by_cell() {
     let outcome = project().gpupin(&["scan", "notes.ipynb"]);
     expect![[r#"
-        error[GP201]: `cuda:1` does not exist under this pin: one GPU is visible, `cuda:0`
+        error[GP201]: `cuda:1` does not exist under the policy's pin: one GPU is visible, `cuda:0`
          --> notes.ipynb:cell 1:3:19
           |
         3 | torch.zeros(1).to("cuda:1")

@@ -120,7 +120,7 @@ with cuda.Device(1):  # error: GP201
     check_message(
         "from cupy import cuda\ncuda.Device(1).use()\n",
         &[
-            "ordinal 1 of `cupy.cuda.Device` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            "ordinal 1 of `cupy.cuda.Device` does not exist under the policy's pin: one GPU is visible, `cuda:0` is the RTX 3090",
         ],
     );
 }
@@ -435,7 +435,7 @@ torch.nn.DataParallel(model, device_ids=[0, 1, 2])
 
 #[test]
 fn messages_quote_a_composed_text_as_it_stands() {
-    let end = "does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090";
+    let end = "does not exist under the policy's pin: one GPU is visible, `cuda:0` is the RTX 3090";
     let messages = [
         r#"f"cuda:{1}""#,
         r#""cuda:" + str(1)"#,
@@ -466,9 +466,9 @@ torch.cuda.set_device(1)
 torch.nn.DataParallel(model, device_ids=[0, 1, 2])
 "#,
         &[
-            "`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
-            "ordinal 1 of `torch.cuda.set_device` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
-            "ordinals 1 and 2 of `torch.nn.DataParallel` do not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            "`cuda:1` does not exist under the policy's pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            "ordinal 1 of `torch.cuda.set_device` does not exist under the policy's pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            "ordinals 1 and 2 of `torch.nn.DataParallel` do not exist under the policy's pin: one GPU is visible, `cuda:0` is the RTX 3090",
         ],
     );
 }
@@ -481,7 +481,7 @@ fn no_gpu_is_named_where_machines_differ_or_none_is_recorded() {
 //- main.py
 x.to("cuda:1")
 "#,
-        &["`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0`"],
+        &["`cuda:1` does not exist under the policy's pin: one GPU is visible, `cuda:0`"],
     );
     check_message(
         r#"
@@ -491,7 +491,7 @@ name = "RTX *"
 //- main.py
 x.to("cuda:1")
 "#,
-        &["`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0`"],
+        &["`cuda:1` does not exist under the policy's pin: one GPU is visible, `cuda:0`"],
     );
 }
 
@@ -507,7 +507,7 @@ args = parser.parse_args()
 torch.cuda.set_device(args.gpu)
 "#,
         &[
-            "by default, ordinal 1 of `torch.cuda.set_device` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090",
+            "by default, ordinal 1 of `torch.cuda.set_device` does not exist under the policy's pin: one GPU is visible, `cuda:0` is the RTX 3090",
         ],
     );
 }
@@ -525,7 +525,7 @@ WhisperModel("small", device=f"cuda:{GPU}")
     check_message(
         "from faster_whisper import WhisperModel\nWhisperModel(\"small\", device=\"cuda:1\")\n",
         &[
-            "`cuda:1` does not exist under this pin: one GPU is visible, `cuda:0` is the RTX 3090 | this library takes `cuda` and fails for `cuda:N`: its numbers go to `device_index`",
+            "`cuda:1` does not exist under the policy's pin: one GPU is visible, `cuda:0` is the RTX 3090 | this library takes `cuda` and fails for `cuda:N`: its numbers go to `device_index`",
         ],
     );
 }
