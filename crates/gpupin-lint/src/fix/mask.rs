@@ -11,12 +11,14 @@ use super::{
 };
 use crate::{
     finding::{Edit, Finding},
+    meant::Meant,
     program::{
         MASK, ORDER, Program, Write,
         pins::{replaced_by, sure_text},
     },
     project::{Known, Literal, Project},
-    unit::{EventId, UnitId},
+    source::Language,
+    unit::{Does, EventId, Reach, UnitId},
     value::Spanned,
 };
 
@@ -99,6 +101,32 @@ pub(crate) fn correct(
         Some(corrected) => offered(finding, corrected),
         None => finding,
     }
+}
+
+/// What corrects the index beside an order that becomes `PCI_BUS_ID`, if it names another GPU than the policy's then.
+pub(crate) fn for_order(project: &Project<'_>, (unit, order): (UnitId, EventId)) -> Vec<Edit> {
+    let meant = Meant::of(project, unit);
+    // In a container the GPUs are numbered anew.
+    let in_container = matches!(
+        project.unit(unit).source.language,
+        Language::Compose | Language::Kubernetes | Language::Dockerfile
+    );
+    let Some(uuid) = meant.uuid(project).filter(|_| !in_container) else { return Vec::new() };
+    let place = project.event(unit, order);
+    let events = (0..).map(EventId).zip(&project.unit(unit).events);
+    let beside = events.filter(|(_, it)| {
+        matches!(&it.does, Does::SetVariable(set) if set.name == MASK && set.reach != Reach::ShellOnly)
+            && (&it.service, &it.function) == (&place.service, &place.function)
+    });
+    let elsewhere = |write: &Write| {
+        let environment =
+            |mask| Environment::from_pairs([(ORDER, PCI_BUS_ID.to_owned()), (MASK, mask)]);
+        sure_text(project, *write).is_some_and(|mask| {
+            mask.parse::<u32>().is_ok() && !meant.is_hit(project, &environment(mask))
+        })
+    };
+    let writes = beside.map(|it| Write::of(unit, it.0)).filter(elsewhere);
+    writes.filter_map(|it| assign::value(project, it, &uuid)).collect()
 }
 
 struct Corrected {

@@ -1,6 +1,6 @@
 use crate::{
     finding::{Edit, Finding, Severity},
-    fix::reach,
+    fix::{mask, reach},
     needle::Needle,
     program::ORDER,
     project::{Literal, Project},
@@ -56,7 +56,7 @@ fn check(
                 finding = finding.with_fix(
                     format!("Replace `{wrong}` by `{RIGHT}`"),
                     reach::safety(safety),
-                    vec![edit],
+                    [vec![edit], mask::for_order(project, (id, at))].concat(),
                 );
             }
             found.push(finding);
@@ -88,6 +88,20 @@ fn correct(id: UnitId, unit: &Unit, value: Span, wrong: &str) -> Option<Edit> {
 #[cfg(test)]
 mod tests {
     use crate::tests::{check, check_fix, check_message};
+
+    #[test]
+    fn an_index_that_names_another_gpu_then_is_corrected_too() {
+        let unit = |order: &str, mask: &str| {
+            format!(
+                "//- tts.service\n[Service]\nEnvironment=CUDA_DEVICE_ORDER={order}\nEnvironment=CUDA_VISIBLE_DEVICES={mask}\nExecStart=python main.py\n//- main.py\nimport os\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"GPU-8932f937-d72c-4106-c12f-20bd9faed9f6\"\nimport torch\n"
+            )
+        };
+        check_fix(
+            &unit("FASTEST_FIRST", "0"),
+            &unit("PCI_BUS_ID", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"),
+        );
+        check_fix(&unit("FASTEST_FIRST", "1"), &unit("PCI_BUS_ID", "1"));
+    }
 
     #[test]
     fn a_misspelt_order_is_found() {

@@ -547,11 +547,12 @@ fn on_a_terminal_each_fix_is_asked_for() {
 
 #[test]
 fn what_a_fix_brings_counts_whichever_rules_are_selected() {
-    let unit = "[Service]\nEnvironment=CUDA_DEVICE_ORDER=FASTEST_FIRST\nEnvironment=CUDA_VISIBLE_DEVICES=0\nExecStart=python main.py\n";
-    let sandbox = project().file("tts.service", unit).file("main.py", "import torch\n");
+    // The default of a mask is no certain one, and stays.
+    let script = "export CUDA_DEVICE_ORDER=FASTEST_FIRST\nexport CUDA_VISIBLE_DEVICES=${GPU:-0}\npython main.py\n";
+    let sandbox = project().file("run.sh", script).file("main.py", "import torch\n");
     let outcome = sandbox.gpupin(&["fix", "--unsafe-fixes", "--select", "GP104"]);
     assert!(outcome.err.contains("it would bring GP102"), "{}", outcome.whole());
-    assert_eq!(sandbox.read("tts.service"), unit);
+    assert_eq!(sandbox.read("run.sh"), script);
 }
 
 #[test]
