@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use gpupin_device::{Machine, in_initial_pid_namespace};
-use gpupin_policy::{Inventory, OnViolation};
+use gpupin_policy::{Inventory, OnViolation, PinAs};
 use gpupin_run::{
     evidence::{Evidence, GpuRecord, LeaseRecord, PinRecord, PolicyRef, Slot, VERSION},
     lease::{self, Lease},
@@ -33,7 +33,7 @@ use crate::{
 
 pub(crate) mod choice;
 pub(crate) mod hold;
-mod isolation;
+pub(crate) mod isolation;
 pub(crate) mod words;
 
 /// What is wanted of a run.
@@ -107,7 +107,7 @@ impl Run<'_> {
     ) -> Result<Finished, Failure> {
         let mut record =
             if self.order.observe { Some(self.begin(&variables, lease.as_ref())?) } else { None };
-        let command = isolation.command(&self.order.command)?;
+        let command = isolation.command(&self.order.command, self.otherwise()?)?;
         let mut set: Vec<_> =
             variables.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
         let held = lease.as_ref().filter(|it| !it.is_nested());
@@ -175,6 +175,15 @@ impl Run<'_> {
         words::end(evidence, &shown, terminal);
         let exit = if evidence.verdict == Verdict::Violated { Exit::Violation } else { program };
         Ok(Finished { exit, evidence: Some(path) })
+    }
+
+    /// What a pin by index is where nothing could be hidden.
+    fn otherwise(&self) -> Result<Vec<(String, String)>, Failure> {
+        let policy = &self.project.policy;
+        match policy.pin.as_ {
+            PinAs::Uuid => Ok(Vec::new()),
+            PinAs::Index => self.choice.variables(policy, self.inventory),
+        }
     }
 
     /// Stays until the tree is empty.

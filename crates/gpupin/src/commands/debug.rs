@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -20,6 +21,7 @@ use crate::{
     fix::{self, Change, Description, TreeLock, steps},
     machine, project, reference,
     report::write_json,
+    run::isolation,
     terminal::Terminal,
 };
 
@@ -59,6 +61,15 @@ enum Command {
     CudaView,
     /// Undo, with the same `GPUPIN_FAIL_AT`
     Undo(undo::Args),
+    /// Keep GPUs out of reach of this process, and become the program
+    Isolated {
+        /// What to hide, in JSON
+        order: String,
+        /// The descriptor to which it is told what was achieved
+        report: i32,
+        #[arg(required = true, last = true)]
+        command: Vec<OsString>,
+    },
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
@@ -77,6 +88,9 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             return write(root, *trace, time.unwrap_or_else(SystemTime::now), terminal);
         }
         Command::CudaView => return cuda_view(terminal),
+        Command::Isolated { order, report, command } => {
+            return isolation::become_isolated(order, *report, command);
+        }
         Command::Undo(args) => {
             fail_where_asked();
             return undo::run(args, terminal);
