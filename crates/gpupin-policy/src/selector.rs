@@ -286,7 +286,7 @@ impl UuidPrefix {
         &self.0
     }
 
-    fn matches(&self, uuid: &str) -> bool {
+    pub fn matches(&self, uuid: &str) -> bool {
         let start = uuid.get(..self.0.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(&self.0))
     }

@@ -14,10 +14,11 @@ mod gpus;
 mod hook;
 mod init;
 mod journal;
+mod lease;
 mod lsp;
 pub(crate) mod rule;
 mod rules;
-mod run;
+pub(crate) mod run;
 mod scan;
 mod undo;
 mod verify;
@@ -63,6 +64,7 @@ enum Command {
     Gpus(gpus::Args),
     Run(Box<run::Args>),
     Verify(Box<verify::Args>),
+    Lease(Box<lease::Args>),
     Hook(hook::Args),
     Lsp(lsp::Args),
     Completions(completions::Args),
@@ -86,6 +88,7 @@ impl Cli {
             Command::Gpus(args) => gpus::run(args, terminal),
             Command::Run(args) => run::run(args, terminal),
             Command::Verify(args) => verify::run(args, terminal),
+            Command::Lease(args) => lease::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
             Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),

@@ -10,6 +10,7 @@
 //! - [`scan`]: from paths to findings, the pipeline behind `gpupin scan`;
 //! - [`fix`](mod@fix): changed files, and the way back;
 //! - [`report`]: findings in every output format, one file each;
+//! - [`lease`]: taking a lease, visibly;
 //! - [`run`](mod@run): one program on its GPU, the pipeline behind `gpupin run`;
 //! - [`state`](mod@state): where gpupin keeps what the users of a machine share;
 //! - [`order`](mod@order): what `gpupin scan --order` tells;
@@ -32,6 +33,7 @@ mod commands;
 mod failure;
 mod fix;
 mod git;
+mod lease;
 mod lsp;
 mod machine;
 mod order;

@@ -27,6 +27,7 @@ use self::{choice::Choice, isolation::Isolation};
 use crate::{
     failure::{Exit, Failure},
     fix::time,
+    lease::Held,
     project::Project,
     terminal::Terminal,
 };
@@ -80,12 +81,12 @@ pub(crate) fn run(
     let inventory = machine.inventory().context("failed to list the GPUs")?;
     let wanted = choice::wanted(order.role.as_deref(), project, &inventory, terminal)?;
     let Some(wanted) = wanted else { return without_gpu(order, project, terminal) };
-    let held = hold::hold(order, &wanted, &project.policy, &*machine, terminal)?;
+    let held = hold::hold(order, &wanted, &project.policy, (&*machine, &inventory), terminal)?;
     let choice = wanted.taken(held.gpus, &inventory);
     let isolation = Isolation::of(order.isolate, &*machine, &inventory, &choice)?;
     let variables = choice.variables(&project.policy, &isolation.present(&inventory))?;
     let run = Run { order, project, machine, inventory: &inventory, choice: &choice };
-    terminal.status(&words::start(&choice, project.policy.pin.as_, held.lease.as_ref()));
+    terminal.status(&words::start(&choice, project.policy.pin.as_, held.lease.as_deref()));
     run.run(isolation, variables, held.lease, terminal)
 }
 
@@ -102,15 +103,15 @@ impl Run<'_> {
         &self,
         isolation: Isolation,
         variables: Vec<(String, String)>,
-        mut lease: Option<Lease>,
+        mut lease: Option<Held>,
         terminal: &mut Terminal,
     ) -> Result<Finished, Failure> {
         let mut record =
-            if self.order.observe { Some(self.begin(&variables, lease.as_ref())?) } else { None };
+            if self.order.observe { Some(self.begin(&variables, lease.as_deref())?) } else { None };
         let command = isolation.command(&self.order.command, self.otherwise()?)?;
         let mut set: Vec<_> =
             variables.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
-        let held = lease.as_ref().filter(|it| !it.is_nested());
+        let held = lease.as_deref().filter(|it| !it.is_nested());
         set.extend(held.map(|it| (lease::VARIABLE.to_owned(), it.variable().into())));
         let mut inherits: Vec<_> = held.map(|it| it.descriptors().collect()).unwrap_or_default();
         inherits.extend(isolation.descriptors());
@@ -191,7 +192,7 @@ impl Run<'_> {
         &self,
         mut supervised: Supervised,
         observer: Option<&Observer>,
-        lease: &mut Option<Lease>,
+        lease: &mut Option<Held>,
         terminal: &mut Terminal,
     ) -> Result<Attended, Failure> {
         let mut attended = Attended { ended: Ended::Code(0), is_violated: false };

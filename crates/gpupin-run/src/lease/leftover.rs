@@ -13,7 +13,7 @@ use crate::process::{Process, ProcessId};
 /// The processes of earlier holders that a machine still shows on a GPU: those that dead tickets noted, and those whose environment names
 /// a ticket that nobody holds any more.
 ///
-/// A list that is silent shows nobody; that a GPU is free of others is for the observation to say. The environment of other users'
+/// A list that is silent does not say that somebody has left, so then all noted ones that live count. The environment of other users'
 /// processes can be read by root only.
 pub fn leftovers(
     machine: &dyn Machine,
@@ -32,7 +32,10 @@ pub fn leftovers(
         // Gone for the kernel, and the driver has not tidied up behind it.
         Err(_) => earlier.iter().copied().find(|it| it.pid == *pid),
     };
-    on_gpu.iter().filter_map(left).collect()
+    let seen = on_gpu.iter().filter_map(left);
+    let knows = usage.compute.is_ok();
+    let unseen = earlier.iter().copied().filter(|it| !knows && Process::is_alive(*it));
+    seen.chain(unseen).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn ran_under_a_dead_ticket(directory: &Directory, gpu: &GpuUuid, pid: u32) -> bool {

@@ -25,6 +25,8 @@ use crate::{
     terminal::Terminal,
 };
 
+mod lease_client;
+
 /// Chores for who develops gpupin
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -59,6 +61,7 @@ enum Command {
     },
     /// Print what CUDA shows this process, as JSON
     CudaView,
+    LeaseClient(lease_client::Args),
     /// Undo, with the same `GPUPIN_FAIL_AT`
     Undo(undo::Args),
     /// Keep GPUs out of reach of this process, and become the program
@@ -91,6 +94,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         Command::Isolated { order, report, command } => {
             return isolation::become_isolated(order, *report, command);
         }
+        Command::LeaseClient(args) => lease_client::run(args, terminal)?,
         Command::Undo(args) => {
             fail_where_asked();
             return undo::run(args, terminal);

@@ -103,6 +103,16 @@ pub(crate) fn of_policy(
     Ok(Some(wanted))
 }
 
+/// The GPUs that the policy means, whatever the environment says, and how many of them.
+pub(crate) fn meant(
+    role: Option<&str>,
+    project: &Project,
+    inventory: &Inventory,
+) -> Result<(Vec<GpuUuid>, usize), Failure> {
+    let plan = plan::plan(&project.policy, role, inventory);
+    plan.map(|it| (it.candidates, it.count)).map_err(|error| no_plan(error, project))
+}
+
 fn no_plan(error: PlanError, project: &Project) -> Failure {
     match &error {
         PlanError::NothingDeclared if project.policy_path.is_none() => {

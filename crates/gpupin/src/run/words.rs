@@ -1,15 +1,12 @@
 //! What a run says to people.
 
-use std::{
-    ffi::OsString,
-    time::{Duration, SystemTime},
-};
+use std::{ffi::OsString, time::Duration};
 
 use gpupin_device::Kind;
 use gpupin_policy::PinAs;
 use gpupin_run::{
     evidence::Evidence,
-    lease::{Holder, Lease, Waiting, WaitsFor},
+    lease::Lease,
     observe::{Reason, Verdict, record::Named},
     supervise::Ended,
 };
@@ -38,45 +35,6 @@ pub(super) fn start(choice: &Choice, pin_as: PinAs, lease: Option<&Lease>) -> St
             PinAs::Index => "index",
         }
     )
-}
-
-/// What is waited for. The same text means that nothing has changed.
-pub(super) fn waiting(waiting: &Waiting) -> String {
-    let gpu = &waiting.gpu;
-    match &waiting.what {
-        WaitsFor::Turn { position, ahead } => {
-            let held = ahead.first().map(|it| format!(": held by {}", holder(it)));
-            format!("gpupin: waiting for {gpu}, position {position}{}", held.unwrap_or_default())
-        }
-        WaitsFor::Leftovers(processes) => {
-            let pids: Vec<_> = processes.iter().map(ToString::to_string).collect();
-            let what = if pids.len() == 1 { "a process" } else { "processes" };
-            let pids = pids.join(", ");
-            format!("gpupin: waiting for {gpu}: an earlier holder left {what} on it (pid {pids})")
-        }
-        WaitsFor::QueueLock(by) => {
-            let by = by.map(|it| format!(" by pid {it}")).unwrap_or_default();
-            format!("gpupin: waiting for {gpu}: its queue is locked{by}")
-        }
-    }
-}
-
-/// The clock beside it.
-pub(super) fn waited(waiting: &Waiting, patience: Duration) -> String {
-    let since = match &waiting.what {
-        WaitsFor::Turn { ahead, .. } => ahead.first().and_then(|it| it.held),
-        WaitsFor::Leftovers(_) | WaitsFor::QueueLock(_) => None,
-    };
-    let held = since.and_then(|it| SystemTime::now().duration_since(it).ok());
-    let held = held.map(|it| format!(", held for {}", time(it))).unwrap_or_default();
-    format!("waited {} of {}{held}", time(waiting.waited), time(patience))
-}
-
-fn holder(holder: &Holder) -> String {
-    match &holder.text {
-        Some(text) => format!("`{}` (pid {})", one_line(&text.command), text.process),
-        None => format!("a process of user {}", holder.uid),
-    }
 }
 
 /// What the program left behind.
