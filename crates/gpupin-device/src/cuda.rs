@@ -4,15 +4,10 @@
 //! [`CudaView::of_this_process`] is for a child that ends at once, and [`ask`] starts that child: which program it is and in which
 //! environment it looks is the caller's choice, so that the answer is one about that environment.
 
-use std::{
-    io::{self, Read as _},
-    path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{io, path::Path, process::Command, time::Duration};
 
 use self::driver::Api;
+use crate::child::output_within;
 
 mod driver;
 
@@ -105,46 +100,17 @@ pub const NO_LIBRARY_CODE: i32 = 3;
 
 /// Asks CUDA in a child. `child` is a command that prints a [`CudaView`] as JSON and ends; it is killed after `limit`.
 pub fn ask(child: &mut Command, limit: Duration) -> Result<CudaView, CudaError> {
-    let child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = child.spawn().map_err(|source| CudaError::Start { source })?;
-    // A full pipe would keep the child from ending.
-    let reader = |mut pipe: Box<dyn io::Read + Send>| {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            pipe.read_to_end(&mut bytes).map(|_| bytes)
-        })
-    };
-    let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
-        unreachable!("both are piped")
-    };
-    let (out, err) = (reader(Box::new(out)), reader(Box::new(err)));
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    let status = loop {
-        match child.try_wait().map_err(|source| CudaError::Start { source })? {
-            Some(status) => break status,
-            None if started.elapsed() > limit => {
-                drop(child.kill());
-                // A process that hangs in the kernel does not end, and would hold us up.
-                return Err(CudaError::Hangs { limit });
-            }
-            None => thread::sleep(pause),
-        }
-        pause = (pause * 2).min(Duration::from_millis(20));
-    };
-    let text = |reader: thread::JoinHandle<io::Result<Vec<u8>>>| {
-        let bytes = reader.join().ok().and_then(Result::ok).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).trim().to_owned()
-    };
-    let (out, err) = (text(out), text(err));
-    if status.code() == Some(NO_LIBRARY_CODE) {
+    let output = output_within(child, limit).map_err(|source| CudaError::Start { source })?;
+    let output = output.ok_or(CudaError::Hangs { limit })?;
+    let err = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.code() == Some(NO_LIBRARY_CODE) {
         return Err(CudaError::NoLibrary { why: err });
     }
     let died = |why: String| CudaError::Died { why };
-    if !status.success() {
-        return Err(died(format!("{status} {err}").trim().to_owned()));
+    if !output.status.success() {
+        return Err(died(format!("{} {err}", output.status).trim().to_owned()));
     }
-    serde_json::from_str(&out).map_err(|error| died(error.to_string()))
+    serde_json::from_slice(&output.stdout).map_err(|error| died(error.to_string()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! **Invariant:** this process never initialises CUDA. Which GPU is `cuda:N` is asked in a child that ends at once.
 
 mod answer;
+mod child;
 pub mod cuda;
 mod files;
 mod kind;
@@ -18,6 +19,7 @@ mod pids;
 pub mod scene;
 
 pub use answer::{Answer, Silence};
+pub use child::output_within;
 pub use files::{DriverFiles, FileGpu, kernel_module, on_the_bus};
 pub use kind::Kind;
 pub use machine::{

@@ -7,6 +7,7 @@ use crate::{
 
 mod completions;
 mod debug;
+mod doctor;
 mod env;
 mod evidence;
 mod fix;
@@ -15,6 +16,7 @@ mod hook;
 mod init;
 mod journal;
 mod lease;
+mod lock;
 mod lsp;
 pub(crate) mod rule;
 mod rules;
@@ -44,7 +46,9 @@ Examples:
   gpupin scan                    find what could pick another one
   gpupin fix                     rewrite it, as far as that is safe
   gpupin rule GP103              what a finding means and what to do
+  gpupin gpus                    the GPUs of this machine, and which one is meant
   gpupin which cuda:1            which GPU a number means
+  gpupin doctor                  whether all is set up so that work lands on the right GPU
   gpupin hook install            scan what is about to be committed
 
 Exit codes: 0 nothing found, 1 findings, 2 could not do its work, 3 no GPU matches";
@@ -64,7 +68,9 @@ enum Command {
     Gpus(gpus::Args),
     Run(Box<run::Args>),
     Verify(Box<verify::Args>),
+    Doctor(doctor::Args),
     Lease(Box<lease::Args>),
+    Lock(lock::Args),
     Hook(hook::Args),
     Lsp(lsp::Args),
     Completions(completions::Args),
@@ -88,7 +94,9 @@ impl Cli {
             Command::Gpus(args) => gpus::run(args, terminal),
             Command::Run(args) => run::run(args, terminal),
             Command::Verify(args) => verify::run(args, terminal),
+            Command::Doctor(args) => doctor::run(args, terminal),
             Command::Lease(args) => lease::run(args, terminal),
+            Command::Lock(args) => lock::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
             Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),

@@ -19,6 +19,7 @@
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
 //! - [`machine`]: which machine is asked, and what it is like at one moment;
 //! - [`which`]: which GPU is `cuda:N`, to gpupin and to CUDA;
+//! - [`doctor`]: whether all is set up so that work lands on the right GPU;
 //! - [`failure`]: exit codes, errors and hints;
 //! - [`terminal`]: the two output streams, and what each can show.
 
@@ -30,6 +31,7 @@ use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 
 mod changes;
 mod commands;
+mod doctor;
 mod failure;
 mod fix;
 mod git;

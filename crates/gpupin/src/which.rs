@@ -1,10 +1,12 @@
 //! What `gpupin which` tells: which GPU is `cuda:N`, by gpupin's reading of the environment and by CUDA's own.
 //!
 //! - [`comparison`]: the two beside each other;
+//! - [`facts`]: what CUDA does with spellings that are not documented;
 //! - [`process`]: the environment of a process that runs already;
 //! - [`text`](mod@text): the answer for people.
 
 pub(crate) mod comparison;
+pub(crate) mod facts;
 pub(crate) mod process;
 pub(crate) mod text;
 

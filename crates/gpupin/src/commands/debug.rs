@@ -23,6 +23,7 @@ use crate::{
     report::write_json,
     run::isolation,
     terminal::Terminal,
+    which::facts::{Fact, facts},
 };
 
 mod lease_client;
@@ -62,6 +63,8 @@ enum Command {
     /// Print what CUDA shows this process, as JSON
     CudaView,
     LeaseClient(lease_client::Args),
+    /// Try every undocumented spelling of a mask or order on CUDA, and print what it makes of them, as JSON
+    VisibilityFacts,
     /// Undo, with the same `GPUPIN_FAIL_AT`
     Undo(undo::Args),
     /// Keep GPUs out of reach of this process, and become the program
@@ -89,6 +92,15 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             fail_where_asked();
             let time = time.map(|it| SystemTime::UNIX_EPOCH + Duration::from_secs(it));
             return write(root, *trace, time.unwrap_or_else(SystemTime::now), terminal);
+        }
+        Command::VisibilityFacts => {
+            let machine = machine::driver()?;
+            let facts = facts(machine.as_ref(), |done, all| {
+                terminal.progress(|| format!("asking CUDA: {done} of {all}"));
+            })?;
+            let differ = facts.iter().any(Fact::differs);
+            write_json(&facts, terminal.out()).context("failed to write output")?;
+            return Ok(if differ { Exit::Findings } else { Exit::Clean });
         }
         Command::CudaView => return cuda_view(terminal),
         Command::Isolated { order, report, command } => {
