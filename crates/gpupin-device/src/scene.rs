@@ -13,7 +13,7 @@
 
 mod alive;
 mod builtin;
-mod code;
+pub(crate) mod code;
 mod fault;
 mod format;
 mod live;

@@ -40,8 +40,10 @@ fn pages() -> Vec<Page> {
     let page = |path: &str, text: String| Page { path: path.to_owned(), text };
     let mut pages = vec![
         page("cli.md", cli::page(Cli::command())),
+        page("doctor.schema.json", include_str!("reference/doctor.schema.json").to_owned()),
         page("exit-codes.md", exit_codes()),
         page("gpupin.schema.json", gpupin_policy::policy_schema_text()),
+        page("gpus.schema.json", include_str!("reference/gpus.schema.json").to_owned()),
         page("gpupin.toml.md", gpupin_policy::policy_reference()),
         page("journal.schema.json", include_str!("reference/journal.schema.json").to_owned()),
         page("scan.schema.json", include_str!("reference/scan.schema.json").to_owned()),

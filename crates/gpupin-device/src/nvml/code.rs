@@ -2,7 +2,11 @@ use std::ffi::c_uint;
 
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
 
-use crate::{answer::Silence, machine::MachineError};
+use crate::{
+    answer::Silence,
+    machine::MachineError,
+    scene::code::{machine_error, silence},
+};
 
 /// What NVML returns when it does not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +16,6 @@ impl Code {
     pub(super) const UNINITIALIZED: Self = Self(1);
     pub(super) const INVALID_ARGUMENT: Self = Self(2);
     pub(super) const NOT_SUPPORTED: Self = Self(3);
-    pub(super) const NO_PERMISSION: Self = Self(4);
     pub(super) const NOT_FOUND: Self = Self(6);
     pub(super) const INSUFFICIENT_SIZE: Self = Self(7);
     pub(super) const DRIVER_NOT_LOADED: Self = Self(9);
@@ -40,56 +43,20 @@ impl Code {
     }
 
     pub(super) fn about_machine(self, what: &'static str) -> MachineError {
-        match self {
-            Self::DRIVER_NOT_LOADED => MachineError::NotLoaded,
-            Self::VERSION_MISMATCH => MachineError::VersionMismatch,
-            Self::NO_PERMISSION => MachineError::NoPermission,
-            code => MachineError::Query { what, why: code.text() },
-        }
+        machine_error(what, self.number())
     }
 
-    /// In NVML's words, which `nvmlErrorString` would give too if every library had it.
-    fn text(self) -> String {
-        let words = match self.0 {
-            1 => "uninitialized",
-            2 => "invalid argument",
-            3 => "not supported",
-            4 => "insufficient permissions",
-            6 => "not found",
-            7 => "insufficient size",
-            8 => "insufficient external power",
-            9 => "driver not loaded",
-            10 => "timeout",
-            11 => "interrupt request issue",
-            13 => "function not found",
-            14 => "corrupted infoROM",
-            15 => "GPU is lost",
-            16 => "GPU requires reset",
-            17 => "blocked by the operating system",
-            18 => "driver and library versions differ",
-            19 => "in use by another client",
-            20 => "insufficient memory",
-            21 => "no data",
-            23 => "insufficient resources",
-            25 => "argument version mismatch",
-            27 => "not ready",
-            28 => "GPU not found",
-            29 => "invalid state",
-            999 => "unknown error",
-            code => return format!("NVML error {code}"),
-        };
-        format!("{words} (NVML error {})", self.0)
+    fn number(self) -> i32 {
+        i32::try_from(self.0).unwrap_or(i32::MAX)
     }
 }
 
 impl From<Code> for Silence {
     fn from(code: Code) -> Self {
         match code {
-            Code::NOT_SUPPORTED => Self::Unsupported,
-            Code::FUNCTION_NOT_FOUND | Code::ARGUMENT_VERSION_MISMATCH => Self::TooOld,
-            Code::NO_PERMISSION => Self::NoPermission,
-            Code::GPU_IS_LOST => Self::Lost,
-            code => Self::Failed(code.text()),
+            // So does a library answer that does not know a structure's version yet.
+            Code::ARGUMENT_VERSION_MISMATCH => Self::TooOld,
+            code => silence(code.number()),
         }
     }
 }

@@ -77,7 +77,7 @@ impl Code {
 }
 
 /// What a return value of NVML means for one answer.
-pub(super) fn silence(code: i32) -> Silence {
+pub(crate) fn silence(code: i32) -> Silence {
     match code {
         3 => Silence::Unsupported,
         4 => Silence::NoPermission,
@@ -89,7 +89,7 @@ pub(super) fn silence(code: i32) -> Silence {
 }
 
 /// What a return value of NVML means when it ends a question about the machine.
-pub(super) fn machine_error(what: &'static str, code: i32) -> MachineError {
+pub(crate) fn machine_error(what: &'static str, code: i32) -> MachineError {
     match code {
         4 => MachineError::NoPermission,
         9 => MachineError::NotLoaded,

@@ -71,7 +71,7 @@ device! {
         if sensor != 0 {
             return Err(INVALID_ARGUMENT);
         }
-        put(temperature, it.gpu().temperature)
+        put(temperature, it.whole()?.temperature)
     }
 
     fn nvmlDeviceGetTemperatureV(temperature: *mut nvmlTemperature_t) |it| {
@@ -82,7 +82,7 @@ device! {
         if found.sensorType != 0 {
             return Err(INVALID_ARGUMENT);
         }
-        found.temperature = c_int::try_from(it.gpu().temperature).unwrap_or(c_int::MAX);
+        found.temperature = c_int::try_from(it.whole()?.temperature).unwrap_or(c_int::MAX);
         Ok(())
     }
 

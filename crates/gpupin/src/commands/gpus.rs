@@ -157,6 +157,8 @@ fn gpu_rows(now: &Snapshot) -> Vec<Vec<String>> {
         row.push(or_unknown(it.uuid.as_ref().map(ToString::to_string)));
         rows.push(row);
     }
+    // The heading stays; a lost GPU keeps its place.
+    rows[1..].sort_by_key(|row| row[0].split('/').next().and_then(|it| it.parse::<u32>().ok()));
     rows
 }
 
@@ -237,7 +239,10 @@ fn notes(now: &Snapshot) -> Vec<String> {
         };
         let indices: Vec<_> = matching.iter().filter_map(name).collect();
         notes.push(match problem {
-            Some(problem) => format!("the policy means {wants}: {problem}"),
+            Some(problem) if now.unreadable.is_empty() => {
+                format!("the policy means {wants}: {problem}")
+            }
+            Some(problem) => format!("the policy means {wants}: {problem} among those that answer"),
             None => format!("the policy means {wants}: index {}", indices.join(", ")),
         });
     }

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         return Ok(Exit::Findings);
     }
     replace(&path, &lock.to_text()).with_context(|| format!("failed to write `{shown}`"))?;
-    let made_up = if machine.kind() == Kind::Simulated { ", which is simulated" } else { "" };
+    let made_up = if machine.kind() == Kind::Simulated { ", which is simulated," } else { "" };
     terminal
         .status(&format!("recorded `{host}`{made_up} in `{shown}`, as {} tells", machine.source()));
     Ok(Exit::Clean)

@@ -1,5 +1,6 @@
 //! The policy, and what it means on this machine.
 
+use gpupin_device::Kind;
 use gpupin_policy::{Gpu, Inventory, Selector};
 
 use super::{Found, Patient};
@@ -40,7 +41,10 @@ pub(super) fn check(patient: &Patient, found: &mut Found) {
         selected(&wanted, inventory, found);
     }
     forbidden(project, inventory, found);
-    lock(project, inventory, patient.is_scene, found);
+    // A lock file is about real machines.
+    if patient.kind() == Some(Kind::Measured) {
+        lock(project, inventory, found);
+    }
 }
 
 /// A GPU that the policy wants.
@@ -98,11 +102,8 @@ fn forbidden(project: &Project, inventory: &Inventory, found: &mut Found) {
 }
 
 /// Whether the lock file is right about this machine.
-fn lock(project: &Project, inventory: &Inventory, is_scene: bool, found: &mut Found) {
+fn lock(project: &Project, inventory: &Inventory, found: &mut Found) {
     const NAME: &str = "lock file";
-    if is_scene {
-        return;
-    }
     let shown = project.lock_path.as_deref().unwrap_or("gpupin.lock");
     match project.lock.machine(&inventory.host) {
         Some(recorded) if recorded.gpus == inventory.gpus => {

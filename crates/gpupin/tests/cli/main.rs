@@ -9,12 +9,15 @@
 mod completions;
 mod crash;
 mod debug;
+mod doctor;
 mod editor;
 mod example;
 mod fix;
+mod gpus;
 mod hook;
 mod init;
 mod journal;
+mod lock;
 mod lsp;
 mod order;
 mod report;

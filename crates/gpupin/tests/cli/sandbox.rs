@@ -42,7 +42,6 @@ impl Sandbox {
     }
 
     /// Lets `gpupin` find a driver, as it does for users: for what runs below `gpupin sim`.
-    #[expect(dead_code, reason = "the simulated libraries come with their tests")]
     pub(crate) fn with_driver(mut self) -> Self {
         self.variables.retain(|it| !without_driver().contains(it));
         self

@@ -1,0 +1,116 @@
+use expect_test::{Expect, expect};
+
+use crate::{
+    gpus::{below_libraries, scenes},
+    sandbox::Sandbox,
+};
+
+const OTHER: &str = r#"version = 1
+
+[[machine]]
+host = "other"
+
+[[machine.gpu]]
+index = 0
+uuid = "GPU-11111111-d72c-4106-c12f-20bd9faed9f6"
+name = "NVIDIA GeForce RTX 3090"
+vram = "24 GiB"
+compute-capability = "8.6"
+pci = "0000:02:00.0"
+"#;
+
+#[track_caller]
+fn check(sandbox: &Sandbox, args: &[&str], expected: &Expect) {
+    expected.assert_eq(&sandbox.gpupin(&[&["lock"], args].concat()).whole());
+}
+
+#[test]
+fn a_machine_is_added_and_the_others_stay() {
+    let sandbox = Sandbox::new().file("gpupin.lock", OTHER);
+    check(&sandbox, &["--machine", "mixed", "--check"], &expect![[r#"
+        exit code: 1
+        ----- stdout
+        `workstation` is new
+        index 0: RTX 5060 Ti (GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01) is new
+        index 1: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6) is new
+        ----- stderr
+        `gpupin.lock` is wrong about `workstation`; `gpupin lock` records it anew
+    "#]]);
+    assert_eq!(sandbox.read("gpupin.lock"), OTHER);
+    check(&sandbox, &["--machine", "mixed"], &expect![[r#"
+        exit code: 0
+        ----- stdout
+        `workstation` is new
+        index 0: RTX 5060 Ti (GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01) is new
+        index 1: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6) is new
+        ----- stderr
+        recorded `workstation`, which is simulated, in `gpupin.lock`, as scene `mixed` tells
+    "#]]);
+    let text = sandbox.read("gpupin.lock");
+    assert!(text.starts_with(OTHER) && text.contains("host = \"workstation\""), "{text}");
+    check(&sandbox, &["--machine", "mixed", "--check"], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        `gpupin.lock` is right about `workstation`
+    "#]]);
+    check(&sandbox, &["--machine", "mixed"], &expect![[r#"
+        exit code: 0
+        ----- stderr
+        `gpupin.lock` is right about `workstation`
+    "#]]);
+    assert_eq!(sandbox.read("gpupin.lock"), text);
+    let names: Vec<_> = std::fs::read_dir(sandbox.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}
+
+#[test]
+fn what_changed_is_told() {
+    let (_, scene) = scenes().into_iter().find(|it| it.0 == "mixed").unwrap();
+    let sandbox = Sandbox::new().file("scene.toml", &scene);
+    assert_eq!(sandbox.gpupin(&["lock", "--machine", "scene.toml"]).code, 0);
+    let mut parts: Vec<_> = scene.split("[[gpu]]").collect();
+    parts.swap(1, 2);
+    let swapped = parts.join("\n[[gpu]]").replace("580.65.06", "580.95.05");
+    let sandbox = sandbox.file("scene.toml", swapped);
+    check(&sandbox, &["--machine", "scene.toml", "--check"], &expect![[r#"
+        exit code: 1
+        ----- stdout
+        index 0: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6) was index 1
+        index 1: RTX 5060 Ti (GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01) was index 0
+        driver 580.95.05 was 580.65.06
+        ----- stderr
+        `gpupin.lock` is wrong about `workstation`; `gpupin lock` records it anew
+    "#]]);
+}
+
+#[test]
+fn the_lock_file_lies_beside_the_policy() {
+    let sandbox = Sandbox::new().file("gpupin.toml", "gpu.name = \"RTX 3090\"\n").file("a/b", "");
+    assert_eq!(sandbox.gpupin_in("a", &["lock", "--machine", "mixed"]).code, 0);
+    assert!(sandbox.path().join("gpupin.lock").is_file());
+}
+
+#[test]
+fn a_simulated_driver_is_recorded_on_purpose_only() {
+    let (_, scene) = scenes().into_iter().find(|it| it.0 == "mixed").unwrap();
+    let (outcome, sandbox) = below_libraries(&scene, &["lock"]);
+    let expected = expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: this machine is simulated, and a lock file is for real ones
+
+        hint: `--machine SCENE` records a scene on purpose
+    "#]];
+    expected.assert_eq(&outcome.whole());
+    assert!(!sandbox.path().join("gpupin.lock").exists());
+}
+
+#[test]
+fn what_is_not_known_is_not_recorded() {
+    for (scene, code) in [("lost", 2), ("no-gpu", 2), ("no-driver", 2)] {
+        let sandbox = Sandbox::new();
+        let outcome = sandbox.gpupin(&["lock", "--machine", scene]);
+        assert_eq!(outcome.code, code, "{scene}: {}", outcome.whole());
+        assert!(!sandbox.path().join("gpupin.lock").exists());
+    }
+}
