@@ -10,6 +10,9 @@ use self::driver::Api;
 use crate::child::output_within;
 
 mod driver;
+mod hold;
+
+pub use self::hold::HeldMemory;
 
 /// What the dynamic loader finds the CUDA driver by.
 pub const CUDA_LIBRARY: &str = "libcuda.so.1";
@@ -72,6 +75,14 @@ pub enum CudaError {
     Hangs { limit: Duration },
     #[error("the child that asks CUDA ended without an answer: {why}")]
     Died { why: String },
+    #[error("`{}` failed with `{}`", .0.function, .0.name)]
+    Refused(CudaFailure),
+}
+
+impl From<CudaFailure> for CudaError {
+    fn from(failure: CudaFailure) -> Self {
+        Self::Refused(failure)
+    }
 }
 
 impl CudaView {

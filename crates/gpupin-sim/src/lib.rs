@@ -10,9 +10,15 @@
 //! Out of scope: the CUDA runtime. It asks the driver for tables that NVIDIA does not document, so PyTorch and its kin do not work.
 
 mod cuda;
+mod elf;
+mod install;
 mod nvml;
 mod profile;
+mod resident;
 mod session;
 
+pub use elf::NotElf;
+pub use install::{InstallError, LIBRARY, beside, install};
 pub use profile::Profile;
+pub use resident::Resident;
 pub use session::STATE_VARIABLE;

@@ -22,6 +22,7 @@ pub(crate) mod rule;
 mod rules;
 pub(crate) mod run;
 mod scan;
+pub(crate) mod sim;
 mod undo;
 mod verify;
 mod which;
@@ -72,6 +73,7 @@ enum Command {
     Lease(Box<lease::Args>),
     Lock(lock::Args),
     Hook(hook::Args),
+    Sim(sim::Args),
     Lsp(lsp::Args),
     Completions(completions::Args),
     #[command(hide = true)]
@@ -98,6 +100,7 @@ impl Cli {
             Command::Lease(args) => lease::run(args, terminal),
             Command::Lock(args) => lock::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
+            Command::Sim(args) => sim::run(args, terminal),
             Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),
             Command::Debug(args) => debug::run(args, terminal),

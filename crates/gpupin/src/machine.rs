@@ -22,6 +22,10 @@ use crate::failure::{Exit, Failure};
 
 pub(crate) mod snapshot;
 
+pub(crate) const NVML_VARIABLE: &str = "GPUPIN_NVML_LIBRARY";
+pub(crate) const CUDA_VARIABLE: &str = "GPUPIN_CUDA_LIBRARY";
+pub(crate) const ROOT_VARIABLE: &str = "GPUPIN_SYSROOT";
+
 /// Which machine is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Machine")]
@@ -100,16 +104,16 @@ pub(crate) fn cuda_view<'a>(
 }
 
 pub(crate) fn nvml_library() -> PathBuf {
-    variable("GPUPIN_NVML_LIBRARY", NVML_LIBRARY)
+    variable(NVML_VARIABLE, NVML_LIBRARY)
 }
 
 pub(crate) fn cuda_library() -> PathBuf {
-    variable("GPUPIN_CUDA_LIBRARY", CUDA_LIBRARY)
+    variable(CUDA_VARIABLE, CUDA_LIBRARY)
 }
 
 /// Where `proc` and `sys` lie.
 pub(crate) fn system_root() -> PathBuf {
-    variable("GPUPIN_SYSROOT", "/")
+    variable(ROOT_VARIABLE, "/")
 }
 
 fn variable(name: &str, default: &str) -> PathBuf {

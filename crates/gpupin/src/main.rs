@@ -60,6 +60,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STACK: usize = 64 << 20;
 
 fn main() -> ExitCode {
+    // A process of a scene has the arguments of the program that it stands for.
+    if let Some(exit) = commands::sim::settle() {
+        return exit.into();
+    }
     let cli = Cli::parse();
     let work = move || {
         let mut terminal = Terminal::of_process(&cli.appearance);

@@ -110,7 +110,11 @@ fn only_the_program_prints_reads_the_environment_and_exits() {
         "println!",
         "eprint!",
     ];
-    assert_none("a library does what only `gpupin` may do", &uses(&libraries, &forbidden));
+    let mut complaints = uses(&libraries, &forbidden);
+    // What foreign programs load has nobody who could give it parameters.
+    complaints.retain(|it| !it.starts_with("crates/gpupin-sim/src/session.rs:"));
+    complaints.retain(|it| !it.starts_with("crates/gpupin-sim/src/cuda/start.rs:"));
+    assert_none("a library does what only `gpupin` may do", &complaints);
 }
 
 #[test]

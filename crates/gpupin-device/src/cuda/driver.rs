@@ -11,9 +11,10 @@ use libloading::{Library, Symbol};
 use super::{CudaDevice, CudaError, CudaFailure};
 
 /// The CUDA driver's library, loaded.
+#[derive(Debug)]
 pub(super) struct Api(Library);
 
-type CuResult = c_uint;
+pub(super) type CuResult = c_uint;
 
 /// The CUDA version of the driver, and its devices by ordinal.
 type Devices = (Option<(u32, u32)>, Vec<CudaDevice>);
@@ -121,7 +122,7 @@ impl Api {
     }
 
     /// A function of the CUDA driver API, with the type that NVIDIA's `cuda.h` gives it.
-    fn find<F>(&self, name: &str) -> Result<Symbol<'_, F>, CudaFailure> {
+    pub(super) fn find<F>(&self, name: &str) -> Result<Symbol<'_, F>, CudaFailure> {
         // SAFETY: every caller takes the type from `cuda.h`, and CUDA's functions keep theirs: changed ones get a new name.
         unsafe { self.0.get(name.as_bytes()) }.map_err(|_| CudaFailure {
             function: name.to_owned(),
@@ -130,7 +131,7 @@ impl Api {
         })
     }
 
-    fn check(&self, function: &str, code: CuResult) -> Result<(), CudaFailure> {
+    pub(super) fn check(&self, function: &str, code: CuResult) -> Result<(), CudaFailure> {
         if code == 0 {
             return Ok(());
         }

@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_device::cuda::{CudaError, CudaView};
+use gpupin_device::cuda::{CudaError, CudaView, HeldMemory};
 use gpupin_lint::{selection::Selection, survey::Surveyor};
-use gpupin_policy::Policy;
+use gpupin_policy::{Bytes, Policy};
 
 use crate::{
     commands::undo,
@@ -65,6 +65,8 @@ enum Command {
     LeaseClient(lease_client::Args),
     /// Try every undocumented spelling of a mask or order on CUDA, and print what it makes of them, as JSON
     VisibilityFacts,
+    /// Use a GPU as a program does: take a context and memory through the CUDA driver, and keep them
+    UseGpu(UseGpu),
     /// Undo, with the same `GPUPIN_FAIL_AT`
     Undo(undo::Args),
     /// Keep GPUs out of reach of this process, and become the program
@@ -76,6 +78,22 @@ enum Command {
         #[arg(required = true, last = true)]
         command: Vec<OsString>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct UseGpu {
+    /// The N of `cuda:N`
+    #[arg(long, default_value_t = 0)]
+    ordinal: u32,
+    /// How much memory to take besides the context
+    #[arg(long, default_value = "64 MiB")]
+    memory: Bytes,
+    /// How long to keep it
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// How long to wait before
+    #[arg(long, default_value_t = 0.0)]
+    after: f64,
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
@@ -107,11 +125,29 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             return isolation::become_isolated(order, *report, command);
         }
         Command::LeaseClient(args) => lease_client::run(args, terminal)?,
+        Command::UseGpu(args) => return use_gpu(args, terminal),
         Command::Undo(args) => {
             fail_where_asked();
             return undo::run(args, terminal);
         }
     }
+    Ok(Exit::Clean)
+}
+
+fn use_gpu(args: &UseGpu, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let duration = |seconds| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| Failure::usage("a time must be a positive number"))
+    };
+    let (before, during) = (duration(args.after)?, duration(args.seconds)?);
+    std::thread::sleep(before);
+    let held = HeldMemory::take(&machine::cuda_library(), args.ordinal, args.memory.get());
+    let held = held.context("failed to use the GPU")?;
+    // Who waits for this line knows that the GPU is in use.
+    writeln!(terminal.out(), "{}", held.uuid).context("failed to write output")?;
+    terminal.out().flush().context("failed to write output")?;
+    std::thread::sleep(during);
+    drop(held);
     Ok(Exit::Clean)
 }
 

@@ -25,6 +25,7 @@ mod rule;
 mod rules;
 mod sandbox;
 mod scan;
+mod sim;
 mod since;
 mod staged;
 mod undo;
