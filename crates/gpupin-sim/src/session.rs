@@ -19,6 +19,11 @@ pub(crate) fn live() -> Option<&'static Live> {
     LIVE.get_or_init(open).as_ref()
 }
 
+/// A variable of this process, as it is now.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|it| it.to_string_lossy().into_owned())
+}
+
 /// A GPU or MIG instance and the scene that it was found in.
 #[derive(Debug)]
 pub(crate) struct Asked {

@@ -86,7 +86,7 @@ fn number(value: u32) -> c_int {
 fn value_of(it: &Asked, attribute: c_int) -> Result<c_int, super::Code> {
     let gpu = it.gpu();
     Ok(match attribute {
-        1 | 2 | 3 => 1024,
+        1..=3 => 1024,
         4 => 64,
         5 => c_int::MAX,
         6 | 7 => 65535,
@@ -115,7 +115,7 @@ fn value_of(it: &Asked, attribute: c_int) -> Result<c_int, super::Code> {
         50 => number(gpu.pci.domain),
         75 => number(gpu.compute_capability.major),
         76 => number(gpu.compute_capability.minor),
-        1..=160 => 0,
+        other if (1..=160).contains(&other) => 0,
         _ => return Err(INVALID_VALUE),
     })
 }

@@ -1,6 +1,5 @@
 use std::{
     collections::HashMap,
-    env,
     ffi::{CString, c_char, c_int, c_uint},
     sync::OnceLock,
 };
@@ -12,7 +11,10 @@ use super::{
     INVALID_VALUE, NO_DEVICE, Outcome, Process, UNKNOWN, call, context::Contexts, guarded,
     lookup::Function, memory::Memory, process, put,
 };
-use crate::{nvml::cuda_number, session};
+use crate::{
+    nvml::cuda_number,
+    session::{self, variable},
+};
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuInit(flags: c_uint) -> c_int {
@@ -75,8 +77,8 @@ fn start() -> Outcome {
     if process.as_ref().is_some_and(|it| it.pid == std::process::id()) {
         return Ok(());
     }
-    let text = |name| env::var_os(name).map(|it| it.to_string_lossy().into_owned());
-    let visible = visible(&scene, text("CUDA_VISIBLE_DEVICES"), text("CUDA_DEVICE_ORDER"))?;
+    let (mask, order) = (variable("CUDA_VISIBLE_DEVICES"), variable("CUDA_DEVICE_ORDER"));
+    let visible = visible(&scene, mask, order.as_deref())?;
     if visible.is_empty() {
         return Err(NO_DEVICE);
     }
@@ -90,12 +92,12 @@ fn start() -> Outcome {
 fn visible(
     scene: &Scene,
     mask: Option<String>,
-    order: Option<String>,
+    order: Option<&str>,
 ) -> Result<Vec<GpuUuid>, super::Code> {
     let mut inventory = scene.inventory();
     // A GPU that fell off the bus is not enumerated.
     inventory.gpus.retain(|gpu| scene.gpu(&gpu.uuid).is_some_and(|it| !it.1.lost));
-    match order.as_deref() {
+    match order {
         Some("PCI_BUS_ID") => {}
         // The scene's order, told as an order of the bus, which alone is one that `visibility` knows.
         None | Some("FASTEST_FIRST") => {
@@ -129,7 +131,7 @@ mod tests {
     #[track_caller]
     fn check(scene: &str, mask: Option<&str>, order: Option<&str>, expected: &[&str]) {
         let scene = Scene::parse(BUILT_IN.iter().find(|it| it.0 == scene).unwrap().1).unwrap();
-        let uuids = visible(&scene, mask.map(str::to_owned), order.map(str::to_owned));
+        let uuids = visible(&scene, mask.map(str::to_owned), order);
         let inventory = scene.inventory();
         let name = |uuid| inventory.get(&uuid).map(Gpu::short_name);
         let names: Vec<_> = uuids.unwrap_or_default().into_iter().filter_map(name).collect();

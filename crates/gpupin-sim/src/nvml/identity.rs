@@ -200,11 +200,11 @@ device! {
 
     // The structures of the older versions end before the long bus id, and so must what is written.
     fn nvmlDeviceGetPciInfo_v2(pci: *mut nvmlPciInfo_t) |it| {
-        put_start(pci, pci_info(it.whole()?), 36)
+        put_start(pci, &pci_info(it.whole()?), 36)
     }
 
     fn nvmlDeviceGetPciInfo(pci: *mut nvmlPciInfo_t) |it| {
-        put_start(pci, pci_info(it.whole()?), 32)
+        put_start(pci, &pci_info(it.whole()?), 32)
     }
 
     fn nvmlDeviceGetPciInfoExt(pci: *mut nvmlPciInfoExt_t) |it| {
@@ -230,12 +230,12 @@ device! {
 /// # Safety
 ///
 /// `to` is null or good for writing `length` bytes, which is no more than the structure has.
-unsafe fn put_start<T>(to: *mut T, value: T, length: usize) -> Outcome {
+unsafe fn put_start<T>(to: *mut T, value: &T, length: usize) -> Outcome {
     if to.is_null() {
         return Err(INVALID_ARGUMENT);
     }
     // SAFETY: as the caller says.
-    unsafe { to.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), length) };
+    unsafe { to.cast::<u8>().copy_from_nonoverlapping(std::ptr::from_ref(value).cast(), length) };
     Ok(())
 }
 
