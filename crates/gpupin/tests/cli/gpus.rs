@@ -46,7 +46,9 @@ pub(crate) fn below_libraries(scene: &str, args: &[&str]) -> (Outcome, Sandbox) 
 
 #[test]
 fn a_gpu_is_shown_with_what_the_policy_says_of_it() {
-    check(&["--machine", "mixed"], &expect![[r#"
+    check(
+        &["--machine", "mixed"],
+        &expect![[r#"
         exit code: 0
         ----- stdout
         `workstation` · driver 580.65.06 · CUDA 13.0 · asked: scene `mixed` · everything here is simulated
@@ -56,12 +58,15 @@ fn a_gpu_is_shown_with_what_the_policy_says_of_it() {
         1      RTX 3090 (the policy's)  0 of 24 GiB  0 %   35 °C  20 of 350 W  0000:02:00.0  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
 
         the policy means RTX 3090: index 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_lost_gpu_is_no_success() {
-    check(&["--machine", "lost"], &expect![[r#"
+    check(
+        &["--machine", "lost"],
+        &expect![[r#"
         exit code: 1
         ----- stdout
         `workstation` · driver 580.65.06 · CUDA 13.0 · asked: scene `lost` · everything here is simulated
@@ -72,12 +77,15 @@ fn a_lost_gpu_is_no_success() {
 
         the policy means RTX 3090: index 1
         index 0: its handle is not told: the GPU is lost
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_a_gpu_does_not_say_is_no_number() {
-    check(&["--machine", "faulty"], &expect![[r#"
+    check(
+        &["--machine", "faulty"],
+        &expect![[r#"
         exit code: 0
         ----- stdout
         `workstation` · driver 580.65.06 · CUDA 13.0 · asked: scene `faulty` · everything here is simulated
@@ -90,18 +98,22 @@ fn what_a_gpu_does_not_say_is_no_number() {
         index 0: utilization unknown: Unknown Error (NVML error 999)
         index 1: compute processes unknown: no permission
         index 1: utilization unknown: Unknown Error (NVML error 999)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn without_a_driver_there_is_a_way_on() {
-    check(&[], &expect![[r#"
+    check(
+        &[],
+        &expect![[r#"
         exit code: 2
         ----- stderr
         error: no NVIDIA driver library was found: /nonexistent/gpupin: cannot open shared object file: No such file or directory
 
         hint: install the NVIDIA driver; in a container, give it the GPU with the capability `utility` (`--gpus`, `NVIDIA_DRIVER_CAPABILITIES=compute,utility`); without a GPU, ask a scene with `--machine`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

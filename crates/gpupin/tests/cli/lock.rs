@@ -27,7 +27,10 @@ fn check(sandbox: &Sandbox, args: &[&str], expected: &Expect) {
 #[test]
 fn a_machine_is_added_and_the_others_stay() {
     let sandbox = Sandbox::new().file("gpupin.lock", OTHER);
-    check(&sandbox, &["--machine", "mixed", "--check"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--machine", "mixed", "--check"],
+        &expect![[r#"
         exit code: 1
         ----- stdout
         `workstation` is new
@@ -35,9 +38,13 @@ fn a_machine_is_added_and_the_others_stay() {
         index 1: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6) is new
         ----- stderr
         `gpupin.lock` is wrong about `workstation`; `gpupin lock` records it anew
-    "#]]);
+    "#]],
+    );
     assert_eq!(sandbox.read("gpupin.lock"), OTHER);
-    check(&sandbox, &["--machine", "mixed"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--machine", "mixed"],
+        &expect![[r#"
         exit code: 0
         ----- stdout
         `workstation` is new
@@ -45,19 +52,28 @@ fn a_machine_is_added_and_the_others_stay() {
         index 1: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6) is new
         ----- stderr
         recorded `workstation`, which is simulated, in `gpupin.lock`, as scene `mixed` tells
-    "#]]);
+    "#]],
+    );
     let text = sandbox.read("gpupin.lock");
     assert!(text.starts_with(OTHER) && text.contains("host = \"workstation\""), "{text}");
-    check(&sandbox, &["--machine", "mixed", "--check"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--machine", "mixed", "--check"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         `gpupin.lock` is right about `workstation`
-    "#]]);
-    check(&sandbox, &["--machine", "mixed"], &expect![[r#"
+    "#]],
+    );
+    check(
+        &sandbox,
+        &["--machine", "mixed"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         `gpupin.lock` is right about `workstation`
-    "#]]);
+    "#]],
+    );
     assert_eq!(sandbox.read("gpupin.lock"), text);
     let names: Vec<_> = std::fs::read_dir(sandbox.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "{names:?}");
@@ -72,7 +88,10 @@ fn what_changed_is_told() {
     parts.swap(1, 2);
     let swapped = parts.join("\n[[gpu]]").replace("580.65.06", "580.95.05");
     let sandbox = sandbox.file("scene.toml", swapped);
-    check(&sandbox, &["--machine", "scene.toml", "--check"], &expect![[r#"
+    check(
+        &sandbox,
+        &["--machine", "scene.toml", "--check"],
+        &expect![[r#"
         exit code: 1
         ----- stdout
         index 0: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6) was index 1
@@ -80,7 +99,8 @@ fn what_changed_is_told() {
         driver 580.95.05 was 580.65.06
         ----- stderr
         `gpupin.lock` is wrong about `workstation`; `gpupin lock` records it anew
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
