@@ -158,12 +158,200 @@ def allocator(asked):
     return table
 
 
+def policy(directory, *lines):
+    """A project whose policy has these lines."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "gpupin.toml").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def identity(uuid):
+    table = Table("What gpupin sees", "`gpupin gpus`, beside `nvidia-smi`.", "what", "gpupin", "nvidia-smi")
+    status, out, err = gpupin("gpus", "--no-policy", "--output-format", "json")
+    if status != 0:
+        table.row("gpus", f"exit {status}: {err.strip()[:200]}", "")
+        return table
+    said = json.loads(out)
+    gpu = said["gpus"][0]
+    for ours, theirs in [("name", "name"), ("uuid", "uuid"), ("pci", "pci.bus_id"), ("vram", "memory.total"), ("compute_capability", "compute_cap")]:
+        table.row(ours, gpu.get(ours), "the same UUID" if theirs == "uuid" and smi(theirs) == gpu.get(ours) else smi(theirs))
+    table.rows[1][1] = "a UUID"
+    for command in (["doctor"], ["which"]):
+        status, out, err = gpupin(*command, "--no-policy")
+        table.row(f"`gpupin {command[0]}`", f"exit {status}", (out + err).strip().splitlines()[-1][:160])
+    status, out, err = gpupin("debug", "visibility-facts", timeout=240)
+    try:
+        answers = json.loads(out)
+        differ = [it for it in answers if not it.get("agree", True)]
+        table.row("masks and orders asked of CUDA", len(answers), f"{len(differ)} differ: {json.dumps(differ)[:300]}")
+    except ValueError:
+        table.row("masks and orders asked of CUDA", f"exit {status}", err.strip()[:200])
+    return table
+
+
+TORCH_WORK = """
+import torch, time
+x = torch.ones(1 << 20, device="cuda")
+for _ in range(20):
+    x = x * 1.0001
+    torch.cuda.synchronize()
+    time.sleep(0.05)
+print(torch.cuda.device_count(), torch.cuda.get_device_properties(0).uuid)
+"""
+
+REWRITES = """
+import os
+for name in list(os.environ):
+    if name.startswith("CUDA_"):
+        del os.environ[name]
+""" + TORCH_WORK
+
+REACHES = """
+import ctypes, os, subprocess
+for name in list(os.environ):
+    if name.startswith("CUDA_"):
+        del os.environ[name]
+tried = []
+for command in (["umount", "-l", "/dev/nvidia0"], ["mknod", "/tmp/nv0", "c", "195", "0"], ["chmod", "666", "/dev/nvidia0"]):
+    tried.append(subprocess.run(command, capture_output=True).returncode)
+opened = []
+for path in ("/dev/nvidia0", "/tmp/nv0"):
+    try:
+        os.close(os.open(path, os.O_RDWR))
+        opened.append(path)
+    except OSError as error:
+        opened.append(f"{path}: {error.strerror}")
+print("tried", tried, "opened", opened, "cuInit", ctypes.CDLL("libcuda.so.1").cuInit(0))
+"""
+
+
+def evidence(directory):
+    """The newest evidence of a project."""
+    files = sorted((directory / ".gpupin" / "evidence").glob("*.json"), key=lambda it: it.stat().st_mtime)
+    return json.loads(files[-1].read_text()) if files else {}
+
+
+def runs(base, name):
+    table = Table(
+        "Runs",
+        "`gpupin run`: what the program printed last, the exit code, and the evidence. One GPU: nothing else has to be isolated.",
+        "run", "program", "exit", "verdict", "reasons", "isolation achieved", "refused",
+    )
+    meant = policy(base / "meant", "[gpu]", f'name = "{name}"')
+    foreign = policy(
+        base / "foreign", "[gpu]", 'name = "RTX 3090"', "[[forbid]]", f'name = "{name}"', "[run]", 'on-missing = "cpu"'
+    )
+    python = sys.executable
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    for title, directory, options, command, prefix in [
+        ("CUDA driver alone", meant, [], [GPUPIN, "debug", "use-gpu", "--seconds", "2"], []),
+        ("PyTorch", meant, [], [python, "-c", TORCH_WORK], []),
+        ("PyTorch, isolated", meant, ["--isolate"], [python, "-c", TORCH_WORK], []),
+        ("PyTorch, isolated, as another user", meant, ["--isolate"], [python, "-c", TORCH_WORK], nobody),
+        ("no GPU used", meant, [], ["sleep", "1"], []),
+        ("in a session of its own", meant, [], ["sh", "-c", f"setsid {GPUPIN} debug use-gpu --seconds 3 & sleep 0.2"], []),
+        ("forbidden, mask rewritten", foreign, [], [python, "-c", REWRITES], []),
+        ("forbidden, warned", foreign, ["--on-violation", "warn"], [python, "-c", REWRITES], []),
+        ("forbidden, isolated", foreign, ["--isolate"], [python, "-c", REACHES], []),
+        ("forbidden, isolated, as another user", foreign, ["--isolate"], [python, "-c", REACHES], nobody),
+    ]:
+        os.chmod(directory, 0o777)
+        state = {**os.environ, "GPUPIN_STATE_DIR": str(base / ("state-nobody" if prefix else "state")), "HOME": str(base)}
+        Path(state["GPUPIN_STATE_DIR"]).mkdir(exist_ok=True)
+        if prefix:
+            os.chown(state["GPUPIN_STATE_DIR"], 65534, 65534)
+        where = base / "evidence" / str(len(table.rows))
+        where.mkdir(parents=True)
+        os.chmod(where, 0o777)
+        full = [*prefix, GPUPIN, "run", *options, "--evidence-dir", str(where), "--", *command]
+        status, out, err = run(full, timeout=90, cwd=directory, env=state)
+        files = sorted(where.glob("*.json"))
+        seen = json.loads(files[-1].read_text()) if files else {}
+        reasons = ", ".join(it.get("code", str(it)) for it in seen.get("reasons", []))
+        isolation = seen.get("isolation", {})
+        last = (out.strip().splitlines() or err.strip().splitlines() or [""])[-1]
+        last = last.replace(facts.child(facts.DRIVER, {})["devices"][0][4:], "<digits of the UUID>")
+        table.row(
+            title, code(last[:200]), status, seen.get("verdict", "none"), reasons,
+            json.dumps(isolation.get("achieved", [])), json.dumps(isolation.get("refused", []))[:300],
+        )
+    return table
+
+
+def given_back(base):
+    table = Table(
+        "How late a killed program gives its GPU back",
+        "From SIGKILL of a program with 8 GiB until it is gone from NVML's list, and until `gpupin run` of the next waiter starts its program. "
+        "Seconds, sorted; the second asks the lease, held by a runner that is killed too.",
+        "what", "seconds",
+    )
+    import pynvml
+
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def listed():
+        return [it.pid for it in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+
+    times = []
+    for _ in range(8):
+        user = subprocess.Popen([GPUPIN, "debug", "use-gpu", "--memory", "8 GiB", "--seconds", "60"], stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        while user.pid not in listed() and time.monotonic() < end:
+            time.sleep(0.01)
+        start = time.monotonic()
+        user.kill()
+        while user.pid in listed() and time.monotonic() < end + 20:
+            time.sleep(0.001)
+        times.append(time.monotonic() - start)
+        user.wait()
+    table.row("gone from NVML's list", ", ".join(f"{it:.3f}" for it in sorted(times)))
+
+    directory = base / "meant"
+    state = {**os.environ, "GPUPIN_STATE_DIR": str(base / "state")}
+    times = []
+    for _ in range(4):
+        use = [GPUPIN, "debug", "use-gpu", "--memory", "8 GiB", "--seconds", "60"]
+        first = subprocess.Popen([GPUPIN, "run", "--", *use], cwd=directory, env=state, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        while not listed() and time.monotonic() < end:
+            time.sleep(0.01)
+        user = listed()[0]
+        second = subprocess.Popen(
+            [GPUPIN, "run", "--", "sh", "-c", "date +%s.%N"], cwd=directory, env=state, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        time.sleep(1)
+        start = time.time()
+        first.kill()
+        os.kill(user, signal.SIGKILL)
+        out = second.communicate(timeout=30)[0]
+        times.append(float(out.strip().splitlines()[-1]) - start)
+        first.wait()
+    table.row("the next waiter's program started", ", ".join(f"{it:.3f}" for it in sorted(times)))
+    return table
+
+
+def attempt(build, *arguments):
+    """A table, or one that says why there is none: the other checks go on."""
+    try:
+        return build(*arguments)
+    except Exception as error:
+        table = Table(build.__name__, "This check did not come to an end.", "error")
+        table.row(f"{type(error).__name__}: {error}")
+        return table
+
+
 def main():
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    sys.argv.append("--libraries")
-    asked = facts.ask(libraries=True)
-    tables = [masks(asked), orders(asked), freezes(asked), allocator(asked)]
+    base = Path(tempfile.mkdtemp(prefix="gpupin-gpu-"))
+    os.chmod(base, 0o755)
+    asked = facts.ask(libraries="--without-libraries" not in sys.argv)
+    uuid = asked["driver"]["devices"][0]
+    tables = [
+        attempt(identity, uuid), attempt(runs, base, smi("name").removeprefix("NVIDIA ")), attempt(given_back, base),
+        attempt(masks, asked), attempt(orders, asked), attempt(freezes, asked), attempt(allocator, asked),
+    ]
     written = {"machine": machine(), "tables": [it.json() for it in tables], "facts": asked}
     (out / "hardware.json").write_text(json.dumps(written, indent=1))
 
