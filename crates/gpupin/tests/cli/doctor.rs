@@ -2,7 +2,7 @@ use expect_test::expect;
 use serde_json::Value;
 
 use crate::{
-    gpus::{below_libraries, scenes},
+    gpus::{scenes, simulated},
     report::validate,
     sandbox::Sandbox,
 };
@@ -101,7 +101,7 @@ fn no_fault_makes_a_machine_well() {
         let json = doctor(&project(), &name);
         assert_ne!(json["summary"]["problem"], 0, "{name}: {json:#}");
         let args = ["doctor", "--output-format", "json"];
-        let json = below_libraries(&text, &args).0.json();
+        let json = simulated(&text, &args).0.json();
         assert_ne!(json["summary"]["problem"], 0, "{name} by its libraries: {json:#}");
     }
 }
@@ -118,7 +118,7 @@ fn without_a_driver_nothing_else_is_well() {
 #[test]
 fn what_is_simulated_is_never_taken_for_the_machine() {
     let (_, text) = scenes().into_iter().find(|it| it.0 == "mixed").unwrap();
-    let json = below_libraries(&text, &["doctor", "--output-format", "json"]).0.json();
+    let json = simulated(&text, &["doctor", "--output-format", "json"]).0.json();
     assert_eq!(states(&json, "reality"), ["unknown"]);
     assert_eq!(states(&json, "CUDA"), ["ok"]);
     assert_eq!(states(&json, "ordinals"), ["ok"]);

@@ -25,23 +25,11 @@ pub(crate) fn scenes() -> Vec<(String, String)> {
     files.map(scene).collect()
 }
 
-/// What gpupin says where the simulated libraries stand in for a driver. Nothing runs on the simulated GPUs.
-pub(crate) fn below_libraries(scene: &str, args: &[&str]) -> (Outcome, Sandbox) {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_gpupin"));
-    let library = program.with_file_name("deps").join("libgpupin_sim.so");
-    let library = std::fs::read(library).unwrap();
-    let sandbox = Sandbox::new()
-        .with_driver()
-        .file("gpupin.toml", POLICY)
-        .file("state/scene.toml", scene)
-        .file("state/processes/.keep", "")
-        .file("lib/libnvidia-ml.so.1", &library)
-        .file("lib/libcuda.so.1", &library);
-    let (state, libraries) = (sandbox.path().join("state"), sandbox.path().join("lib"));
-    let sandbox = sandbox
-        .variable("GPUPIN_SIM", state.to_str().unwrap())
-        .variable("LD_LIBRARY_PATH", libraries.to_str().unwrap());
-    (sandbox.gpupin(args), sandbox)
+/// What gpupin says below `gpupin sim`, whose state stays in `state`.
+pub(crate) fn simulated(scene: &str, args: &[&str]) -> (Outcome, Sandbox) {
+    let sandbox = Sandbox::new().file("gpupin.toml", POLICY).file("scene.toml", scene);
+    let sim = ["sim", "--scene", "scene.toml", "--", env!("CARGO_BIN_EXE_gpupin")];
+    (sandbox.gpupin(&[&sim, args].concat()), sandbox)
 }
 
 #[test]
@@ -176,24 +164,43 @@ fn without_nvml_the_files_name_what_they_can() {
 #[test]
 fn nvml_says_what_the_scene_says() {
     for (name, text) in scenes() {
-        let json = ["--output-format", "json"];
-        let (by_nvml, sandbox) = below_libraries(&text, &[&["gpus"], &json[..]].concat());
-        let state = sandbox.path().join("state");
-        let state = state.to_str().unwrap();
-        let by_scene = sandbox.gpupin(&[&["gpus", "--machine", state], &json[..]].concat());
-        assert_eq!(by_nvml.code, by_scene.code, "{name}: {}{}", by_nvml.whole(), by_scene.whole());
-        if by_nvml.code > 1 {
+        // Both below one simulator, because its processes are others each time.
+        let script = "\"$0\" gpus --output-format json > nvml.json; echo $? > nvml.code; \
+            \"$0\" gpus --output-format json --machine \"$GPUPIN_SIM\" > scene.json; echo $? > scene.code";
+        let sandbox = Sandbox::new()
+            .file("scene.toml", text)
+            .variable("PATH", std::env::var("PATH").unwrap());
+        let program = env!("CARGO_BIN_EXE_gpupin");
+        let sim =
+            sandbox.gpupin(&["sim", "--scene", "scene.toml", "--", "sh", "-c", script, program]);
+        let (by_nvml, by_scene) = (sandbox.read("nvml.code"), sandbox.read("scene.code"));
+        assert_eq!(by_nvml, by_scene, "{name}: {}", sim.whole());
+        if by_nvml.trim() == "2" {
             continue;
         }
-        let of_machine = |outcome: &Outcome| {
-            let mut json = outcome.json();
+        let said = |file| {
+            let mut json: Value = serde_json::from_str(&sandbox.read(file)).unwrap();
             // A library does not know what a scene calls its machine.
             json["host"].take();
             json["source"].take();
             json
         };
-        let (by_nvml, by_scene) = (of_machine(&by_nvml), of_machine(&by_scene));
+        let (by_nvml, by_scene) = (said("nvml.json"), said("scene.json"));
         assert_eq!(by_nvml, by_scene, "{name}\n{by_nvml:#}\n{by_scene:#}");
         assert_eq!(by_nvml["kind"], "simulated");
+    }
+}
+
+#[test]
+fn processes_are_named_with_their_owner() {
+    let (_, scene) = scenes().into_iter().find(|it| it.0 == "busy").unwrap();
+    let json = simulated(&scene, &["gpus", "--output-format", "json"]).0.json();
+    let gpus = json["gpus"].as_array().unwrap().iter();
+    let processes: Vec<_> = gpus.flat_map(|it| it["processes"].as_array().unwrap()).collect();
+    assert!(processes.len() > 1, "{json:#}");
+    for process in processes {
+        assert!(process["command"].is_string() && process["uid"].is_number(), "{process:#}");
+        assert_eq!(process["stranger"], false);
+        assert!(process["memory"].as_u64().unwrap() > 0, "{process:#}");
     }
 }

@@ -41,12 +41,6 @@ impl Sandbox {
         self
     }
 
-    /// Lets `gpupin` find a driver, as it does for users: for what runs below `gpupin sim`.
-    pub(crate) fn with_driver(mut self) -> Self {
-        self.variables.retain(|it| !without_driver().contains(it));
-        self
-    }
-
     /// Sets a variable for every run.
     pub(crate) fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((name, value.into()));

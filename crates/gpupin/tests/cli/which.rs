@@ -1,6 +1,6 @@
 use expect_test::{Expect, expect};
 
-use crate::{report::validate, sandbox::Sandbox};
+use crate::{gpus::simulated, report::validate, sandbox::Sandbox};
 
 const LOCK: &str = r#"version = 1
 
@@ -249,6 +249,39 @@ fn a_running_process_is_explained_by_its_environment() {
     validate(include_str!("../../src/reference/which.schema.json"), &json);
     assert_eq!(json["visible"][0]["name"], "RTX 3090");
     assert_eq!(json["process"]["command"], "sleep 600");
+}
+
+#[test]
+fn cuda_is_asked_the_same_question() {
+    let scene = include_str!("../../../../scenes/mixed.toml");
+    for (mask, names) in [
+        (None, &["RTX 3090", "RTX 5060 Ti"][..]),
+        (Some("1"), &["RTX 5060 Ti"]),
+        (Some("GPU-8932"), &["RTX 3090"]),
+        (Some(""), &[]),
+    ] {
+        let variable = mask.map(|it| format!("CUDA_VISIBLE_DEVICES={it}"));
+        let mut args = vec!["which", "--output-format", "json"];
+        args.extend(variable.iter().flat_map(|it| ["--env", it]));
+        let (outcome, _) = simulated(scene, &args);
+        let json = outcome.json();
+        assert_eq!((outcome.code, &json["cuda"]["outcome"]), (0, &"agrees".into()), "{json:#}");
+        let devices = json["cuda"]["devices"].as_array().unwrap().iter();
+        let found: Vec<_> =
+            devices.map(|it| it["name"].as_str().unwrap().replace("NVIDIA GeForce ", "")).collect();
+        assert_eq!(found, names, "{mask:?}");
+    }
+}
+
+#[test]
+fn where_cuda_answers_otherwise_it_is_shouted() {
+    let scene = include_str!("../../../../scenes/mixed.toml");
+    let broken = format!("{scene}\n[[fault]]\nfunction = \"cuInit\"\nreturn = 999\n");
+    let (outcome, _) = simulated(&broken, &["which"]);
+    assert_eq!(outcome.code, 1, "{}", outcome.whole());
+    let shouted = "error: CUDA shows no GPU: `cuInit` fails with CUDA_ERROR_UNKNOWN";
+    assert!(outcome.err.contains(shouted), "{}", outcome.whole());
+    assert!(outcome.out.contains("CUDA was asked, and answers otherwise"), "{}", outcome.whole());
 }
 
 #[test]
