@@ -42,6 +42,17 @@ fn pages() -> Vec<Page> {
         page("cli.md", cli::page(Cli::command())),
         page("doctor.schema.json", include_str!("reference/doctor.schema.json").to_owned()),
         page("exit-codes.md", exit_codes()),
+        page("env.schema.json", include_str!("reference/env.schema.json").to_owned()),
+        page("evidence.schema.json", include_str!("reference/evidence.schema.json").to_owned()),
+        page(
+            "evidence-check.schema.json",
+            include_str!("reference/evidence-check.schema.json").to_owned(),
+        ),
+        page(
+            "evidence-list.schema.json",
+            include_str!("reference/evidence-list.schema.json").to_owned(),
+        ),
+        page("verify.schema.json", include_str!("reference/verify.schema.json").to_owned()),
         page("gpupin.schema.json", gpupin_policy::policy_schema_text()),
         page("gpus.schema.json", include_str!("reference/gpus.schema.json").to_owned()),
         page("gpupin.toml.md", gpupin_policy::policy_reference()),

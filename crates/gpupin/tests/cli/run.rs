@@ -1,0 +1,313 @@
+//! `gpupin run`: the program's life, the lease's, and what is written down about both.
+
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use expect_test::{Expect, expect};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::sandbox::{Outcome, Sandbox};
+
+mod isolate;
+mod terminal;
+
+pub(crate) const PINNED: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
+pub(crate) const OTHER: &str = "GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01";
+
+const POLICY: &str =
+    "gpu.name = \"RTX 3090\"\nforbid = [{ name = \"RTX 5060 Ti\" }]\nenv.A = \"it's b\"\n";
+
+/// Uses a GPU for some seconds, as the simulated libraries note it.
+const USE: &str = r#"s=$(cut -d' ' -f22 /proc/$$/stat)
+printf 'version = 1\n[[use]]\ngpu = "%s"\nkind = "compute"\nmemory = 1048576\npeak = 1048576\nutilization = 0\nsince = 1\naccounted = false\n' "$1" > "state/processes/.$$"
+mv "state/processes/.$$" "state/processes/$$-$s"
+sleep $2
+"#;
+
+/// A project with a machine on which things happen.
+pub(crate) fn project() -> Sandbox {
+    let sandbox = Sandbox::new()
+        .file("gpupin.toml", POLICY)
+        .file("state/scene.toml", include_str!("../../../../scenes/mixed.toml"))
+        .file("state/processes/.keep", "")
+        .file("leases/.keep", "")
+        .file("use.sh", USE)
+        .variable("PATH", std::env::var("PATH").unwrap());
+    let leases = sandbox.path().join("leases").display().to_string();
+    std::fs::remove_file(sandbox.path().join("leases/.keep")).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(sandbox.path().join("leases"), mode).unwrap();
+    sandbox.variable("GPUPIN_STATE_DIR", leases)
+}
+
+pub(crate) fn run(sandbox: &Sandbox, args: &[&str]) -> Outcome {
+    sandbox.gpupin(&[&["run", "--machine", "state"], args].concat())
+}
+
+/// The last evidence, as it lies on disk.
+pub(crate) fn evidence(sandbox: &Sandbox) -> serde_json::Value {
+    let shown = sandbox.gpupin(&["evidence", "show", "--output-format", "json"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    shown.json()
+}
+
+#[track_caller]
+fn check(args: &[&str], expected: &Expect) {
+    expected.assert_eq(&run(&project(), args).whole());
+}
+
+#[test]
+fn the_program_gets_the_pin_and_keeps_its_streams() {
+    let script = "read line; echo \"$line $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER $A\"; exit 7";
+    let sandbox = project();
+    let args = ["run", "--machine", "state", "-q", "--no-observe", "--", "sh", "-c", script];
+    let outcome = sandbox.gpupin_given("hello\n", &args);
+    assert_eq!(outcome.out, format!("hello {PINNED} PCI_BUS_ID it's b\n"));
+    assert_eq!((outcome.code, outcome.err.as_str()), (7, ""));
+}
+
+#[test]
+fn exit_codes_are_those_a_shell_would_give() {
+    let sandbox = project();
+    for (script, code) in
+        [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
+        let outcome = run(&sandbox, &["--no-observe", "--", "sh", "-c", script]);
+        assert_eq!(outcome.code, code, "{script}: {outcome:?}");
+    }
+    for (program, code) in [("no-such-program", 127), ("./use.sh", 126)] {
+        assert_eq!(run(&sandbox, &["--", program]).code, code);
+        assert_eq!(evidence(&sandbox)["reasons"][0]["code"], "not-started");
+    }
+}
+
+#[test]
+fn the_policy_must_fit_the_machine() {
+    check(
+        &["--no-policy", "--", "true"],
+        &expect![[r#"
+            exit code: 2
+            ----- stderr
+            error: there is no policy that declares a GPU
+
+            hint: write one with `gpupin init --name "RTX 3090"`, or name it with `--policy`
+        "#]],
+    );
+    let sandbox = project().file("gpupin.toml", "gpu.name = 'H100'\n");
+    let outcome = run(&sandbox, &["--", "true"]);
+    expect![[r#"
+        exit code: 3
+        ----- stderr
+        error: no GPU of `workstation` is the policy's H100: no GPU matches
+
+        hint: RTX 5060 Ti (GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01): its name is `RTX 5060 Ti`, not `H100`
+        hint: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6): its name is `RTX 3090`, not `H100`
+    "#]]
+    .assert_eq(&outcome.whole());
+    let cpu = project().file("gpupin.toml", "gpu.name = 'H100'\nrun.on-missing = 'cpu'\n");
+    let outcome = run(&cpu, &["--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "-1\n"), "{outcome:?}");
+    assert!(outcome.err.contains("running without any GPU"), "{outcome:?}");
+}
+
+#[test]
+fn a_role_has_its_own_gpu() {
+    let sandbox =
+        project().file("gpupin.toml", format!("{POLICY}roles.tts.name = 'RTX 5060 Ti'\n"));
+    let script =
+        ["-q", "--no-observe", "--role", "tts", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"];
+    assert_eq!(run(&sandbox, &script).out, format!("{OTHER}\n"));
+    let misspelt = run(&sandbox, &["--role", "stt", "--", "true"]);
+    assert!(misspelt.err.contains("the policy has the roles `tts`"), "{misspelt:?}");
+}
+
+#[test]
+fn a_mask_of_a_launcher_is_no_matter_if_it_agrees() {
+    let outcome = |mask: &str, policy: &str| {
+        let sandbox = project().file("gpupin.toml", policy).variable("CUDA_VISIBLE_DEVICES", mask);
+        run(&sandbox, &["-q", "--no-observe", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"])
+    };
+    assert_eq!(outcome(PINNED, POLICY).out, format!("{PINNED}\n"));
+    assert_eq!(outcome("1", POLICY).code, 2);
+    let keep = format!("{POLICY}run.on-outside-pin = 'keep'\n");
+    assert_eq!(outcome("1", &keep).out, "1\n");
+}
+
+#[test]
+fn samples_alone_leave_it_unproved() {
+    let sandbox = project();
+    let outcome = run(&sandbox, &["--", "sh", "use.sh", PINNED, "0.4"]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.err.contains("unproved (simulated): only samples tell"), "{outcome:?}");
+    let evidence = evidence(&sandbox);
+    assert_eq!(evidence["kind"], "simulated");
+    assert_eq!(evidence["reasons"].as_array().unwrap().len(), 1, "{evidence}");
+    assert_eq!(evidence["processes"][0]["gpu"], PINNED);
+    assert_eq!(sandbox.gpupin(&["evidence", "check"]).code, 0);
+}
+
+#[test]
+fn who_uses_a_forbidden_gpu_is_ended_with_all_it_started() {
+    let sandbox = project();
+    let script = format!("(setsid sleep 97531 &); sh use.sh {OTHER} 97531; echo not reached");
+    let outcome = run(&sandbox, &["--", "sh", "-c", &script]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (76, ""), "{outcome:?}");
+    assert!(outcome.err.contains("uses RTX 5060 Ti, which the policy forbids; ending the program"));
+    assert_eq!(evidence(&sandbox)["verdict"], "violated");
+    let sleeping = Command::new("pgrep").args(["-f", "sleep 97531"]).output();
+    assert!(sleeping.is_ok_and(|it| it.stdout.is_empty()));
+}
+
+#[test]
+fn a_child_that_rewrites_the_mask_is_seen_and_may_be_let_go_on() {
+    let sandbox = project();
+    let script = format!("sh use.sh {OTHER} 0.3; exit 4");
+    let outcome = run(&sandbox, &["--on-violation", "warn", "--", "sh", "-c", &script]);
+    assert_eq!(outcome.code, 76, "{outcome:?}");
+    let evidence = evidence(&sandbox);
+    assert_eq!((&evidence["verdict"], &evidence["exit"]["code"]), (&"violated".into(), &4.into()));
+}
+
+#[test]
+fn daemons_are_waited_for_and_the_gpu_stays_held() {
+    let sandbox = project();
+    let script = format!("(setsid sh use.sh {PINNED} 5 >/dev/null 2>&1 &); exit 5");
+    let mut first = sandbox.command(&["run", "--machine", "state", "--", "sh", "-c", &script]);
+    let first =
+        first.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Once the program has ended there is a GPU that is held by what it left.
+    while !sandbox
+        .path()
+        .join("state/processes")
+        .read_dir()
+        .unwrap()
+        .any(|it| it.unwrap().file_name().to_string_lossy().contains('-'))
+    {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let refused = run(&sandbox, &["--no-wait", "--", "true"]);
+    assert_eq!(refused.code, 75, "{refused:?}");
+    let waited = run(&sandbox, &["--", "echo", "mine"]);
+    assert_eq!((waited.code, waited.out.as_str()), (0, "mine\n"), "{waited:?}");
+    assert!(waited.err.contains("waiting for"), "{waited:?}");
+    let first = Outcome::of(first.wait_with_output().unwrap());
+    assert_eq!(first.code, 5, "{first:?}");
+    assert!(
+        first.err.contains("waiting for a process it started and the GPU stays held"),
+        "{first:?}"
+    );
+}
+
+#[test]
+fn a_run_inside_a_run_holds_already() {
+    let sandbox = project();
+    let inner =
+        format!("{} run --no-wait --machine state -- echo inner", env!("CARGO_BIN_EXE_gpupin"));
+    let outcome = run(&sandbox, &["--", "sh", "-c", &inner]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (0, "inner\n"), "{outcome:?}");
+    assert!(outcome.err.contains("inside the lease of an outer run"), "{outcome:?}");
+}
+
+#[test]
+fn signals_reach_a_program_without_a_terminal_and_its_children() {
+    let sandbox = project();
+    let script = "trap 'echo usr1' USR1; trap 'echo term; exit 9' TERM; (trap 'exit 0' TERM; while :; do sleep 0.05; done) & echo ready; while :; do sleep 0.05; done";
+    let mut command =
+        sandbox.command(&["run", "-q", "--machine", "state", "--", "sh", "-c", script]);
+    // A session of its own has no terminal.
+    let mut command = session(&mut command);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let mut line = |expected: &str| {
+        let mut bytes = vec![0; expected.len()];
+        out.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    };
+    let kill = |signal: &str| {
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    };
+    line("ready\n");
+    kill("-USR1");
+    line("usr1\n");
+    kill("-TERM");
+    line("term\n");
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+}
+
+/// The same command in a session of its own.
+fn session(command: &mut Command) -> Command {
+    let mut session = Command::new("setsid");
+    session.arg(command.get_program()).args(command.get_args());
+    session.env_clear().current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        session.env(name, value.unwrap());
+    }
+    session
+}
+
+#[test]
+fn a_runner_that_is_killed_leaves_no_better_evidence_than_there_is() {
+    let sandbox = project();
+    let mut command =
+        sandbox.command(&["run", "--machine", "state", "--", "sh", "-c", "echo $$; exec sleep 3"]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let mut first = [0];
+    out.read_exact(&mut first).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let evidence = evidence(&sandbox);
+    assert_eq!(evidence["verdict"], "unproved");
+    assert_eq!(evidence["reasons"][0]["code"], "runner-ended");
+    // The program lives on and holds its GPU.
+    assert_eq!(run(&sandbox, &["--no-wait", "--", "true"]).code, 75);
+}
+
+#[test]
+fn evidence_that_cannot_be_written_keeps_the_program_from_starting() {
+    let sandbox = project().file(".gpupin", "a file");
+    let outcome = run(&sandbox, &["--", "echo", "started"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (2, ""), "{outcome:?}");
+    assert!(outcome.err.contains("`--no-observe` runs without evidence"), "{outcome:?}");
+}
+
+#[test]
+fn faults_of_the_driver_prove_nothing() {
+    let scene = include_str!("../../../../scenes/mixed.toml");
+    for fault in [
+        "[[fault]]\nfunction = \"nvmlDeviceGetComputeRunningProcesses\"\nreturn = \"no-permission\"\n",
+        "[[fault]]\nfunction = \"nvmlDeviceGetComputeRunningProcesses\"\nreturn = \"unknown\"\n",
+    ] {
+        let sandbox = project().file("state/scene.toml", format!("{scene}\n{fault}"));
+        let outcome = run(&sandbox, &["--", "sh", "use.sh", PINNED, "0.2"]);
+        assert_ne!(evidence(&sandbox)["verdict"], "proved", "{outcome:?}");
+    }
+}
+
+/// Writes to a terminal's master and reads until a text comes.
+pub(crate) fn expect_text(terminal: &mut std::fs::File, text: &str) -> String {
+    let mut seen = Vec::new();
+    let mut bytes = [0; 1024];
+    // Long enough for a machine with other things to do.
+    let patience = Timespec { tv_sec: 15, tv_nsec: 0 };
+    loop {
+        let ready = poll(&mut [PollFd::new(terminal, PollFlags::IN)], Some(&patience));
+        let is_ready = ready.is_ok_and(|it| it > 0);
+        let count = if is_ready { terminal.read(&mut bytes).unwrap_or(0) } else { 0 };
+        seen.extend(&bytes[..count]);
+        let so_far = String::from_utf8_lossy(&seen);
+        if so_far.contains(text) {
+            return so_far.into_owned();
+        }
+        assert!(count > 0, "`{text}` did not come, but\n{so_far}");
+    }
+}
+
+pub(crate) fn type_text(terminal: &mut std::fs::File, text: &str) {
+    terminal.write_all(text.as_bytes()).unwrap();
+}

@@ -1,0 +1,114 @@
+use std::{
+    fs::{File, OpenOptions},
+    process::{Child, Command, Stdio},
+};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::{expect_text, project, type_text};
+use crate::sandbox::Sandbox;
+
+/// An interactive shell with job control on a terminal of its own.
+struct Shell {
+    _sandbox: Sandbox,
+    terminal: File,
+    child: Child,
+}
+
+impl Shell {
+    fn start() -> Self {
+        let sandbox = project();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let open = || {
+            let file = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap());
+            Stdio::from(file.unwrap())
+        };
+        let variables = sandbox.command(&[]);
+        let mut shell = Command::new("setsid");
+        shell.args(["--ctty", "bash", "--norc", "--noprofile", "--noediting", "-i"]);
+        shell.env_clear().current_dir(sandbox.path());
+        shell.envs(variables.get_envs().map(|(name, value)| (name, value.unwrap())));
+        shell.env("PS1", "> ").env("G", env!("CARGO_BIN_EXE_gpupin"));
+        let child = shell.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
+        let mut shell = Self { _sandbox: sandbox, terminal: File::from(master), child };
+        shell.expect("> ");
+        shell
+    }
+
+    fn write(&mut self, text: &str) {
+        type_text(&mut self.terminal, text);
+    }
+
+    fn expect(&mut self, text: &str) -> String {
+        expect_text(&mut self.terminal, text)
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+const RUN: &str = "$G run -q --machine state --";
+
+#[test]
+fn the_program_reads_from_the_terminal_and_ctrl_c_is_its_own() {
+    let mut shell = Shell::start();
+    shell.write(&format!(
+        "{RUN} sh -c 'trap \"echo caught; exit 5\" INT; read a; echo got-$a; while :; do sleep 0.05; done'\n"
+    ));
+    shell.expect("done'");
+    shell.write("word\n");
+    shell.expect("got-word");
+    shell.write("\x03");
+    shell.expect("caught");
+    shell.write("echo code-$?\n");
+    shell.expect("code-5");
+}
+
+#[test]
+fn ctrl_z_stops_the_job_and_fg_continues_it() {
+    let mut shell = Shell::start();
+    shell.write(&format!("{RUN} sh -c 'echo be\"\"gins; read a; echo got-$a; exit 6'\n"));
+    shell.expect("begins");
+    shell.write("\x1a");
+    shell.expect("Stopped");
+    shell.write("fg\n");
+    shell.expect("run -q");
+    shell.write("again\n");
+    shell.expect("got-again");
+    shell.write("echo code-$?\n");
+    shell.expect("code-6");
+}
+
+#[test]
+fn a_program_that_stops_itself_stops_the_job() {
+    let mut shell = Shell::start();
+    shell.write(&format!("{RUN} sh -c 'kill -STOP $$; echo go\"\"es; exit 6'\n"));
+    shell.expect("Stopped");
+    shell.write("fg\n");
+    shell.expect("goes");
+    shell.write("echo code-$?\n");
+    shell.expect("code-6");
+}
+
+#[test]
+fn a_shell_inside_has_job_control_and_gives_the_terminal_back() {
+    let mut shell = Shell::start();
+    shell.write(&format!("{RUN} bash --norc --noprofile --noediting -i\n"));
+    shell.expect("-i\r\n");
+    shell.write("sh -c 'echo in\"\"side; exec sleep 100'\n");
+    shell.expect("inside");
+    shell.write("\x1a");
+    shell.expect("Stopped");
+    shell.write("kill %1; exit 3\n");
+    shell.write("exit 3\n");
+    shell.expect("exit");
+    shell.write("echo code-$?\n");
+    shell.expect("code-3");
+}
