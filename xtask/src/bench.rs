@@ -1,4 +1,4 @@
-//! How fast `gpupin scan` and `gpupin fix` are, next to what else could read the same files.
+//! How fast `gpupin scan` and `gpupin fix` are, next to what else could read the same files, and what a lease costs.
 //!
 //! Everything is measured warm, in one run, on one machine, the rows taking turns, so
 //! that a busy moment hits all of them. Medians are shown with the fastest and the
@@ -23,6 +23,7 @@ use crate::process::{cargo, quiet, root};
 
 mod corpus;
 mod fixing;
+mod leases;
 mod measure;
 mod tools;
 mod tree;
@@ -34,6 +35,8 @@ struct Options {
     needles: Option<PathBuf>,
     /// Scans the examples instead of the corpus, and fetches nothing.
     smoke: bool,
+    /// Measures this program instead of a release build.
+    gpupin: Option<PathBuf>,
 }
 
 /// Runs `bench scan`.
@@ -64,11 +67,29 @@ pub(crate) fn fix(args: &[&str]) -> Result<()> {
     fixing::compare(corpus.main(), &tools, options.rounds)
 }
 
+/// Runs `bench run`.
+pub(crate) fn run(args: &[&str]) -> Result<()> {
+    let options = parse(args)?;
+    ensure!(options.needles.is_none(), "`--needles` is for `bench scan`");
+    let gpupin = match &options.gpupin {
+        Some(path) => path.canonicalize().context("failed to find gpupin")?,
+        None => {
+            quiet(&mut cargo(["build", "--release", "--package", "gpupin"]))?;
+            root().join("target/release/gpupin")
+        }
+    };
+    let cores = std::thread::available_parallelism()?;
+    println!("{cores} cores, {} rounds\n", options.rounds);
+    leases::compare(&gpupin, options.rounds, options.smoke)
+}
+
 /// Measures once, on few files: do the benchmarks themselves still work?
 pub(crate) fn smoke() -> Result<()> {
     scan(&["--smoke", "--rounds", "1"])?;
     println!();
-    fix(&["--smoke", "--rounds", "1"])
+    fix(&["--smoke", "--rounds", "1"])?;
+    println!();
+    run(&["--smoke", "--rounds", "1"])
 }
 
 /// Builds, installs and fetches what is not there.
@@ -105,7 +126,7 @@ pub(crate) fn packages() -> Result<PathBuf> {
 }
 
 fn parse(args: &[&str]) -> Result<Options> {
-    let mut options = Options { rounds: 9, needles: None, smoke: false };
+    let mut options = Options { rounds: 9, needles: None, smoke: false, gpupin: None };
     let mut args = args.iter();
     while let Some(&arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("`{arg}` needs a value"));
@@ -113,6 +134,7 @@ fn parse(args: &[&str]) -> Result<Options> {
             "--rounds" => options.rounds = value()?.parse().context("`--rounds` needs a number")?,
             "--needles" => options.needles = Some(PathBuf::from(value()?)),
             "--smoke" => options.smoke = true,
+            "--gpupin" => options.gpupin = Some(PathBuf::from(value()?)),
             _ => bail!("unknown option `{arg}`"),
         }
     }

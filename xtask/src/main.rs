@@ -35,6 +35,7 @@ usage: cargo xtask <command>
   docs [--check]              write docs/reference, or only tell whether it is up to date
   bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
   bench fix [--rounds N]      measure `gpupin fix` beside ruff fixing one rule
+  bench run [--rounds N]      measure what a lease costs beside C and flock
   proof [NAME]…               fix real projects of the corpus and check that they stayed what they were
   prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
   fuzz [--seconds N] [NAME]…  run the fuzz targets, 60 seconds each
@@ -63,6 +64,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["docs", "--check"] => docs::check(),
         ["bench", "scan", rest @ ..] => bench::scan(rest),
         ["bench", "fix", rest @ ..] => bench::fix(rest),
+        ["bench", "run", rest @ ..] => bench::run(rest),
         ["proof", names @ ..] => proof::run(names),
         ["prefilter", names @ ..] => prefilter::run(names),
         ["fuzz", rest @ ..] => fuzz::run(rest),

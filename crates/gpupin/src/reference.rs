@@ -57,6 +57,7 @@ fn pages() -> Vec<Page> {
         page("gpus.schema.json", include_str!("reference/gpus.schema.json").to_owned()),
         page("gpupin.toml.md", gpupin_policy::policy_reference()),
         page("journal.schema.json", include_str!("reference/journal.schema.json").to_owned()),
+        page("leases.schema.json", include_str!("reference/leases.schema.json").to_owned()),
         page("scan.schema.json", include_str!("reference/scan.schema.json").to_owned()),
         page("which.schema.json", include_str!("reference/which.schema.json").to_owned()),
         page("rules/README.md", rules()),

@@ -92,7 +92,7 @@ pub(super) fn in_turns(contenders: &mut [Contender], rounds: usize) -> Result<Ve
 }
 
 /// The median of sorted values.
-fn middle(sorted: &[f64]) -> f64 {
+pub(super) fn middle(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 {
         sorted[middle]

@@ -311,13 +311,11 @@ impl Wait<'_, '_> {
                 drop(wakes.send(Wake::Ended(queue, ticket)));
             });
         }
+        let mut refresh = REFRESH;
         if !self.is_over() {
-            self.tell()?;
+            refresh = self.tell()?;
         }
         loop {
-            // Looking up a long line takes time, and everybody in it does.
-            let line = u32::try_from(self.longest_line()).unwrap_or(u32::MAX);
-            let refresh = REFRESH.max(Duration::from_millis(20).saturating_mul(line));
             match self.next_wake(self.deadline, refresh)? {
                 Next::Wake(Wake::Ended(queue, ticket)) => {
                     self.watched.remove(&(queue, ticket));
@@ -325,7 +323,7 @@ impl Wait<'_, '_> {
                     return Ok(Event::Ended(queue, ticket));
                 }
                 Next::Wake(Wake::Locked(_) | Wake::Cancelled) => {}
-                Next::Refresh => self.tell()?,
+                Next::Refresh => refresh = self.tell()?,
                 Next::OutOfTime => return Err(self.busy()?),
             }
         }
@@ -359,12 +357,6 @@ impl Wait<'_, '_> {
             Err(RecvTimeoutError::Timeout) => Ok(Next::Refresh),
             Err(RecvTimeoutError::Disconnected) => unreachable!("one sender is ours"),
         }
-    }
-
-    fn longest_line(&self) -> u64 {
-        let own = self.claim.own.values().map(|it| it.name.ticket.number);
-        let first = self.watched.iter().map(|it| it.1.number).min().unwrap_or_default();
-        own.max().unwrap_or_default().saturating_sub(first)
     }
 
     fn is_over(&self) -> bool {
@@ -418,12 +410,16 @@ impl Wait<'_, '_> {
         Waiting { gpu: self.request.gpus[queue].clone(), what, waited: self.started.elapsed() }
     }
 
-    fn tell(&mut self) -> Result<(), LeaseError> {
+    /// Tells what is waited for, and says when to look again. Looking along a long line takes time, and everybody in it looks.
+    fn tell(&mut self) -> Result<Duration, LeaseError> {
+        let start = Instant::now();
+        let waiting = self.waiting()?;
+        let took = start.elapsed();
         // Everybody may have ended just now.
-        if let Some(waiting) = self.waiting()? {
+        if let Some(waiting) = waiting {
             (self.hooks.tell)(&waiting);
         }
-        Ok(())
+        Ok(REFRESH.max(took * 1000))
     }
 
     fn busy(&self) -> Result<LeaseError, LeaseError> {
