@@ -146,7 +146,7 @@ impl Directory {
 
     /// Looks whether a ticket is live. What is no regular file that can be read is no ticket, since nobody could wait for it.
     pub(super) fn probe(&self, name: &str) -> Result<Found, DirectoryError> {
-        let Some((fd, _)) = self.open_ticket(name)? else { return Ok(Found::Gone) };
+        let Some(fd) = self.open_ticket(name)? else { return Ok(Found::Gone) };
         // A shared lock, so that two who look at once do not take each other for the owner.
         match fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(Found::Dead(read(fd))),
@@ -155,17 +155,18 @@ impl Directory {
         }
     }
 
-    /// What a ticket says, and who owns it.
-    pub(super) fn read(&self, name: &str) -> Result<Option<(Text, Stat)>, DirectoryError> {
-        Ok(self.open_ticket(name)?.map(|(fd, stat)| (read(fd), stat)))
+    /// What a ticket that was found live says, and who owns it.
+    pub(super) fn read(&self, name: &str, live: OwnedFd) -> Result<(Text, Stat), DirectoryError> {
+        let stat = fs::fstat(&live).map_err(|errno| self.failed(name, errno))?;
+        Ok((read(live), stat))
     }
 
-    fn open_ticket(&self, name: &str) -> Result<Option<(OwnedFd, Stat)>, DirectoryError> {
+    fn open_ticket(&self, name: &str) -> Result<Option<OwnedFd>, DirectoryError> {
         match self.open_regular(name) {
             Err(Errno::NOENT | Errno::ACCESS | Errno::LOOP | Errno::NXIO | Errno::INVAL) => {
                 Ok(None)
             }
-            result => result.map_err(|errno| self.failed(name, errno)),
+            result => Ok(result.map_err(|errno| self.failed(name, errno))?.map(|it| it.0)),
         }
     }
 

@@ -85,9 +85,8 @@ fn below(
     let mut live = Vec::new();
     for ticket in tickets {
         let name = Name { gpu: gpu.clone(), ticket }.to_string();
-        if let Found::Live(_) = directory.probe(&name)?
-            && let Some((text, stat)) = directory.read(&name)?
-        {
+        if let Found::Live(fd) = directory.probe(&name)? {
+            let (text, stat) = directory.read(&name, fd)?;
             live.push((ticket, text, stat));
         }
     }

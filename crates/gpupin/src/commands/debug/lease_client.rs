@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     // The clock that other programs see as well.
     let now = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (now.tv_sec, now.tv_nsec);
-    writeln!(terminal.out(), "holds {seconds}.{nanoseconds:09}")
+    writeln!(terminal.out(), "holds {} {seconds}.{nanoseconds:09}", this.pid)
         .context("failed to write output")?;
     terminal.out().flush().context("failed to write output")?;
     note(args, "holds", &lease)?;
