@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    bench, docs, editor, fuzz, hooks, licenses,
+    bench, clients, docs, editor, fuzz, hooks, licenses,
     process::{cargo, loud, quiet},
     readme, tidy,
 };
@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     Step { name: "readme", run: readme },
     Step { name: "hooks", run: hooks::check },
     Step { name: "editor", run: editor::check },
+    Step { name: "clients", run: clients::check },
     Step { name: "bench", run: bench::smoke },
     Step { name: "fuzz", run: fuzz::smoke },
 ];

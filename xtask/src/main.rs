@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 
 mod bench;
 mod ci;
+mod clients;
 mod docs;
 mod editor;
 mod fuzz;
@@ -38,6 +39,7 @@ usage: cargo xtask <command>
   bench run [--rounds N]      measure what a lease costs beside C and flock
   proof [NAME]…               fix real projects of the corpus and check that they stayed what they were
   prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
+  clients                     run real clients of NVML and CUDA on simulated machines
   fuzz [--seconds N] [NAME]…  run the fuzz targets, 60 seconds each
   fuzz --corpus               apply their checks to every file of the benchmark's corpus
   gpu                         bundle the checks that need a GPU, to carry to a machine that has one
@@ -67,6 +69,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["bench", "run", rest @ ..] => bench::run(rest),
         ["proof", names @ ..] => proof::run(names),
         ["prefilter", names @ ..] => prefilter::run(names),
+        ["clients"] => clients::check(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["gpu", rest @ ..] => gpu::run(rest),
         ["licenses"] => licenses::check(),
