@@ -1,6 +1,6 @@
 """What real clients of NVML and CUDA say about a simulated machine, compared with its scene.
 
-Runs inside of `gpupin sim`, as `check.py CLIENT [PROGRAM]`. Exits with 1 and a list of differences if the client saw something else.
+Runs inside of `gpupin sim`, as `check.py CLIENT [PROGRAM]`. Exits with 3 and a list of differences if the client saw something else.
 """
 
 import json
@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 STATE = Path(os.environ["GPUPIN_SIM"])
+DIFFERS = 3
 UNITS = {"B": 1, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -250,4 +251,4 @@ if __name__ == "__main__":
                     print(f"{sys.argv[1]}: {key}: {a.get(key)} instead of {b[key]}")
         if len(found) != len(wanted):
             print(f"{sys.argv[1]}: {len(found)} instead of {len(wanted)}")
-        sys.exit(1)
+        sys.exit(DIFFERS)
