@@ -72,6 +72,8 @@ pub struct Visibility {
     /// `cuda:0`, `cuda:1` and so on.
     pub visible: Vec<VisibleGpu>,
     pub certainty: Certainty,
+    /// Whether CUDA starts. Where it does not, `cuInit` fails with an invalid device, and no GPU is visible.
+    pub starts: bool,
     /// How the answer came about.
     pub steps: Vec<Step>,
     /// What NVML numbers inside the container: its index 0, 1 and so on. `None` outside of one.
@@ -124,7 +126,7 @@ pub fn resolve(inventory: &Inventory, environment: &Environment) -> Visibility {
     };
     let in_container = environment.nvidia_visible_devices.is_some();
     let container = in_container.then(|| gpus.iter().map(|gpu| gpu.uuid.clone()).collect());
-    Visibility { visible, certainty, steps: trace.0, container }
+    Visibility { visible, certainty, starts: !trace.fails, steps: trace.steps, container }
 }
 
 fn visible(ordinal: u32, slot: Slot<'_>) -> VisibleGpu {

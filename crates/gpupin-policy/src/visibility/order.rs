@@ -31,7 +31,7 @@ pub(super) fn is_understood(environment: &Environment, trace: &mut Trace) -> boo
     let Some(order) = environment.cuda_device_order.as_deref() else { return true };
     let is_understood = matches!(order, "PCI_BUS_ID" | "FASTEST_FIRST");
     if !is_understood {
-        trace.certain(format!(
+        trace.failure(format!(
             "`CUDA_DEVICE_ORDER={order}` is neither `PCI_BUS_ID` nor `FASTEST_FIRST`: CUDA does not start with it, and no GPU \
              is visible"
         ));

@@ -324,7 +324,7 @@ fn no_single_gpu(entry: &MaskEntry, named: usize, trace: &mut Trace) {
 
 /// A list that says the same twice, before anything ends it, makes `cuInit` fail.
 fn hidden_by_duplicate<'a>(trace: &mut Trace) -> Vec<Slot<'a>> {
-    trace.certain("CUDA does not start with a mask that names a GPU twice");
+    trace.failure("CUDA does not start with a mask that names a GPU twice");
     vec![]
 }
 

@@ -9,18 +9,28 @@ pub struct Step {
 
 /// The steps so far.
 #[derive(Default)]
-pub(super) struct Trace(pub(super) Vec<Step>);
+pub(super) struct Trace {
+    pub(super) steps: Vec<Step>,
+    /// `cuInit` fails.
+    pub(super) fails: bool,
+}
 
 impl Trace {
     pub(super) fn certain(&mut self, text: impl Into<String>) {
-        self.0.push(Step { text: text.into(), uncertain: false });
+        self.steps.push(Step { text: text.into(), uncertain: false });
+    }
+
+    /// What keeps CUDA from starting.
+    pub(super) fn failure(&mut self, text: impl Into<String>) {
+        self.certain(text);
+        self.fails = true;
     }
 
     pub(super) fn uncertain(&mut self, text: impl Into<String>) {
-        self.0.push(Step { text: text.into(), uncertain: true });
+        self.steps.push(Step { text: text.into(), uncertain: true });
     }
 
     pub(super) fn is_uncertain(&self) -> bool {
-        self.0.iter().any(|step| step.uncertain)
+        self.steps.iter().any(|step| step.uncertain)
     }
 }

@@ -8,8 +8,8 @@ use gpupin_device::scene::{CUDA_CODES, Scene};
 use gpupin_policy::{GpuUuid, PciAddress, visibility};
 
 use super::{
-    INVALID_VALUE, NO_DEVICE, Outcome, Process, UNKNOWN, call, context::Contexts, guarded,
-    lookup::Function, memory::Memory, process, put,
+    INVALID_DEVICE, INVALID_VALUE, NO_DEVICE, Outcome, Process, UNKNOWN, call, context::Contexts,
+    guarded, lookup::Function, memory::Memory, process, put,
 };
 use crate::{
     nvml::cuda_number,
@@ -109,15 +109,22 @@ fn visible(
             }
         }
         // As driver 580 does.
-        Some(_) => return Err(NO_DEVICE),
+        Some(_) => return Err(INVALID_DEVICE),
     }
     let environment = visibility::Environment {
         cuda_visible_devices: mask,
         cuda_device_order: Some("PCI_BUS_ID".to_owned()),
         nvidia_visible_devices: None,
     };
-    let visible = visibility::resolve(&inventory, &environment).visible;
-    Ok(visible.into_iter().filter_map(|it| it.uuid.or(it.candidates.into_iter().next())).collect())
+    let visibility = visibility::resolve(&inventory, &environment);
+    if !visibility.starts {
+        return Err(INVALID_DEVICE);
+    }
+    Ok(visibility
+        .visible
+        .into_iter()
+        .filter_map(|it| it.uuid.or(it.candidates.into_iter().next()))
+        .collect())
 }
 
 #[cfg(test)]
@@ -150,6 +157,7 @@ mod tests {
         check("mixed", Some(""), None, &[]);
         check("mixed", Some("0,7,1"), None, &["RTX 3090"]);
         check("mixed", None, Some("pci_bus_id"), &[]);
+        check("mixed", Some("1,1"), pci, &[]);
         check("lost", None, None, &["RTX 3090"]);
         check("mig", Some("MIG-6a9b4f2d"), None, &["A100-SXM4-80GB MIG 1g.10gb"]);
     }

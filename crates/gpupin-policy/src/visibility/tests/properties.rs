@@ -166,18 +166,21 @@ fn pytorch(mask: &str, uuids: &[&str]) -> Option<Vec<usize>> {
     Some(result)
 }
 
-/// Whether the driver was seen to read a mask in another way than PyTorch does: large numbers, UUIDs in capitals or with text
-/// behind them, and a duplicate behind the end of the list. See `docs/hardware.md`.
+/// Whether the driver was seen to read a mask in another way than PyTorch does: large numbers, blanks that C does not know, UUIDs in capitals, bare or with
+/// text behind them, and a duplicate behind the end of the list. See `docs/hardware.md`.
 fn is_read_otherwise(mask: &str, machine: &Inventory) -> bool {
     let mask = Mask::parse(mask);
     let is_quirk = |it: &Quirk| {
-        matches!(it, Quirk::TooLarge | Quirk::UuidCase)
+        matches!(it, Quirk::TooLarge | Quirk::UuidCase | Quirk::NotAUuid)
             || (mask.kind == MaskKind::Gpus && *it == Quirk::TrailingText)
     };
     let count = machine.gpus.len();
     let is_missing =
         |it: &MaskEntry| matches!(it.kind, EntryKind::Index(index) if index as usize >= count);
+    let is_c_blank = |c: char| c.is_ascii_whitespace() || c == '\x0b';
+    let is_padded_otherwise = |it: &MaskEntry| it.text.trim() != it.text.trim_matches(is_c_blank);
     mask.entries.iter().any(|it| it.quirks.iter().any(is_quirk))
+        || mask.entries.iter().any(is_padded_otherwise)
         || (mask.duplicate.is_some() && mask.entries.iter().any(is_missing))
         || (mask.duplicate.is_some() && mask.kind == MaskKind::Gpus)
 }
