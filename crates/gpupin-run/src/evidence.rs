@@ -174,7 +174,7 @@ impl Evidence {
             tree: it.is_tree,
             first_ms: ms(it.first),
             last_ms: ms(it.last),
-            peak_memory: it.peak_memory.map(|it| it.get()),
+            peak_memory: it.peak_memory.map(gpupin_policy::Bytes::get),
         };
         self.processes = observed.uses.iter().map(record).collect();
         self.samples = Some(SamplesRecord {

@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     io::Write,
     sync::{
         Arc,
@@ -182,7 +183,7 @@ impl Watch {
         let mut last = began.elapsed();
         loop {
             let start = began.elapsed();
-            if start - inventory_at > INVENTORY_EVERY {
+            if start.saturating_sub(inventory_at) > INVENTORY_EVERY {
                 inventory_at = start;
                 self.prepared.gpus =
                     self.prepared.log.inventory(&*self.prepared.machine, ms(start));
@@ -200,10 +201,10 @@ impl Watch {
                 self.prepared.log.same(ms(now));
             }
             if self.prepared.log.is_on_pin(&previous) {
-                used += now - last;
+                used += now.saturating_sub(last);
             }
             last = now;
-            if used - used_told > USE_EVERY {
+            if used.saturating_sub(used_told) > USE_EVERY {
                 used_told = used;
                 drop(self.tell.send(News::Used(used)));
                 wake();
@@ -446,6 +447,11 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
+/// Bytes in hexadecimal, as `sha256sum` prints them.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a `String` takes everything");
+    }
+    text
 }

@@ -191,7 +191,9 @@ mod tests {
     #[track_caller]
     fn check(text: &str, role: Option<&str>, expected: Result<&[&str], &str>) {
         let actual = plan(&policy(text), role, &machine());
-        let actual = actual.as_ref().map(|it| it.candidates.iter().map(|it| it.as_str()).collect());
+        let actual = actual
+            .as_ref()
+            .map(|it| it.candidates.iter().map(gpupin_policy::GpuUuid::as_str).collect());
         let actual: Result<Vec<_>, String> = actual.map_err(ToString::to_string);
         assert_eq!(actual, expected.map(<[&str]>::to_vec).map_err(str::to_owned));
     }

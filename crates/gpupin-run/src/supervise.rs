@@ -27,7 +27,6 @@ use rustix::{
     io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd},
     process::{
         Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper,
-        wait,
     },
 };
 
@@ -223,6 +222,7 @@ impl Supervised {
     }
 
     /// Waits for the next thing that happens, passing signals on meanwhile.
+    #[expect(clippy::should_implement_trait, reason = "it fails, and never ends by itself")]
     pub fn next(&mut self) -> io::Result<Happening> {
         loop {
             self.reap()?;
@@ -273,7 +273,7 @@ impl Supervised {
 
     fn reap(&mut self) -> io::Result<()> {
         while !self.is_empty {
-            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) => {
                     let is_program = u32::try_from(pid.as_raw_nonzero().get())
                         .is_ok_and(|it| it == self.program.pid && self.ended.is_none());

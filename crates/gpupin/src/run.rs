@@ -143,7 +143,7 @@ impl Run<'_> {
         };
         let isolation = isolation.report();
         if let Some(record) = &mut record {
-            record.isolate(&isolation, &self.choice);
+            record.isolate(&isolation);
             record.write()?;
         }
         for refused in &isolation.record.refused {
@@ -351,7 +351,7 @@ impl Recording {
         Ok(self.slot.write(&self.evidence).map_err(anyhow::Error::new)?)
     }
 
-    fn isolate(&mut self, isolation: &isolation::Report, _: &Choice) {
+    fn isolate(&mut self, isolation: &isolation::Report) {
         for gpu in &mut self.evidence.gpus {
             gpu.isolated = isolation.gpus.contains(&gpu.uuid);
         }
@@ -421,5 +421,5 @@ pub(crate) fn sha256_of(path: &Path) -> Result<String, Failure> {
     use sha2::Digest as _;
     let bytes =
         std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
-    Ok(sha2::Sha256::digest(&bytes).iter().map(|it| format!("{it:02x}")).collect())
+    Ok(observe::hex(&sha2::Sha256::digest(&bytes)))
 }

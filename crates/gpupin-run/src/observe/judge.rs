@@ -123,6 +123,7 @@ impl Judgement {
     }
 
     /// Something happened beside the records that nothing proved survives.
+    #[must_use]
     pub fn and(mut self, reason: Reason) -> Self {
         if self.verdict == Verdict::Proved {
             self.verdict = Verdict::Unproved;

@@ -39,7 +39,7 @@ mod tests {
         let mut pace = Pace::new();
         let mut now = Duration::ZERO;
         let mut samples = 0;
-        while now < Duration::from_secs(60) {
+        while now < Duration::from_mins(1) {
             now += pace.after(now, false, Duration::ZERO);
             samples += 1;
         }

@@ -79,22 +79,19 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let machine = args.machine.open()?;
     let inventory = machine.inventory().context("failed to list the GPUs")?;
     let wanted = choice::of_policy(args.role.as_deref(), &project, &inventory)?;
-    let (gpus, mut variables) = match wanted {
-        Some(wanted) => {
-            if wanted.candidates.len() > wanted.count {
-                terminal.warning(&format!(
-                    "{} GPUs would do, and `gpupin run` takes the first that is free; this is the first of them",
-                    wanted.candidates.len()
-                ));
-            }
-            let gpus = wanted.candidates[..wanted.count].to_vec();
-            let choice = wanted.taken(gpus.clone(), &inventory);
-            (gpus, choice.variables(policy, &inventory)?)
+    let (gpus, mut variables) = if let Some(wanted) = wanted {
+        if wanted.candidates.len() > wanted.count {
+            terminal.warning(&format!(
+                "{} GPUs would do, and `gpupin run` takes the first that is free; this is the first of them",
+                wanted.candidates.len()
+            ));
         }
-        None => {
-            terminal.warning("the GPU is not here: this hides every GPU");
-            (Vec::new(), plan::variables_without_gpu(policy))
-        }
+        let gpus = wanted.candidates[..wanted.count].to_vec();
+        let choice = wanted.taken(gpus.clone(), &inventory);
+        (gpus, choice.variables(policy, &inventory)?)
+    } else {
+        terminal.warning("the GPU is not here: this hides every GPU");
+        (Vec::new(), plan::variables_without_gpu(policy))
     };
     // Only `gpupin run` sets masks of its own.
     variables.retain(|it| it.0 != PIN_VARIABLE);

@@ -19,6 +19,7 @@ use crate::{
 ///
 /// Signals, the terminal and the exit code are the program's. A program that uses another GPU is ended, and the exit code is 76.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Program and arguments

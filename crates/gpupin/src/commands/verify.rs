@@ -140,7 +140,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         let done = poll(&mut running, args.script_timeout)?;
         for (it, code) in done {
             let script = &scripts[it.index];
-            let result = result(it, code, &script.text, &project);
+            let result = result(&it, code, &script.text, &project);
             terminal.status(&line(&result));
             results[script.index] = Some(result);
         }
@@ -240,12 +240,11 @@ fn poll(
     let mut done = Vec::new();
     let mut left = Vec::new();
     for mut it in running.drain(..) {
-        match it.child.try_wait().context("failed to wait for a runner")? {
-            Some(status) => done.push((it, status.code())),
-            None => {
-                it.hurry(limit)?;
-                left.push(it);
-            }
+        if let Some(status) = it.child.try_wait().context("failed to wait for a runner")? {
+            done.push((it, status.code()));
+        } else {
+            it.hurry(limit)?;
+            left.push(it);
         }
     }
     *running = left;
@@ -272,7 +271,7 @@ impl Running {
     }
 }
 
-fn result(it: Running, code: Option<i32>, text: &str, project: &project::Project) -> Verified {
+fn result(it: &Running, code: Option<i32>, text: &str, project: &project::Project) -> Verified {
     let seconds = it.started.elapsed().as_secs_f64();
     let path = fs::read_to_string(&it.name_file).ok().map(PathBuf::from);
     let evidence: Option<Evidence> = path.as_deref().and_then(|it| evidence::read(it).ok());

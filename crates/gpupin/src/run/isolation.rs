@@ -83,7 +83,7 @@ impl Isolation {
             match hidden {
                 Ok(hidden) => order.hidden.push(hidden),
                 Err(why) => {
-                    refused.push(format!("{}: its device node is not known: {why}", gpu.uuid))
+                    refused.push(format!("{}: its device node is not known: {why}", gpu.uuid));
                 }
             }
         }
