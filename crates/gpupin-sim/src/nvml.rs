@@ -217,17 +217,19 @@ unsafe fn put_list<const STRIDE: usize>(
     }
     // SAFETY: not null, so the caller says that it can be read.
     let room = unsafe { count.read_unaligned() } as usize;
-    let length = rows.len() + grow as usize;
+    let wanted = rows.len() + grow as usize;
+    let fits = wanted == 0 || room >= wanted && !to.is_null();
+    // What grows is gone again for who left room for it.
+    let told = if fits { rows.len() } else { wanted };
     // SAFETY: as above, for writing.
-    unsafe { put(count, c_uint::try_from(length).unwrap_or(c_uint::MAX)) }?;
-    if length == 0 {
-        return Ok(());
-    }
-    if room < length || to.is_null() {
+    unsafe { put(count, c_uint::try_from(told).unwrap_or(c_uint::MAX)) }?;
+    if !fits {
         return Err(INSUFFICIENT_SIZE);
     }
-    // SAFETY: the caller has room for as many rows as there are.
-    unsafe { to.copy_from_nonoverlapping(rows.as_ptr().cast(), std::mem::size_of_val(rows)) };
+    if !rows.is_empty() {
+        // SAFETY: the caller has room for as many rows as there are.
+        unsafe { to.copy_from_nonoverlapping(rows.as_ptr().cast(), std::mem::size_of_val(rows)) };
+    }
     Ok(())
 }
 

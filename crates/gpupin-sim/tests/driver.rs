@@ -1,0 +1,262 @@
+//! The simulated libraries, loaded as programs load them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+use gpupin_device::{
+    Answer, Machine, Nvml,
+    scene::{BUILT_IN, Live, Scene, SceneMachine},
+};
+
+use nvml_wrapper::enums::device::UsedGpuMemory;
+
+const LIBRARIES: &str = "LIBRARIES";
+
+/// Runs a test again, in a process whose environment names the state and the libraries of a scene; there `inside` runs.
+#[track_caller]
+fn check(test: &str, scene: &str, inside: impl FnOnce(&Path, &Path)) {
+    if let Some(libraries) = env::var_os(LIBRARIES) {
+        let state = env::var_os(gpupin_sim::STATE_VARIABLE).unwrap();
+        return inside(Path::new(&state), Path::new(&libraries));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (state, libraries) = (directory.path().join("state"), directory.path().join("lib"));
+    let live = Live::find(scene.as_ref()).unwrap().copy_to(&state).unwrap();
+    fs::create_dir(&libraries).unwrap();
+    let program = env::current_exe().unwrap();
+    let library = program.with_file_name(gpupin_sim::LIBRARY);
+    gpupin_sim::install(&library, &live.scene().unwrap(), &libraries).unwrap();
+    let mut again = Command::new(program);
+    again.args(["--exact", test, "--nocapture"]);
+    again.env(gpupin_sim::STATE_VARIABLE, &state).env(LIBRARIES, &libraries);
+    let output = again.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+fn nvml(libraries: &Path) -> PathBuf {
+    libraries.join("libnvidia-ml.so.1")
+}
+
+/// A process that the scene takes for one that uses a GPU.
+fn sleeper(state: &Path, gpu: &str, memory: u64) -> Child {
+    let child = Command::new("sleep").arg("60").spawn().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let started = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
+    let text = format!(
+        "version = 1\n[[use]]\ngpu = '{gpu}'\nkind = 'compute'\nmemory = {memory}\npeak = {memory}\n\
+         utilization = 0\nsince = 1\naccounted = false\n"
+    );
+    fs::write(state.join(format!("processes/{}-{started}", child.id())), text).unwrap();
+    child
+}
+
+#[test]
+fn a_library_has_the_functions_of_its_driver_and_no_other() {
+    check("a_library_has_the_functions_of_its_driver_and_no_other", "twin-3090", |_, libraries| {
+        let has = |name: &str, function: &str| {
+            let path = libraries.join(name);
+            #[expect(unsafe_code, reason = "loading runs the library's initialisers")]
+            // SAFETY: it is our own library, and no function is called.
+            unsafe {
+                let library = libloading::Library::new(path).unwrap();
+                library.get::<*const ()>(function.as_bytes()).is_ok()
+            }
+        };
+        let functions = gpupin_sim::Profile::R580.functions();
+        let of_driver = gpupin_sim::Profile::R535.functions();
+        for function in functions {
+            let expected = of_driver.contains(function);
+            assert_eq!(has("libnvidia-ml.so.1", function), expected, "{function}");
+            assert!(!has("libcuda.so.1", function), "{function}");
+        }
+        assert!(has("libcuda.so.1", "cuInit") && !has("libnvidia-ml.so", "cuInit"));
+        assert!(has("libcuda.so", "gpupin_sim_version"));
+    });
+}
+
+#[test]
+fn nvml_wrapper_reads_the_scene() {
+    check("nvml_wrapper_reads_the_scene", "busy", |state, libraries| {
+        let path = nvml(libraries);
+        let nvml = nvml_wrapper::Nvml::builder().lib_path(path.as_os_str()).init().unwrap();
+        let scene = Scene::parse(&fs::read_to_string(state.join("scene.toml")).unwrap()).unwrap();
+        assert_eq!(nvml.sys_driver_version().unwrap(), scene.driver.as_str());
+        assert_eq!(nvml.device_count().unwrap(), 2);
+        for (index, gpu) in (0..).zip(&scene.gpus) {
+            let device = nvml.device_by_index(index).unwrap();
+            assert_eq!(device.uuid().unwrap(), gpu.uuid.as_str());
+            assert_eq!(device.name().unwrap(), gpu.name);
+            assert_eq!(device.memory_info().unwrap().total, gpu.vram.get());
+            assert_eq!(device.num_cores().unwrap(), gpu.cores);
+            // With one process a wrong layout of the rows would look right.
+            let sleepers = [
+                sleeper(state, gpu.uuid.as_str(), 1 << 30),
+                sleeper(state, gpu.uuid.as_str(), 2 << 30),
+            ];
+            let listed = device.running_compute_processes().unwrap();
+            let mut pids: Vec<_> = listed.iter().map(|it| it.pid).collect();
+            pids.sort_unstable();
+            let mut expected = sleepers.each_ref().map(std::process::Child::id);
+            expected.sort_unstable();
+            assert_eq!(pids, expected);
+            let used = listed.iter().map(|it| match it.used_gpu_memory {
+                UsedGpuMemory::Used(bytes) => bytes,
+                UsedGpuMemory::Unavailable => 0,
+            });
+            assert_eq!(used.sum::<u64>(), 3 << 30);
+            for mut sleeper in sleepers {
+                sleeper.kill().unwrap();
+                sleeper.wait().unwrap();
+            }
+            assert!(device.running_compute_processes().unwrap().is_empty());
+            assert!(device.max_pcie_link_speed().is_ok() && device.architecture().is_ok());
+            let again = nvml.device_by_pci_bus_id(gpu.pci.to_string()).unwrap();
+            assert_eq!(again.index().unwrap(), index);
+        }
+        // What is set stays set, and is seen by who looks at the scene.
+        let mut device = nvml.device_by_index(1).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            assert!(device.set_power_management_limit(250_000).is_err());
+            return;
+        }
+        device.set_power_management_limit(250_000).unwrap();
+        assert_eq!(device.power_management_limit().unwrap(), 250_000);
+        assert!(device.set_power_management_limit(1).is_err());
+        let scene = Scene::parse(&fs::read_to_string(state.join("scene.toml")).unwrap()).unwrap();
+        assert!((scene.gpus[1].power_limit - 250.0).abs() < 1e-6);
+    });
+}
+
+/// Everything that a machine can be asked: the answer, or `None` where there is none.
+fn answers(machine: &dyn Machine) -> BTreeMap<String, Option<String>> {
+    fn text<T: std::fmt::Debug>(answer: &Answer<T>) -> Option<String> {
+        answer.as_ref().ok().map(|it| format!("{it:?}"))
+    }
+    let mut answers = BTreeMap::new();
+    let mut put = |what: String, answer| drop(answers.insert(what, answer));
+    match machine.driver() {
+        Ok(it) => {
+            put("driver".to_owned(), text(&it.version));
+            put("cuda".to_owned(), text(&it.cuda));
+        }
+        Err(_) => put("driver".to_owned(), None),
+    }
+    let known = machine.unreadable().is_ok_and(|it| it.is_empty());
+    put("all GPUs".to_owned(), known.then(|| "readable".to_owned()));
+    let inventory = machine.inventory();
+    let gpus = inventory.as_ref().map(|it| it.gpus.as_slice()).unwrap_or_default();
+    put("inventory".to_owned(), inventory.as_ref().ok().map(|it| format!("{:?}", it.gpus)));
+    for gpu in gpus {
+        let uuid = &gpu.uuid;
+        match machine.status(uuid) {
+            Ok(it) => {
+                for (what, answer) in [
+                    ("total", text(&it.memory_total)),
+                    ("used", text(&it.memory_used)),
+                    ("reserved", text(&it.memory_reserved)),
+                    ("utilization", text(&it.utilization)),
+                    ("temperature", text(&it.temperature)),
+                    ("power", text(&it.power)),
+                    ("power limit", text(&it.power_limit)),
+                    ("clock", text(&it.sm_clock)),
+                    ("memory clock", text(&it.memory_clock)),
+                    ("persistence", text(&it.persistence)),
+                    ("accounting", text(&it.accounting)),
+                    ("minor", text(&it.minor)),
+                ] {
+                    put(format!("{uuid} {what}"), answer);
+                }
+            }
+            Err(_) => put(format!("{uuid} total"), None),
+        }
+        let usage = machine.usage(uuid);
+        put(format!("{uuid} compute"), text(&usage.compute));
+        put(format!("{uuid} graphics"), text(&usage.graphics));
+        put(format!("{uuid} mps"), text(&usage.mps));
+        put(format!("{uuid} accounted"), text(&machine.accounting(uuid)));
+    }
+    answers
+}
+
+/// What goes wrong, each as the end of a scene's text.
+fn faults() -> Vec<String> {
+    let functions = [
+        "nvmlInit",
+        "nvmlSystemGetDriverVersion",
+        "nvmlSystemGetCudaDriverVersion",
+        "nvmlDeviceGetCount",
+        "nvmlDeviceGetHandleByIndex",
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetName",
+        "nvmlDeviceGetMemoryInfo",
+        "nvmlDeviceGetCudaComputeCapability",
+        "nvmlDeviceGetPciInfo",
+        "nvmlDeviceGetUtilizationRates",
+        "nvmlDeviceGetTemperature*",
+        "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvmlDeviceGetClockInfo",
+        "nvmlDeviceGetPersistenceMode",
+        "nvmlDeviceGetAccountingMode",
+        "nvmlDeviceGetMinorNumber",
+        "nvmlDeviceGetComputeRunningProcesses",
+        "nvmlDeviceGetGraphicsRunningProcesses",
+        "nvmlDeviceGetMPSComputeRunningProcesses",
+        "nvmlDeviceGetAccountingPids",
+        "nvmlDevice*",
+    ];
+    let codes = ["no-permission", "gpu-is-lost", "unknown", "uninitialized", "timeout"];
+    let mut faults = Vec::new();
+    for function in functions {
+        for code in codes {
+            faults.push(format!("[[fault]]\nfunction = '{function}'\nreturn = '{code}'"));
+        }
+    }
+    faults
+}
+
+#[test]
+fn no_fault_looks_like_a_healthy_machine() {
+    let test = "no_fault_looks_like_a_healthy_machine";
+    check(test, "accounting", |state, libraries| {
+        let healthy = BUILT_IN.iter().find(|it| it.0 == "accounting").unwrap().1;
+        let scene_machine =
+            || -> Option<Box<dyn Machine>> { Some(Box::new(SceneMachine::open(state).ok()?)) };
+        let nvml_machine = || -> Option<Box<dyn Machine>> {
+            Some(Box::new(Nvml::open(&nvml(libraries), Path::new("/")).ok()?))
+        };
+        let (first, second) = (scene_machine().unwrap(), nvml_machine().unwrap());
+        assert_eq!(first.kind(), gpupin_device::Kind::Simulated);
+        assert_eq!(second.kind(), gpupin_device::Kind::Simulated);
+        let wanted = answers(&*first);
+        assert_eq!(wanted, answers(&*second), "the library and the scene say the same");
+        assert!(wanted.values().all(Option::is_some), "{wanted:#?}");
+
+        let mut broken: Vec<_> = faults().iter().map(|it| format!("{healthy}\n{it}\n")).collect();
+        broken.push(healthy.replacen("fans =", "lost = true\nfans =", 1));
+        for text in broken {
+            let new = state.join("new");
+            fs::write(&new, &text).unwrap();
+            fs::rename(new, state.join("scene.toml")).unwrap();
+            let fault = text.strip_prefix(healthy).unwrap_or("lost");
+            for machine in [scene_machine(), nvml_machine()] {
+                // A machine that cannot be opened says enough.
+                let Some(machine) = machine else { continue };
+                let found = answers(&*machine);
+                let is_told = found.values().any(Option::is_none);
+                assert!(is_told, "{}: {fault}: {found:#?}", machine.source());
+                for (what, answer) in found.iter().filter(|it| it.0 != "inventory") {
+                    let is_honest = answer.is_none() || wanted.get(what) == Some(answer);
+                    assert!(is_honest, "{}: {fault}: {what} is {answer:?}", machine.source());
+                }
+            }
+        }
+    });
+}
