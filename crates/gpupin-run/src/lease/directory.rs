@@ -80,7 +80,7 @@ impl Directory {
         let stat = fs::fstat(&fd).map_err(failed)?;
         let scope = scope(&stat, rustix::process::geteuid().as_raw())
             .map_err(|why| DirectoryError::Unsafe { path: path.to_owned(), why })?;
-        if let Some(name) = network(fs::fstatfs(&fd).map_err(failed)?.f_type as u64) {
+        if let Some(name) = network(fs::fstatfs(&fd).map_err(failed)?.f_type.cast_unsigned()) {
             let why = format!(
                 "it is on a network file system ({name}), whose locks other machines share"
             );
@@ -102,8 +102,8 @@ impl Directory {
 
     /// The first of the shared ones that is there and belongs to root and everybody, else the user's, which is made.
     pub fn shared_or_user(shared: &[&Path], user: &Path) -> Result<Self, DirectoryError> {
-        let shared = shared.iter().filter_map(|it| Self::open(it).ok());
-        match shared.filter(|it| it.scope == Scope::Machine).next() {
+        let mut shared = shared.iter().filter_map(|it| Self::open(it).ok());
+        match shared.find(|it| it.scope == Scope::Machine) {
             Some(directory) => Ok(directory),
             None => Self::open_or_create(user),
         }

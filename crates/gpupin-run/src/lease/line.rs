@@ -25,6 +25,7 @@ pub struct Holder {
     /// Who made the ticket, as the file system knows it.
     pub uid: u32,
     /// Who locked it, as the kernel knows it: the process in our namespace and its real user. It may be gone, its lock inherited.
+    /// Not looked up for who is only ahead.
     pub locked_by: Option<(u32, Option<u32>)>,
     /// As the ticket says; `None` where it says nothing that is understood.
     pub text: Option<HolderText>,
@@ -60,7 +61,7 @@ pub fn lines(directory: &Directory) -> Result<BTreeMap<GpuUuid, Vec<Holder>>, Di
 
 /// The live tickets of one GPU, in order.
 pub fn line(directory: &Directory, gpu: &GpuUuid) -> Result<Vec<Holder>, DirectoryError> {
-    below(directory, gpu, None)
+    below(directory, gpu, None, &Locks::read())
 }
 
 /// The live tickets below one's own, and one's position in the line of those who wait.
@@ -69,7 +70,8 @@ pub(super) fn ahead(
     gpu: &GpuUuid,
     own: Option<Ticket>,
 ) -> Result<(usize, Vec<Holder>), DirectoryError> {
-    let ahead = below(directory, gpu, own)?;
+    // Reading all locks of the machine makes everybody's locks wait, so who only waits does not.
+    let ahead = below(directory, gpu, own, &Locks::none())?;
     let waiting = ahead.iter().filter(|it| it.place != Place::Holds).count();
     Ok((waiting + 1, ahead))
 }
@@ -78,6 +80,7 @@ fn below(
     directory: &Directory,
     gpu: &GpuUuid,
     own: Option<Ticket>,
+    locks: &Locks,
 ) -> Result<Vec<Holder>, DirectoryError> {
     let mut tickets = directory.tickets_of(gpu)?;
     tickets.retain(|it| own.is_none_or(|own| it.number < own.number));
@@ -90,12 +93,11 @@ fn below(
             live.push((ticket, text, stat));
         }
     }
-    let locks = Locks::read();
     let tickets: Vec<_> = live.iter().map(|it| it.0).collect();
     let holding = holding(&tickets);
     let place =
         |index| if index < holding { Place::Holds } else { Place::Waits(index - holding + 1) };
-    Ok((0..).zip(live).map(|(index, it)| holder(place(index), &locks, it)).collect())
+    Ok((0..).zip(live).map(|(index, it)| holder(place(index), locks, it)).collect())
 }
 
 fn holder(place: Place, locks: &Locks, (ticket, text, stat): (Ticket, Text, Stat)) -> Holder {

@@ -8,7 +8,11 @@ use rustix::fs::{Stat, major, minor};
 pub(super) struct Locks(String);
 
 impl Locks {
-    /// None are known where `/proc` is missing.
+    pub(super) fn none() -> Self {
+        Self(String::new())
+    }
+
+    /// None are known where `/proc` is missing. The kernel stops every change of a lock on the machine meanwhile.
     pub(super) fn read() -> Self {
         Self(fs::read_to_string(Path::new("/proc/locks")).unwrap_or_default())
     }

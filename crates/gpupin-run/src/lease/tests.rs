@@ -79,7 +79,8 @@ fn a_gpu_has_one_holder_and_is_given_back() {
     let WaitsFor::Turn { position, ahead } = waiting.what else { panic!("{waiting:?}") };
     assert_eq!((position, ahead.len()), (1, 1));
     assert_eq!(ahead[0].text.as_ref().unwrap().command, "python train.py");
-    assert_eq!(ahead[0].locked_by.unwrap().0, std::process::id());
+    let listed = &lines(&directory).unwrap()[&gpu(1)][0];
+    assert_eq!(listed.locked_by.unwrap().0, std::process::id());
     assert!(ahead[0].came.is_some() && ahead[0].held.is_some());
     drop(take(&directory, &request(&[2], NOW)).unwrap());
     drop(held);
