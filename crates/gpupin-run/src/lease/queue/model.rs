@@ -269,9 +269,12 @@ impl Model for Meeting {
                 })
             }),
             Property::<Self>::always("somebody can always go on", |meeting, state| {
-                let is_over = |it: &Client| match it.has_crashed {
-                    true => it.open.is_empty(),
-                    false => it.protocol.effect() == Effect::Nothing,
+                let is_over = |it: &Client| {
+                    if it.has_crashed {
+                        it.open.is_empty()
+                    } else {
+                        it.protocol.effect() == Effect::Nothing
+                    }
                 };
                 let mut actions = Vec::new();
                 meeting.actions(state, &mut actions);
@@ -301,7 +304,7 @@ fn of(gpus: &[usize], count: usize) -> Asked {
 }
 
 #[track_caller]
-fn check(requests: Vec<Asked>) {
+fn check(requests: &[Asked]) {
     for one_user in [true, false] {
         let requests = requests.iter().map(|it| Asked { gpus: it.gpus.clone(), ..*it }).collect();
         let checker = Meeting { requests, one_user }.checker().threads(2).spawn_bfs().join();
@@ -312,39 +315,39 @@ fn check(requests: Vec<Asked>) {
 
 #[test]
 fn one_slot_is_handed_over_through_every_crash() {
-    check(vec![asked(1), asked(1), asked(1)]);
+    check(&[asked(1), asked(1), asked(1)]);
 }
 
 #[test]
 fn two_slots_are_handed_over_through_every_crash() {
-    check(vec![asked(2), asked(2), asked(2)]);
+    check(&[asked(2), asked(2), asked(2)]);
 }
 
 #[test]
 fn different_numbers_of_slots_are_all_kept() {
-    check(vec![asked(2), asked(1), asked(2)]);
+    check(&[asked(2), asked(1), asked(2)]);
 }
 
 #[test]
 fn two_slots_and_four_requests_leave_nobody_asleep() {
     let calm = || Asked { crashes: false, ..asked(2) };
-    check(vec![calm(), calm(), calm(), calm()]);
+    check(&[calm(), calm(), calm(), calm()]);
 }
 
 #[test]
 fn whoever_gives_up_lets_the_next_go_on() {
     let impatient = || Asked { gives_up: true, crashes: false, ..asked(1) };
-    check(vec![asked(1), impatient(), impatient()]);
+    check(&[asked(1), impatient(), impatient()]);
 }
 
 #[test]
 fn several_gpus_at_once_are_no_deadlock() {
-    check(vec![of(&[0, 1], 2), of(&[1, 0], 2), of(&[1], 1)]);
-    check(vec![Asked { crashes: true, ..of(&[0, 1], 2) }, of(&[1, 0], 2)]);
+    check(&[of(&[0, 1], 2), of(&[1, 0], 2), of(&[1], 1)]);
+    check(&[Asked { crashes: true, ..of(&[0, 1], 2) }, of(&[1, 0], 2)]);
 }
 
 #[test]
 fn twins_are_taken_as_they_become_free() {
-    check(vec![of(&[0, 1], 1), of(&[0, 1], 1), of(&[1], 1)]);
-    check(vec![of(&[0, 1, 2], 2), of(&[2, 1], 2), of(&[0], 1)]);
+    check(&[of(&[0, 1], 1), of(&[0, 1], 1), of(&[1], 1)]);
+    check(&[of(&[0, 1, 2], 2), of(&[2, 1], 2), of(&[0], 1)]);
 }

@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         let document = look(&directory, machine.as_deref(), SystemTime::now())?;
         match args.output_format {
             Format::Json => {
-                write_json(&document, terminal.out()).context("failed to write output")?
+                write_json(&document, terminal.out()).context("failed to write output")?;
             }
             Format::Text => {
                 let text = document.text(terminal.has_colour());
