@@ -71,12 +71,11 @@ pub(crate) fn fix(args: &[&str]) -> Result<()> {
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     let options = parse(args)?;
     ensure!(options.needles.is_none(), "`--needles` is for `bench scan`");
-    let gpupin = match &options.gpupin {
-        Some(path) => path.canonicalize().context("failed to find gpupin")?,
-        None => {
-            quiet(&mut cargo(["build", "--release", "--package", "gpupin"]))?;
-            root().join("target/release/gpupin")
-        }
+    let gpupin = if let Some(path) = &options.gpupin {
+        path.canonicalize().context("failed to find gpupin")?
+    } else {
+        quiet(&mut cargo(["build", "--release", "--package", "gpupin"]))?;
+        root().join("target/release/gpupin")
     };
     let cores = std::thread::available_parallelism()?;
     println!("{cores} cores, {} rounds\n", options.rounds);

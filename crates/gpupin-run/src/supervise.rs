@@ -25,9 +25,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd},
-    process::{
-        Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper,
-    },
+    process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper},
 };
 
 use self::signals::{Record, Signals};
@@ -324,7 +322,7 @@ impl Supervised {
         let is_stopped = tree::Stat::read(self.program.pid)
             .is_some_and(|it| it.id == self.program && it.state == 'T');
         if is_stopped {
-            kill_process(getpid(), Signal::STOP)?;
+            signals::stop_here()?;
             drop(tree::send(self.program, Signal::CONT));
         }
         Ok(())
@@ -365,7 +363,7 @@ impl Supervised {
     /// Without a terminal: the program stops first, and goes on first.
     fn stop_both(&self) -> io::Result<()> {
         self.send(Signal::TSTP);
-        Ok(kill_process(getpid(), Signal::STOP)?)
+        Ok(signals::stop_here()?)
     }
 
     /// Sends to the program and, in a group of its own, to its group. It may have ended just now.

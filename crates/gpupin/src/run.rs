@@ -80,14 +80,25 @@ pub(crate) fn run(
 ) -> Result<Finished, Failure> {
     let inventory = machine.inventory().context("failed to list the GPUs")?;
     let wanted = choice::wanted(order.role.as_deref(), project, &inventory, terminal)?;
-    let Some(wanted) = wanted else { return without_gpu(order, project, terminal) };
-    let held = hold::hold(order, &wanted, &project.policy, (&*machine, &inventory), terminal)?;
-    let choice = wanted.taken(held.gpus, &inventory);
+    let (choice, lease) = match wanted {
+        Some(wanted) => {
+            let held =
+                hold::hold(order, &wanted, &project.policy, (&*machine, &inventory), terminal)?;
+            (wanted.taken(held.gpus, &inventory), held.lease)
+        }
+        None if inventory.gpus.is_empty() => return without_gpu(order, project, terminal),
+        // The others are hidden, and whoever uses one all the same is caught.
+        None => (choice::nothing(order.role.as_deref(), &project.policy, &inventory), None),
+    };
     let isolation = Isolation::of(order.isolate, &*machine, &inventory, &choice)?;
     let variables = choice.variables(&project.policy, &isolation.present(&inventory))?;
     let run = Run { order, project, machine, inventory: &inventory, choice: &choice };
-    terminal.status(&words::start(&choice, project.policy.pin.as_, held.lease.as_deref()));
-    run.run(isolation, variables, held.lease, terminal)
+    if choice.uuids.is_empty() {
+        terminal.warning("the GPU is not here: running without any GPU");
+    } else {
+        terminal.status(&words::start(&choice, project.policy.pin.as_, lease.as_deref()));
+    }
+    run.run(isolation, variables, lease, terminal)
 }
 
 struct Run<'a> {

@@ -134,3 +134,16 @@ fn write(record: [u8; 2]) {
         libc::write(fd, record.as_ptr().cast(), record.len());
     }
 }
+
+/// Stops this process, and returns once it was continued.
+///
+/// A signal to the process may be taken by another thread, while this one goes on as if nothing had happened; one to the thread
+/// itself is taken before the call returns.
+pub(super) fn stop_here() -> io::Result<()> {
+    // SAFETY: `raise` has no preconditions.
+    if unsafe { libc::raise(libc::SIGSTOP) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

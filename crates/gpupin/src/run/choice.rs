@@ -89,18 +89,26 @@ pub(crate) fn of_policy(
         Err(PlanError::NoGpu { .. }) if policy.run.on_missing == OnMissing::Cpu => return Ok(None),
         Err(error) => return Err(no_plan(error, project)),
     };
-    let is_forbidden = |gpu: &Gpu| role.is_none() && policy.forbid.iter().any(|it| it.matches(gpu));
     let wanted = Wanted {
         candidates: plan.candidates,
         count: plan.count,
         keeps_mask: false,
-        forbidden: inventory
-            .usable()
-            .filter(|it| is_forbidden(it))
-            .map(|it| it.uuid.clone())
-            .collect(),
+        forbidden: forbidden(role, policy, inventory),
     };
     Ok(Some(wanted))
+}
+
+fn forbidden(role: Option<&str>, policy: &Policy, inventory: &Inventory) -> Vec<GpuUuid> {
+    let is_forbidden =
+        |gpu: &&Gpu| role.is_none() && policy.forbid.iter().any(|it| it.matches(gpu));
+    inventory.usable().filter(is_forbidden).map(|it| it.uuid.clone()).collect()
+}
+
+/// No GPU, on a machine that has others than the policy means.
+pub(crate) fn nothing(role: Option<&str>, policy: &Policy, inventory: &Inventory) -> Choice {
+    let forbidden = forbidden(role, policy, inventory);
+    let wanted = Wanted { candidates: Vec::new(), count: 0, keeps_mask: false, forbidden };
+    wanted.taken(Vec::new(), inventory)
 }
 
 /// The GPUs that the policy means, whatever the environment says, and how many of them.
@@ -167,6 +175,9 @@ impl Choice {
     ) -> Result<Vec<(String, String)>, Failure> {
         if self.keeps_mask {
             return Ok(policy.env.clone().into_iter().collect());
+        }
+        if self.uuids.is_empty() {
+            return Ok(plan::variables_without_gpu(policy));
         }
         plan::variables(policy, present, &self.uuids).ok_or_else(|| {
             let gpus: Vec<_> = self.uuids.iter().map(ToString::to_string).collect();

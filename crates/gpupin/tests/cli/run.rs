@@ -112,6 +112,17 @@ fn the_policy_must_fit_the_machine() {
     let outcome = run(&cpu, &["--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]);
     assert_eq!((outcome.code, outcome.out.as_str()), (0, "-1\n"), "{outcome:?}");
     assert!(outcome.err.contains("running without any GPU"), "{outcome:?}");
+    assert_eq!(evidence(&cpu)["verdict"], "unproved");
+}
+
+#[test]
+fn who_runs_without_a_gpu_may_use_none() {
+    let sandbox = project().file("gpupin.toml", "gpu.name = 'H100'\nrun.on-missing = 'cpu'\n");
+    let script = format!("sh use.sh {PINNED} 97532; echo not reached");
+    let outcome = run(&sandbox, &["--", "sh", "-c", &script]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (76, ""), "{outcome:?}");
+    assert!(outcome.err.contains("uses RTX 3090, which is not its GPU"), "{outcome:?}");
+    assert_eq!(evidence(&sandbox)["verdict"], "violated");
 }
 
 #[test]
