@@ -363,7 +363,7 @@ impl Supervised {
     /// Without a terminal: the program stops first, and goes on first.
     fn stop_both(&self) -> io::Result<()> {
         self.send(Signal::TSTP);
-        Ok(signals::stop_here()?)
+        signals::stop_here()
     }
 
     /// Sends to the program and, in a group of its own, to its group. It may have ended just now.
