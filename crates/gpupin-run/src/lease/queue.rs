@@ -190,7 +190,9 @@ impl Protocol {
             (Phase::Creating(queue, ticket), Event::Exists) => self.create(queue, ticket.number),
             (Phase::Unlocking, Event::Done) => Phase::Looking,
             (Phase::Looking, Event::Ended(queue, ticket)) => {
+                // It may have left its file, which says whose processes may still be on the GPU.
                 self.queues[queue].live.remove(&ticket);
+                self.queues[queue].unseen.push(ticket);
                 Phase::Looking
             }
             (Phase::Looking, event) => {

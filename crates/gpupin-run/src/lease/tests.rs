@@ -270,6 +270,32 @@ fn a_dead_holders_processes_are_waited_for() {
 }
 
 #[test]
+fn processes_of_a_holder_that_dies_while_it_is_waited_for_are_waited_for_too() {
+    let (_temporary, directory) = directory();
+    let worker = ProcessId { pid: 4250, started: 7 };
+    let mut first = Some(take(&directory, &request(&[1], NOW)).unwrap());
+    first.as_mut().unwrap().note_process(worker);
+    let mut asked = Vec::new();
+    let lease = acquire(
+        &directory,
+        &request(&[1], Patience::Forever),
+        &mut Hooks {
+            // As if it were killed, as soon as it is waited for.
+            tell: &mut |_| first.take().into_iter().for_each(Lease::leave),
+            clear: &mut |_, earlier| {
+                asked.extend_from_slice(earlier);
+                Vec::new()
+            },
+            cancel: &Cancel::default(),
+            clock: SystemTime::now,
+        },
+    )
+    .unwrap();
+    assert!(asked.contains(&worker), "{asked:?}");
+    drop(lease);
+}
+
+#[test]
 fn files_that_are_no_live_tickets_stop_nobody() {
     let (_temporary, directory) = directory();
     let at = |end: &str| directory.path().join(format!("{}.{end}", gpu(1)));
