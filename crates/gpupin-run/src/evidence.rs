@@ -2,7 +2,7 @@
 //!
 //! Evidence is one JSON object with a version. It is written *before* the program starts, as `unproved` with the reason that the
 //! runner ended, and replaced as a whole when the tree is empty: a crash never leaves more than is known. Beside it lie the raw samples, one
-//! [`Record`](crate::observe::record::Record) a line, of which it holds the SHA-256. [`check`] hashes them and judges them again.
+//! [`Record`] a line, of which it holds the SHA-256. [`check`] hashes them and judges them again.
 //!
 //! A hash shows that evidence was not damaged. It does not show that nobody made it up.
 

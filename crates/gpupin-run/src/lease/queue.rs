@@ -1,7 +1,7 @@
 //! The rules of the queue, as one pure function.
 //!
 //! A [`Protocol`] is one request on its way. [`Protocol::effect`] says what to do with the files next, and [`Protocol::on`] takes in what came
-//! of it. [`super::wait`] carries it out on files, and the model checker in [`model`] on a file system of its own.
+//! of it. [`super::wait`] carries it out on files, and the model checker in `model` on a file system of its own.
 //!
 //! The rule: a ticket holds when the lower live tickets are fewer than the slots that it and each of them allow. Lower tickets only ever
 //! get fewer, since numbers are given out above all live ones, one request at a time. So a ticket that may hold may hold for good, and

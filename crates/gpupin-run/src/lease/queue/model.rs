@@ -308,7 +308,6 @@ fn check(requests: &[Asked]) {
     for one_user in [true, false] {
         let requests = requests.iter().map(|it| Asked { gpus: it.gpus.clone(), ..*it }).collect();
         let checker = Meeting { requests, one_user }.checker().threads(2).spawn_bfs().join();
-        println!("{} states", checker.unique_state_count());
         checker.assert_properties();
     }
 }
