@@ -327,6 +327,7 @@ mod tests {
             came: None,
             held: Some(now - Duration::from_mins(12)),
             used: None,
+            processes: Vec::new(),
         };
         let check = |what, expected: &str| {
             let gpu = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6".parse().unwrap();

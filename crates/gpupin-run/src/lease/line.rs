@@ -13,7 +13,7 @@ use super::{
     queue::{Ticket, holding},
     ticket::{Name, Text},
 };
-use crate::process::Process;
+use crate::process::{Process, ProcessId};
 
 /// Who holds a GPU, or waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Holder {
     pub held: Option<SystemTime>,
     /// How long the program had used the GPU, and when that was noted. `None` where nobody watched.
     pub used: Option<(Duration, SystemTime)>,
+    /// Processes of its program, as the ticket says.
+    pub processes: Vec<ProcessId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,19 @@ pub fn lines(directory: &Directory) -> Result<BTreeMap<GpuUuid, Vec<Holder>>, Di
         }
     }
     Ok(lines)
+}
+
+/// Every process of holders that are over and whose tickets are still there, by GPU: what [`leftovers`](super::leftovers) wants to know.
+pub fn earlier(directory: &Directory) -> Result<BTreeMap<GpuUuid, Vec<ProcessId>>, DirectoryError> {
+    let mut earlier: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for name in directory.tickets()? {
+        if let Found::Dead(text) = directory.probe(&name.to_string())?
+            && text.held.is_some()
+        {
+            earlier.entry(name.gpu).or_default().extend(text.everybody());
+        }
+    }
+    Ok(earlier)
 }
 
 /// The live tickets of one GPU, in order.
@@ -112,5 +127,6 @@ fn holder(place: Place, locks: &Locks, (ticket, text, stat): (Ticket, Text, Stat
         came: text.came,
         held: text.held,
         used: text.used,
+        processes: text.processes,
     }
 }

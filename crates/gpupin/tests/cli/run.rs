@@ -322,3 +322,66 @@ pub(crate) fn expect_text(terminal: &mut std::fs::File, text: &str) -> String {
 pub(crate) fn type_text(terminal: &mut std::fs::File, text: &str) {
     terminal.write_all(text.as_bytes()).unwrap();
 }
+
+/// Waits until a list of leases says something.
+fn listed(sandbox: &Sandbox, said: &str) -> String {
+    for _ in 0..500 {
+        let list = sandbox.gpupin(&["lease", "ls", "--machine", "state"]).out;
+        if list.contains(said) {
+            return list;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("the list never said `{said}`");
+}
+
+#[test]
+fn what_a_killed_runner_leaves_on_the_gpu_is_listed() {
+    let validated = |sandbox: &Sandbox| {
+        let args = ["lease", "ls", "--machine", "state", "--output-format", "json"];
+        let list = sandbox.gpupin(&args).json();
+        crate::report::validate(include_str!("../../src/reference/leases.schema.json"), &list);
+        list["gpus"][0].clone()
+    };
+    // As it is, the program has inherited the lock; without it, it only uses the GPU.
+    for keeps_the_lock in [true, false] {
+        let sandbox = project();
+        let closes = "for i in 3 4 5 6 7 8 9; do eval \"exec $i>&-\"; done; ";
+        let script = format!(
+            "{}echo $$ > pid; exec sh use.sh {PINNED} 20",
+            if keeps_the_lock { "" } else { closes }
+        );
+        let args = ["run", "--machine", "state", "--", "bash", "-c", &script];
+        let mut runner = sandbox.command(&args).stderr(Stdio::null()).spawn().unwrap();
+        while !std::fs::read_dir(sandbox.path().join("leases")).unwrap().any(|it| {
+            std::fs::read_to_string(it.unwrap().path()).is_ok_and(|it| {
+                it.contains("\"process\":{\"pid\":") && it.contains("{\"process\":{")
+            })
+        }) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        runner.kill().unwrap();
+        runner.wait().unwrap();
+        let pid = std::fs::read_to_string(sandbox.path().join("pid")).unwrap();
+        let pid: u32 = pid.trim().parse().unwrap();
+        let gpu = if keeps_the_lock {
+            let said =
+                format!("on the GPU now; its runner is gone, its program is not: process {pid}");
+            let list = listed(&sandbox, &said);
+            assert!(!list.contains("not on the GPU"), "{list}");
+            let gpu = validated(&sandbox);
+            assert_eq!(gpu["holders"][0]["on_gpu_now"], true);
+            assert_eq!(gpu["holders"][0]["processes"], serde_json::json!([pid]));
+            gpu
+        } else {
+            listed(&sandbox, &format!("(pid {pid})"));
+            let gpu = validated(&sandbox);
+            assert_eq!(gpu["leftovers"][0]["pid"], pid);
+            assert_eq!(run(&sandbox, &["--no-wait", "--", "true"]).code, 75);
+            gpu
+        };
+        assert_eq!(gpu["uuid"], PINNED);
+        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+}

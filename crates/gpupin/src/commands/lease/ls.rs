@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::Context as _;
 use gpupin_device::{Kind, Machine};
-use gpupin_policy::GpuUuid;
+use gpupin_policy::{GpuUuid, Inventory};
 use gpupin_run::{
-    lease::{Directory, Holder, Place, Scope, lines},
+    lease::{Directory, Holder, Place, Scope, earlier, leftovers, lines},
     process::Process,
 };
 use serde::Serialize;
@@ -69,6 +69,15 @@ struct Queue {
     name: Option<String>,
     holders: Vec<Ticket>,
     waiting: Vec<Ticket>,
+    /// Processes of holders that are over which the machine still shows on the GPU.
+    leftovers: Vec<Leftover>,
+}
+
+#[derive(Serialize)]
+struct Leftover {
+    pid: u32,
+    /// `null` where it is gone for the kernel.
+    command: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -80,6 +89,8 @@ struct Ticket {
     /// Who locked it, as the kernel knows it; `null` where it does not tell.
     locked_by: Option<LockedBy>,
     pid: Option<u32>,
+    /// Those of its program that were noted and live.
+    processes: Vec<u32>,
     command: Option<String>,
     since: Option<String>,
     held_since: Option<String>,
@@ -147,19 +158,27 @@ fn look(
     machine: Option<&dyn Machine>,
     now: SystemTime,
 ) -> Result<Document, Failure> {
-    let lines = lines(directory).context("failed to read the leases")?;
+    let mut lines = lines(directory).context("failed to read the leases")?;
     let inventory = machine.and_then(|it| it.inventory().ok());
+    let mut left = BTreeMap::new();
+    if let (Some(machine), Some(inventory)) = (machine, &inventory) {
+        left = left_over(directory, machine, inventory)?;
+    }
+    for uuid in left.keys() {
+        lines.entry(uuid.clone()).or_default();
+    }
     let known = |uuid: &GpuUuid| {
         let inventory = inventory.as_ref()?;
         inventory.get(uuid).map(|_| name(uuid, inventory))
     };
-    let queue = |(uuid, line): (GpuUuid, Vec<Holder>)| {
+    let mut queue = |(uuid, line): (GpuUuid, Vec<Holder>)| {
         let on_gpu = machine.and_then(|it| on_gpu(it, &uuid));
         let ticket = |it: &Holder| Ticket::new(it, on_gpu.as_ref(), now);
         let (holders, waiting): (Vec<_>, Vec<_>) =
             line.iter().partition(|it| it.place == Place::Holds);
         Queue {
             name: known(&uuid),
+            leftovers: left.remove(&uuid).unwrap_or_default(),
             uuid,
             holders: holders.into_iter().map(ticket).collect(),
             waiting: waiting.into_iter().map(ticket).collect(),
@@ -173,8 +192,31 @@ fn look(
             Scope::Machine => "machine",
             Scope::User => "user",
         },
-        gpus: lines.into_iter().map(queue).collect(),
+        gpus: lines.into_iter().map(&mut queue).collect(),
     })
+}
+
+/// What holders that are over have left, on the GPUs where they have.
+fn left_over(
+    directory: &Directory,
+    machine: &dyn Machine,
+    inventory: &Inventory,
+) -> Result<BTreeMap<GpuUuid, Vec<Leftover>>, Failure> {
+    let earlier = earlier(directory).context("failed to read the leases")?;
+    let mut left = BTreeMap::new();
+    for gpu in inventory.usable() {
+        let noted = earlier.get(&gpu.uuid).map_or(&[][..], Vec::as_slice);
+        let processes = leftovers(machine, directory, &gpu.uuid, noted);
+        let named = processes.into_iter().map(|it| Leftover {
+            pid: it.pid,
+            command: Process::read(it.pid).ok().map(|it| it.command),
+        });
+        let named: Vec<_> = named.collect();
+        if !named.is_empty() {
+            left.insert(gpu.uuid.clone(), named);
+        }
+    }
+    Ok(left)
 }
 
 /// The processes on a GPU, and their parents' parents; `None` if the machine does not tell all.
@@ -197,13 +239,24 @@ impl Ticket {
     fn new(holder: &Holder, on_gpu: Option<&BTreeSet<u32>>, now: SystemTime) -> Self {
         let pid = holder.text.as_ref().map(|it| it.process.pid);
         let holds = holder.place == Place::Holds;
-        let on_gpu_now = on_gpu.zip(pid).filter(|_| holds).map(|(all, pid)| all.contains(&pid));
+        let living = holder.processes.iter().filter(|it| Process::is_alive(**it));
+        let processes: Vec<_> = living.map(|it| it.pid).collect();
+        let on_gpu_now = on_gpu.filter(|_| holds).and_then(|all| {
+            let is_seen = processes.iter().chain(&pid).any(|it| all.contains(it));
+            // Only below a runner that lives, and has the number it gives, all of the program would be found.
+            let runner = holder.text.as_ref().map(|it| it.process);
+            let is_known = runner.is_some_and(|it| {
+                Process::is_alive(it) && holder.locked_by.is_some_and(|by| by.0 == it.pid)
+            });
+            (is_seen || is_known).then_some(is_seen)
+        });
         Self {
             number: holder.number,
             slots: holder.slots,
             uid: holder.uid,
             locked_by: holder.locked_by.map(|(pid, uid)| LockedBy { pid, uid }),
             pid,
+            processes,
             command: holder.text.as_ref().map(|it| it.command.clone()),
             since: holder.came.map(rfc3339),
             held_since: holder.held.map(rfc3339),
@@ -233,10 +286,11 @@ fn minutes(time: Duration) -> String {
 
 impl Document {
     /// What must change for the list to be shown again.
-    fn key(&self) -> BTreeMap<String, Vec<(u64, bool)>> {
+    fn key(&self) -> BTreeMap<String, (Vec<(u64, bool)>, Vec<u32>)> {
         let tickets = |it: &Queue| {
             let holders = it.holders.iter().map(|it| (it.number, true));
-            holders.chain(it.waiting.iter().map(|it| (it.number, false))).collect()
+            let tickets = holders.chain(it.waiting.iter().map(|it| (it.number, false)));
+            (tickets.collect(), it.leftovers.iter().map(|it| it.pid).collect())
         };
         self.gpus.iter().map(|it| (it.uuid.to_string(), tickets(it))).collect()
     }
@@ -260,6 +314,16 @@ impl Document {
                 if let Some(idle) = &ticket.idle {
                     line(format_args!("    {warning}idle:{warning:#} {idle}"));
                 }
+            }
+            for left in &queue.leftovers {
+                let command = left
+                    .command
+                    .as_deref()
+                    .map_or("process".to_owned(), |it| format!("`{}`", one_line(it)));
+                line(format_args!(
+                    "  still on it, of an earlier holder: {command} (pid {})",
+                    left.pid
+                ));
             }
             for (position, ticket) in (1..).zip(&queue.waiting) {
                 line(format_args!("  {position}. {}", ticket.text()));
@@ -285,11 +349,22 @@ impl Ticket {
                 format!("; its lock has process {pid} of uid {uid}")
             }
             Some(LockedBy { uid: None, .. }) => {
-                "; its runner is gone, its program is not".to_owned()
+                let pids: Vec<_> = self.processes.iter().map(|it| format!(" {it}")).collect();
+                let which = match pids.as_slice() {
+                    [] => String::new(),
+                    [pid] => format!(": process{pid}"),
+                    pids => format!(": processes{}", pids.join(",")),
+                };
+                format!("; its runner is gone, its program is not{which}")
             }
             _ => String::new(),
         };
-        let now = if self.on_gpu_now == Some(false) { "; not on the GPU now" } else { "" };
+        let is_left = matches!(self.locked_by, Some(LockedBy { uid: None, .. }));
+        let now = match self.on_gpu_now {
+            Some(false) => "; not on the GPU now",
+            Some(true) if is_left => "; on the GPU now",
+            _ => "",
+        };
         format!("{command} ({pid}uid {}{since}){now}{locked}", self.uid)
     }
 }
@@ -316,6 +391,7 @@ mod tests {
             came: None,
             held: Some(held),
             used,
+            processes: Vec::new(),
         };
         let check = |used, expected: Option<&str>| {
             assert_eq!(idle(&holder(used), after(25)).as_deref(), expected);
