@@ -180,7 +180,7 @@ impl Lease {
     /// The value of [`VARIABLE`] for the program.
     pub fn variable(&self) -> String {
         let outer = self.outer.iter().flat_map(|it| &it.tickets);
-        let own = self.claim.own().map(|it| &it.name);
+        let own = self.claim.own().map(|it| &it.ticket);
         nested::value(outer.chain(own), self.directory.path())
     }
 
@@ -279,7 +279,7 @@ pub fn acquire(
         let request = Request { gpus: others, count, patience, ..request.clone() };
         wait::wait(directory, &request, hooks)?
     };
-    gpus.extend(claim.own().map(|it| it.name.gpu.clone()));
+    gpus.extend(claim.own().map(|it| it.ticket.name.gpu.clone()));
     gpus.sort_by_key(|it| request.gpus.iter().position(|gpu| gpu == it));
     Ok(Lease {
         directory: directory.clone(),

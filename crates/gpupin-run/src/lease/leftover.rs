@@ -3,11 +3,7 @@ use std::{collections::BTreeSet, fs};
 use gpupin_device::Machine;
 use gpupin_policy::GpuUuid;
 
-use super::{
-    VARIABLE,
-    directory::{Directory, Found},
-    nested,
-};
+use super::{VARIABLE, directory::Directory, nested};
 use crate::process::{Process, ProcessId};
 
 /// The processes of earlier holders that a machine still shows on a GPU: those that dead tickets noted, and those whose environment names
@@ -45,8 +41,7 @@ fn ran_under_a_dead_ticket(directory: &Directory, gpu: &GpuUuid, pid: u32) -> bo
         .split(|it| *it == 0)
         .filter_map(|it| std::str::from_utf8(it.strip_prefix(variable.as_bytes())?).ok());
     values.filter_map(nested::parse).any(|(tickets, path)| {
-        let is_over = |name: &String| !matches!(directory.probe(name), Ok(Found::Live(_)) | Err(_));
-        directory.is(path)
-            && tickets.iter().filter(|it| it.gpu == *gpu).any(|it| is_over(&it.to_string()))
+        let is_over = |it: &nested::Stamped| !it.is_live(directory).unwrap_or(true);
+        directory.is(path) && tickets.iter().filter(|it| it.name.gpu == *gpu).any(is_over)
     })
 }

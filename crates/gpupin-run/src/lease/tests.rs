@@ -223,6 +223,11 @@ fn a_program_that_holds_a_gpu_holds_it_again_inside() {
     let value = lease.variable();
     drop(lease);
     assert_eq!(Outer::find(&directory, &value), None);
+
+    // The next ticket has the same number, and is somebody else's.
+    thread::sleep(Duration::from_millis(2));
+    let _next = take(&directory, &request(&[1], NOW)).unwrap();
+    assert_eq!(Outer::find(&directory, &value), None);
 }
 
 #[test]
@@ -230,7 +235,7 @@ fn a_value_that_means_nothing_here_is_no_outer_lease() {
     let (_temporary, directory) = directory();
     let (_other, elsewhere) = self::directory();
     let lease = take(&elsewhere, &request(&[1], NOW)).unwrap();
-    for value in [lease.variable().as_str(), "", "1::", "2:x:/", "1:../../etc/passwd:/"] {
+    for value in [lease.variable().as_str(), "", "1::", "2:x:/", "2:../../etc/passwd:/"] {
         assert_eq!(Outer::find(&directory, value), None, "{value}");
     }
 }

@@ -19,6 +19,7 @@ use super::{
     directory::{Directory, DirectoryError, Found},
     line::{self, Holder},
     locks::Locks,
+    nested::Stamped,
     queue::{Effect, Event, Protocol, Ticket},
     ticket::{Line, Name, first_line, json_line, milliseconds},
 };
@@ -46,7 +47,7 @@ pub(super) enum Wake {
 /// A ticket of one's own.
 #[derive(Debug)]
 pub(super) struct Own {
-    pub(super) name: Name,
+    pub(super) ticket: Stamped,
     pub(super) fd: OwnedFd,
 }
 
@@ -89,7 +90,7 @@ impl Claim {
             Effect::Remove(queue, _) => {
                 if let Some(own) = self.own.get(queue) {
                     // If it stays, it is a dead ticket that others see through.
-                    drop(directory.remove(&own.name.to_string()));
+                    drop(directory.remove(&own.ticket.name.to_string()));
                 }
             }
             Effect::Close(queue, _) => drop(self.own.remove(queue)),
@@ -198,10 +199,12 @@ impl Wait<'_, '_> {
                 let Some(fd) = self.directory.create_ticket(&name.to_string())? else {
                     return Ok(Event::Exists);
                 };
-                let text = first_line(&self.request.holder, (self.hooks.clock)());
+                let came = (self.hooks.clock)();
+                let text = first_line(&self.request.holder, came);
                 let written = rustix::io::write(&fd, text.as_bytes());
                 let shown = name.to_string();
-                self.claim.own.insert(queue, Own { name, fd });
+                let ticket = Stamped { name, came: milliseconds(came) };
+                self.claim.own.insert(queue, Own { ticket, fd });
                 written.map_err(|errno| self.directory.failed(&shown, errno))?;
             }
             Effect::Sweep(queue, ticket) => {
@@ -335,7 +338,7 @@ impl Wait<'_, '_> {
         if fs::fstat(&own.fd).is_ok_and(|it| it.st_nlink > 0) {
             return Ok(());
         }
-        let path = self.directory.path().join(own.name.to_string());
+        let path = self.directory.path().join(own.ticket.name.to_string());
         let source = io::Error::new(io::ErrorKind::NotFound, "somebody removed it");
         Err(LeaseError::File { path, source })
     }
@@ -385,7 +388,7 @@ impl Wait<'_, '_> {
             let held = json_line(&Line::Held(milliseconds((self.hooks.clock)())));
             let own = &self.claim.own[&queue];
             rustix::io::write(&own.fd, held.as_bytes())
-                .map_err(|errno| self.directory.failed(&own.name.to_string(), errno))?;
+                .map_err(|errno| self.directory.failed(&own.ticket.name.to_string(), errno))?;
         }
         Ok(())
     }
@@ -394,7 +397,7 @@ impl Wait<'_, '_> {
     fn waiting(&self) -> Result<Option<Waiting>, DirectoryError> {
         let mut nearest: Option<(usize, usize, Vec<Holder>)> = None;
         for (queue, gpu) in self.request.gpus.iter().enumerate() {
-            let own = self.claim.own.get(&queue).map(|it| it.name.ticket);
+            let own = self.claim.own.get(&queue).map(|it| it.ticket.name.ticket);
             let (position, ahead) = line::ahead(self.directory, gpu, own)?;
             let is_nearer = nearest.as_ref().is_none_or(|it| ahead.len() < it.2.len());
             if !ahead.is_empty() && is_nearer {

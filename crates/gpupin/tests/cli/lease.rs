@@ -70,7 +70,7 @@ fn a_program_holds_the_gpu_and_ends_with_its_own_code() {
     assert_eq!(hold(&["sh", "-c", "kill -9 $$"]).code, 137);
     assert_eq!(hold(&["./no-such-program"]).code, 127);
     let told = hold(&["sh", "-c", "echo $GPUPIN_LEASE"]).out;
-    assert!(told.starts_with(&format!("1:{GPU}.1.1:/")), "{told}");
+    assert!(told.starts_with(&format!("2:{GPU}.1.1@")), "{told}");
 }
 
 #[test]
