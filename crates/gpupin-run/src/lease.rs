@@ -159,7 +159,7 @@ pub enum WaitsFor {
     QueueLock(Option<u32>),
 }
 
-/// A lease. Dropping it gives the GPUs back.
+/// A lease. Dropping it gives the GPUs back, unless it is entrusted to the program.
 #[derive(Debug)]
 pub struct Lease {
     directory: Directory,
@@ -168,6 +168,7 @@ pub struct Lease {
     outer: Option<Outer>,
     waited: Duration,
     noted: BTreeSet<ProcessId>,
+    is_entrusted: bool,
     clock: fn() -> SystemTime,
 }
 
@@ -212,6 +213,17 @@ impl Lease {
         self.claim.own().next().is_none()
     }
 
+    /// From now on the lease is not given back when this is dropped, as on an error, but lasts as long as the processes that inherited
+    /// [`Self::descriptors`].
+    pub fn entrust(&mut self) {
+        self.is_entrusted = true;
+    }
+
+    /// The processes it was entrusted to have ended.
+    pub fn take_back(&mut self) {
+        self.is_entrusted = false;
+    }
+
     /// Leaves the GPUs to the processes that inherited [`Self::descriptors`]: they are free when the last of these ends.
     pub fn leave(mut self) {
         self.claim.leave();
@@ -228,7 +240,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // After a panic the program may still run; its own descriptors then decide.
-        if std::thread::panicking() {
+        if self.is_entrusted || std::thread::panicking() {
             self.claim.leave();
         }
         self.claim.give_back(&self.directory);
@@ -288,6 +300,7 @@ pub fn acquire(
         outer: request.outer.clone(),
         waited,
         noted: BTreeSet::new(),
+        is_entrusted: false,
         clock: hooks.clock,
     })
 }

@@ -152,6 +152,10 @@ impl Run<'_> {
                 return Err(not_started(error));
             }
         };
+        // Whatever fails from here on, the program lives.
+        if let Some(lease) = &mut lease {
+            lease.entrust();
+        }
         let isolation = isolation.report();
         if let Some(record) = &mut record {
             record.isolate(&isolation);
@@ -171,6 +175,9 @@ impl Run<'_> {
         };
         let attended = self.attend(supervised, observer.as_ref(), &mut lease, terminal)?;
         let Attended { ended, is_violated } = attended;
+        if let Some(lease) = &mut lease {
+            lease.take_back();
+        }
         // Whoever waits for the GPU need not wait for the evidence.
         drop(lease);
         let program = Exit::Program(ended.code());
@@ -245,7 +252,7 @@ impl Run<'_> {
                         let kill = self.order.on_violation == OnViolation::Kill;
                         let what = self.choice.trespass(&gpu, process, &command);
                         terminal.error(&if kill {
-                            format!("{what}; ending the program")
+                            format!("{what}; ending the program; it has {} s", GRACE.as_secs())
                         } else {
                             what
                         });

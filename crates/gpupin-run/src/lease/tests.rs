@@ -359,3 +359,20 @@ fn a_relative_path_is_the_same_directory_for_a_program_that_stands_elsewhere() {
     let directory = Directory::open(Path::new(".")).unwrap();
     assert!(directory.path().is_absolute());
 }
+
+#[test]
+fn a_lease_that_is_entrusted_is_not_given_back_before_it_is_taken_back() {
+    let (_temporary, directory) = directory();
+    let mut lease = take(&directory, &request(&[1], NOW)).unwrap();
+    let inherited = lease.descriptors().next().unwrap().try_clone_to_owned().unwrap();
+    lease.entrust();
+    drop(lease);
+    assert_busy(take(&directory, &request(&[1], NOW)));
+    drop(inherited);
+    let mut lease = take(&directory, &request(&[1], NOW)).unwrap();
+    let _inherited = lease.descriptors().next().unwrap().try_clone_to_owned().unwrap();
+    lease.entrust();
+    lease.take_back();
+    drop(lease);
+    take(&directory, &request(&[1], NOW)).unwrap();
+}

@@ -167,7 +167,11 @@ fn who_uses_a_forbidden_gpu_is_ended_with_all_it_started() {
     let script = format!("(setsid sleep 97531 &); sh use.sh {OTHER} 97531; echo not reached");
     let outcome = run(&sandbox, &["--", "sh", "-c", &script]);
     assert_eq!((outcome.code, outcome.out.as_str()), (76, ""), "{outcome:?}");
-    assert!(outcome.err.contains("uses RTX 5060 Ti, which the policy forbids; ending the program"));
+    assert!(
+        outcome.err.contains(
+            "uses RTX 5060 Ti, which the policy forbids; ending the program; it has 10 s"
+        )
+    );
     assert_eq!(evidence(&sandbox)["verdict"], "violated");
     let sleeping = Command::new("pgrep").args(["-f", "sleep 97531"]).output();
     assert!(sleeping.is_ok_and(|it| it.stdout.is_empty()));

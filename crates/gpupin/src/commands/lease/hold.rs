@@ -180,6 +180,7 @@ fn stay(
     };
     let mut held = held;
     // Where this process is killed, the next holder waits until the program is off the GPU.
+    held.entrust();
     held.note_process(supervised.program());
     let mut result = Ended::Code(0);
     loop {
@@ -188,14 +189,21 @@ fn stay(
                 result = ended;
                 let left = supervised.living().len();
                 if left > 0 {
-                    let processes = if left == 1 { "a process" } else { "processes" };
+                    let still = if left == 1 {
+                        "a process it started has".to_owned()
+                    } else {
+                        format!("{left} processes it started have")
+                    };
                     terminal.status(&format!(
-                        "`{}` has ended; the {gpu} stays held until {processes} it started have too",
+                        "`{}` has ended; the {gpu} stays held until {still} ended too",
                         words::command(command)
                     ));
                 }
             }
-            Happening::Empty => return Ok(result),
+            Happening::Empty => {
+                held.take_back();
+                return Ok(result);
+            }
             Happening::Woken | Happening::Killed => {}
         }
     }
