@@ -348,6 +348,10 @@ impl Supervised {
                 _ => {}
             }
             self.send_to_all(signal);
+            // A shell without job control has its background jobs ignore Ctrl-C.
+            if signal == Signal::INT {
+                self.send_to_all(Signal::TERM);
+            }
             return Ok(());
         }
         if ends && matches!(self.ending, Ending::No) {

@@ -389,3 +389,22 @@ fn what_a_killed_runner_leaves_on_the_gpu_is_listed() {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 }
+
+#[test]
+fn ctrl_c_ends_what_is_left_also_if_it_ignores_that() {
+    let sandbox = project();
+    let script = "(trap '' INT; exec sleep 30) >/dev/null 2>&1 & sleep 0.2";
+    let mut runner = sandbox.command(&["run", "--machine", "state", "--", "sh", "-c", script]);
+    let mut runner = runner.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(runner.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("(Ctrl-C ends them)") {
+        line.clear();
+        assert_ne!(std::io::BufRead::read_line(&mut said, &mut line).unwrap(), 0);
+    }
+    let start = std::time::Instant::now();
+    let pid = rustix::process::Pid::from_child(&runner);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    runner.wait().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
