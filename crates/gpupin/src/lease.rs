@@ -96,6 +96,10 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
         Ok(lease) => {
             let (gpus, waited) = (lease.gpus().to_vec(), lease.waited());
             let held = Held { lease, directory, kind, command, since: SystemTime::now() };
+            // With more slots, or in an outer lease, others may be on it.
+            if wish.slots == 1 && !held.is_nested() {
+                warn_of_others(held.gpus(), wish.machine, wish.inventory, terminal);
+            }
             held.note(Event::LeaseTaken { gpus, waited_ms: milliseconds(waited) });
             Ok(held)
         }
@@ -112,6 +116,30 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
             }
             Err(failure(error, wish))
         }
+    }
+}
+
+/// Says which processes compute on the GPUs before the program starts.
+pub(crate) fn warn_of_others(
+    gpus: &[GpuUuid],
+    machine: &dyn Machine,
+    inventory: &Inventory,
+    terminal: &mut Terminal,
+) {
+    for gpu in gpus {
+        let Ok(others) = machine.usage(gpu).compute else { continue };
+        let named = |pid| match Process::read(pid) {
+            Ok(process) => format!("pid {pid} `{}`", one_line(&process.command)),
+            Err(_) => format!("pid {pid}"),
+        };
+        let named: Vec<_> = others.iter().map(|it| named(it.pid)).collect();
+        let count = match named.len() {
+            0 => continue,
+            1 => "a process that is".to_owned(),
+            count => format!("{count} processes that are"),
+        };
+        let (gpu, named) = (name(gpu, inventory), named.join(", "));
+        terminal.warning(&format!("the {gpu} is used by {count} not of this run: {named}"));
     }
 }
 
@@ -165,7 +193,10 @@ fn failure(error: LeaseError, wish: &Wish<'_>) -> Failure {
             } else {
                 "`--timeout` waits longer, `gpupin lease ls` shows who holds what"
             };
-            Failure::new(Exit::Busy, error).hint(who).hint(hint)
+            let gpu = name(&waiting.gpu, wish.inventory);
+            let when =
+                if wish.patience.is_zero() { "is not free now" } else { "was not free in time" };
+            Failure::new(Exit::Busy, anyhow::anyhow!("the {gpu} {when}")).hint(who).hint(hint)
         }
         LeaseError::BusyInside { waiting } => {
             let who = who(waiting);

@@ -25,6 +25,7 @@ pub(crate) fn hold(
 ) -> Result<Held, Failure> {
     let LeaseWish::Within(patience) = order.lease else {
         let gpus = idle_first(wanted, machine);
+        lease::warn_of_others(&gpus, machine, inventory, terminal);
         return Ok(Held { gpus, lease: None });
     };
     let wish = Wish {

@@ -106,7 +106,7 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
         &expect![[r#"
             exit code: 75
             ----- stderr
-            error: the GPU `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6` was not free in time
+            error: the RTX 3090 is not free now
 
             hint: waiting for the RTX 3090: 1st in line behind `sh -c echo held; read line; true` (…)
             hint: without `--no-wait` it waits for its turn
@@ -119,7 +119,7 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
             exit code: 75
             ----- stderr
             waiting for the RTX 3090: 1st in line behind `sh -c echo held; read line; true` (…)
-            error: the GPU `GPU-8932f937-d72c-4106-c12f-20bd9faed9f6` was not free in time
+            error: the RTX 3090 was not free in time
 
             hint: waiting for the RTX 3090: 1st in line behind `sh -c echo held; read line; true` (…)
             hint: `--timeout` waits longer, `gpupin lease ls` shows who holds what

@@ -391,6 +391,30 @@ fn what_a_killed_runner_leaves_on_the_gpu_is_listed() {
 }
 
 #[test]
+fn who_is_on_the_gpu_already_is_said_at_the_start() {
+    let sandbox = project();
+    let mut other = Command::new("sh");
+    other.args(["use.sh", PINNED, "5"]).current_dir(sandbox.path());
+    let mut other = other.spawn().unwrap();
+    let noted = |it: std::fs::DirEntry| it.file_name().to_string_lossy().contains('-');
+    while !sandbox.path().join("state/processes").read_dir().unwrap().any(|it| noted(it.unwrap())) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let said = format!(
+        "warning: the RTX 3090 is used by a process that is not of this run: pid {} `sh use.sh",
+        other.id()
+    );
+    for args in [&["run"][..], &["run", "--no-lease"], &["lease", "hold"]] {
+        let args = [args, &["--machine", "state", "--", "true"]].concat();
+        let outcome = sandbox.gpupin(&args);
+        assert!(outcome.err.contains(&said), "{outcome:?}");
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(!run(&sandbox, &["--", "true"]).err.contains("is used by"));
+}
+
+#[test]
 fn ctrl_c_ends_what_is_left_also_if_it_ignores_that() {
     let sandbox = project();
     let script = "(trap '' INT; exec sleep 30) >/dev/null 2>&1 & sleep 0.2";
