@@ -284,13 +284,23 @@ fn minutes(time: Duration) -> String {
     format!("{:.1} min", time.as_secs_f64() / 60.0)
 }
 
+/// What must change at a GPU for the list to be shown again.
+#[derive(PartialEq)]
+struct Shown {
+    tickets: Vec<(u64, bool)>,
+    leftovers: Vec<u32>,
+}
+
 impl Document {
     /// What must change for the list to be shown again.
-    fn key(&self) -> BTreeMap<String, (Vec<(u64, bool)>, Vec<u32>)> {
+    fn key(&self) -> BTreeMap<String, Shown> {
         let tickets = |it: &Queue| {
             let holders = it.holders.iter().map(|it| (it.number, true));
             let tickets = holders.chain(it.waiting.iter().map(|it| (it.number, false)));
-            (tickets.collect(), it.leftovers.iter().map(|it| it.pid).collect())
+            Shown {
+                tickets: tickets.collect(),
+                leftovers: it.leftovers.iter().map(|it| it.pid).collect(),
+            }
         };
         self.gpus.iter().map(|it| (it.uuid.to_string(), tickets(it))).collect()
     }
