@@ -1,6 +1,6 @@
 //! `libnvidia-ml.so.1` and `libcuda.so.1` over a scene, for tests, demonstrations and rehearsals.
 //!
-//! The crate is one library with the functions of both. [`install`] makes copies of it under the names that programs load, each
+//! The crate is one library with the functions of both. [`install()`] makes copies of it under the names that programs load, each
 //! without the functions that the simulated driver's library does not have. A program that is started with those in front of its
 //! library path and [`STATE_VARIABLE`] naming a state directory sees the GPUs of the scene, unmodified.
 //!
