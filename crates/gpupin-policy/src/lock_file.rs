@@ -27,6 +27,8 @@ pub const LOCK_FILE_VERSION: u32 = 1;
 pub struct LockFile {
     /// Sorted by host, the GPUs by index.
     machines: Vec<Inventory>,
+    /// The hosts of those that a scene described.
+    simulated: BTreeSet<String>,
 }
 
 /// Why a lock file could not be read. Without its path, which only the caller knows.
@@ -72,6 +74,23 @@ impl LockFile {
         self.machines.iter().find(|it| it.host == host)
     }
 
+    /// Whether a scene described the machine called `host`, and no driver.
+    pub fn is_simulated(&self, host: &str) -> bool {
+        self.simulated.contains(host)
+    }
+
+    /// The hosts of the machines that scenes described, sorted.
+    pub fn simulated(&self) -> impl Iterator<Item = &str> {
+        self.simulated.iter().map(String::as_str)
+    }
+
+    /// As [`Self::record`], for a machine that a scene describes.
+    pub fn record_simulated(&mut self, machine: Inventory) {
+        let host = machine.host.clone();
+        self.record(machine);
+        self.simulated.insert(host);
+    }
+
     /// Adds a machine, or replaces what was recorded for its host.
     ///
     /// A GPU that moved here from another recorded machine is forgotten there.
@@ -83,6 +102,8 @@ impl LockFile {
             // All of them here: the machine has another name now.
             before == 0 || !other.gpus.is_empty()
         });
+        // The new one is measured, until somebody says otherwise.
+        self.simulated.retain(|host| self.machines.iter().any(|it| it.host == *host));
         machine.gpus.sort_by_key(|gpu| gpu.index);
         self.machines.push(machine);
         self.machines.sort_by(|a, b| a.host.cmp(&b.host));
@@ -94,6 +115,9 @@ impl LockFile {
         for machine in &self.machines {
             text.push_str("\n[[machine]]\n");
             line(&mut text, "host", &quoted(&machine.host));
+            if self.is_simulated(&machine.host) {
+                line(&mut text, "kind", &quoted(&keys::SIMULATED));
+            }
             if let Some(driver) = &machine.driver {
                 line(&mut text, "driver", &quoted(driver));
             }
@@ -149,11 +173,16 @@ fn build(node: Node) -> LockFile {
     let mut lock_file = LockFile::default();
     for machine in node.table()["machine"].list() {
         let machine = machine.table();
-        lock_file.record(Inventory {
+        let inventory = Inventory {
             host: machine["host"].text().to_owned(),
             driver: machine.get("driver").map(Node::parsed),
             gpus: machine["gpu"].list().iter().map(|node| gpu(node.table())).collect(),
-        });
+        };
+        if machine["kind"].text() == keys::SIMULATED {
+            lock_file.record_simulated(inventory);
+        } else {
+            lock_file.record(inventory);
+        }
     }
     lock_file
 }

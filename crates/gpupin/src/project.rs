@@ -17,7 +17,7 @@ use gpupin_policy::{LockFile, LockFileError, Policy, PolicyError, PolicyFile, Pr
 use crate::{
     failure::{Exit, Failure},
     overlay::Overlay,
-    terminal::Terminal,
+    terminal::{Terminal, one_line},
 };
 
 pub(crate) const POLICY: &str = "gpupin.toml";
@@ -154,6 +154,13 @@ pub(crate) fn open_from(
 }
 
 impl Project {
+    /// Says which recorded machines a scene made up, because what is found and fixed rests on them.
+    pub(crate) fn tell_simulated(&self, terminal: &mut Terminal) {
+        for host in self.lock.simulated() {
+            terminal.warning(&format!("the lock file's machine `{}` is simulated", one_line(host)));
+        }
+    }
+
     /// A path for people: relative to the working directory unless that is longer, `/`-separated.
     pub(crate) fn display(&self, path: &Path) -> String {
         display(&self.working_directory, path)

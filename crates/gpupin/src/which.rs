@@ -16,7 +16,7 @@ use gpupin_device::Kind;
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A lock file, by its path as people know it.
-    Recorded { lock: String },
+    Recorded { lock: String, kind: Kind },
     /// A machine that was asked.
     Asked { name: String, kind: Kind },
 }

@@ -1,8 +1,11 @@
 use crate::{
-    document::{Key, Presence, Shape, Text, parses},
+    document::{Choice, Key, Presence, Shape, Text, parses},
     identity::{ComputeCapability, DriverVersion, GpuUuid, PciAddress},
     value::{Bytes, InvalidValue},
 };
+
+/// The `kind` of a machine that a scene described.
+pub(super) const SIMULATED: &str = "simulated";
 
 /// Every key of the lock file.
 pub(super) const DOCUMENT: &[Key] = &[
@@ -29,6 +32,16 @@ const MACHINE: &[Key] = &[
         presence: Presence::Required,
         example: r#""workstation""#,
         doc: "The host name",
+    },
+    Key {
+        name: "kind",
+        shape: Shape::Choice(&[
+            Choice { name: "measured", doc: "The driver of the machine said it" },
+            Choice { name: SIMULATED, doc: "A scene said it, and no such machine need exist" },
+        ]),
+        presence: Presence::Default(r#""measured""#),
+        example: r#""simulated""#,
+        doc: "How what is recorded was obtained",
     },
     Key {
         name: "driver",

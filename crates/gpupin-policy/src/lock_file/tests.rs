@@ -126,6 +126,28 @@ fn recording_a_machine_again_replaces_it() {
 }
 
 #[test]
+fn a_simulated_machine_stays_one_until_it_is_measured() {
+    let text = WIRE.replace("\"workstation\"\n", "\"workstation\"\nkind = \"simulated\"\n");
+    let mut lock_file = LockFile::parse(&text).unwrap();
+    assert!(lock_file.is_simulated("workstation"));
+    assert_eq!(lock_file.to_text(), text);
+    let laptop = Inventory { host: "laptop".into(), driver: None, gpus: vec![] };
+    lock_file.record(laptop);
+    assert_eq!(lock_file.simulated().collect::<Vec<_>>(), ["workstation"]);
+    let workstation = lock_file.machine("workstation").unwrap().clone();
+    lock_file.record(workstation.clone());
+    assert_eq!(lock_file.simulated().count(), 0);
+    // Its GPUs are somewhere else, so that nothing is recorded of it any more.
+    lock_file.record_simulated(workstation.clone());
+    lock_file.record(Inventory { host: "renamed".into(), ..workstation });
+    assert_eq!(lock_file.simulated().count(), 0);
+    check_problems(
+        &text.replace("simulated", "real"),
+        "5:8: `machine[0].kind` cannot be `real`: expected `measured` or `simulated`",
+    );
+}
+
+#[test]
 fn mig_instances_are_recorded_inside_their_parent() {
     let text = format!(
         "{WIRE}

@@ -110,6 +110,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         .hint("`--diff` shows what would change"));
     }
     let project = project::open(&args.project, args.paths.first().map(PathBuf::as_path), terminal)?;
+    project.tell_simulated(terminal);
     let writes = args.before.writes();
     let lock = writes.then(|| TreeLock::acquire(&project.root, terminal)).transpose()?;
     let paths = if args.paths.is_empty() { vec![PathBuf::from(".")] } else { args.paths.clone() };

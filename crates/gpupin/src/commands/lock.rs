@@ -49,9 +49,19 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let shown = project.display(&path);
 
     let host = inventory.host.clone();
-    let changes = changes(&project.lock, &inventory);
+    let is_simulated = machine.kind() == Kind::Simulated;
+    let mut changes = changes(&project.lock, &inventory);
+    if project.lock.machine(&host).is_some() && project.lock.is_simulated(&host) != is_simulated {
+        let (now, before) =
+            if is_simulated { ("simulated", "measured") } else { ("measured", "simulated") };
+        changes.push(format!("`{host}` is {now} and was {before}"));
+    }
     let mut lock = project.lock.clone();
-    lock.record(inventory);
+    if is_simulated {
+        lock.record_simulated(inventory);
+    } else {
+        lock.record(inventory);
+    }
     if lock == project.lock {
         terminal.status(&format!("`{shown}` is right about `{host}`"));
         return Ok(Exit::Clean);
@@ -65,7 +75,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         return Ok(Exit::Findings);
     }
     replace(&path, &lock.to_text()).with_context(|| format!("failed to write `{shown}`"))?;
-    let made_up = if machine.kind() == Kind::Simulated { ", which is simulated," } else { "" };
+    let made_up = if is_simulated { ", which is simulated," } else { "" };
     terminal
         .status(&format!("recorded `{host}`{made_up} in `{shown}`, as {} tells", machine.source()));
     Ok(Exit::Clean)

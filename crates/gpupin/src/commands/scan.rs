@@ -183,6 +183,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         of_order.as_ref().is_none_or(|it| it == key)
             && changed.as_ref().is_none_or(|it| it.contains(key))
     };
+    project.tell_simulated(terminal);
     tell_missing_entry_points(&project, terminal);
     tell_unread(&project, &scan, concerns, terminal);
     tell_syntax_errors(&project, &scan, terminal);

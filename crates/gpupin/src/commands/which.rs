@@ -2,7 +2,7 @@ use std::{fs, str::FromStr};
 
 use anyhow::Context as _;
 use gpupin_device::{
-    Machine,
+    Kind, Machine,
     cuda::{CudaError, CudaView},
 };
 use gpupin_policy::{
@@ -119,6 +119,8 @@ struct Document<'a> {
     host: &'a str,
     /// `recorded`, or how the machine's answer was obtained.
     source: &'static str,
+    /// How the answer was obtained, by whoever recorded it if so.
+    kind: Kind,
     /// What CUDA says of the same environment; `null` where no machine was asked.
     cuda: Option<&'a Comparison>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,6 +182,9 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
                 source: match subject.source {
                     Source::Recorded { .. } => "recorded",
                     Source::Asked { kind, .. } => kind.as_str(),
+                },
+                kind: match subject.source {
+                    Source::Recorded { kind, .. } | Source::Asked { kind, .. } => kind,
                 },
                 cuda: comparison.as_ref(),
                 process: running.as_ref().zip(seen.as_ref()).map(|(running, seen)| {
@@ -267,9 +272,12 @@ fn subject(args: &Args, project: &Project) -> Result<Subject, Failure> {
             return Err(args.machine.open().err().unwrap_or_else(|| Failure::usage("try again")));
         }
         let lock = project.lock_path.clone().unwrap_or_else(|| "gpupin.lock".to_owned());
+        let inventory = recorded(args, project)?.clone();
+        let is_simulated = project.lock.is_simulated(&inventory.host);
+        let kind = if is_simulated { Kind::Simulated } else { Kind::Measured };
         return Ok(Subject {
-            inventory: recorded(args, project)?.clone(),
-            source: Source::Recorded { lock },
+            inventory,
+            source: Source::Recorded { lock, kind },
             machine: None,
         });
     };

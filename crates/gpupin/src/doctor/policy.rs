@@ -106,6 +106,11 @@ fn lock(project: &Project, inventory: &Inventory, found: &mut Found) {
     const NAME: &str = "lock file";
     let shown = project.lock_path.as_deref().unwrap_or("gpupin.lock");
     match project.lock.machine(&inventory.host) {
+        Some(_) if project.lock.is_simulated(&inventory.host) => found.problem(
+            NAME,
+            format!("`{shown}` has `{}` from a scene, and not from this machine", inventory.host),
+            "record the GPUs that are here with `gpupin lock`",
+        ),
         Some(recorded) if recorded.gpus == inventory.gpus => {
             found.ok(NAME, format!("`{shown}` is right about `{}`", inventory.host));
         }

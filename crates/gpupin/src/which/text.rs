@@ -44,9 +44,12 @@ impl Answer<'_> {
         let mut line = |it: String| writeln!(text, "{it}").expect("a `String` takes everything");
         let host = &self.machine.host;
         line(match self.source {
-            Source::Recorded { lock } => {
+            Source::Recorded { lock, kind: Kind::Measured } => {
                 format!("`{host}` as recorded in `{lock}`; no live machine was asked")
             }
+            Source::Recorded { lock, kind } => format!(
+                "`{host}` as recorded in `{lock}`; no live machine was asked, and the recorded one is {kind}"
+            ),
             Source::Asked { name, kind: Kind::Measured } => format!("`{host}` as {name} tells"),
             Source::Asked { name, kind } => {
                 format!("`{host}` as {name} tells; everything here is {kind}")

@@ -80,6 +80,30 @@ fn a_machine_is_added_and_the_others_stay() {
 }
 
 #[test]
+fn what_a_scene_said_is_marked_wherever_it_is_used() {
+    let sandbox = Sandbox::new()
+        .file("gpupin.toml", "gpu.name = \"RTX 3090\"\n")
+        .file("main.py", "import torch\ntorch.zeros(1, device=\"cuda:1\")\n");
+    assert_eq!(sandbox.gpupin(&["lock", "--machine", "mixed"]).code, 0);
+    let text = sandbox.read("gpupin.lock");
+    assert!(text.contains("host = \"workstation\"\nkind = \"simulated\"\n"), "{text}");
+    let which = sandbox.gpupin(&["which", "--recorded"]);
+    assert!(which.out.contains("and the recorded one is simulated"), "{}", which.whole());
+    let which = sandbox.gpupin(&["which", "--recorded", "--output-format", "json"]).json();
+    assert_eq!((&which["source"], &which["kind"]), (&"recorded".into(), &"simulated".into()));
+    for args in [&["scan", "main.py"][..], &["fix", "--diff", "main.py"]] {
+        let err = sandbox.gpupin(args).err;
+        let told = err.matches("the lock file's machine `workstation` is simulated").count();
+        assert_eq!(told, 1, "{args:?}: {err}");
+    }
+    // The same GPUs, by somebody's word: that they are a scene's is a change.
+    let sandbox = sandbox.file("gpupin.lock", text.replace("kind = \"simulated\"\n", ""));
+    let checked = sandbox.gpupin(&["lock", "--machine", "mixed", "--check"]);
+    assert_eq!(checked.out, "`workstation` is simulated and was measured\n");
+    assert_eq!(checked.code, 1);
+}
+
+#[test]
 fn what_changed_is_told() {
     let (_, scene) = scenes().into_iter().find(|it| it.0 == "mixed").unwrap();
     let sandbox = Sandbox::new().file("scene.toml", &scene);
