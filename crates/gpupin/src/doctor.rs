@@ -93,6 +93,9 @@ impl Found {
     }
 }
 
+/// What to do before a check about all GPUs can say anything.
+const GPUS_FIRST: &str = "see the GPU's problem first";
+
 /// Looks at everything. `told` hears which group comes next.
 pub(crate) fn examine(patient: &Patient, mut told: impl FnMut(&str)) -> Vec<Check> {
     let mut checks = Vec::new();
@@ -117,6 +120,11 @@ impl Patient {
 
     fn snapshot(&self) -> Option<&Snapshot> {
         self.now.as_ref().map(|it| &it.1)
+    }
+
+    /// Of which GPUs nothing is known, for people.
+    fn unknown_gpus(&self) -> Option<String> {
+        self.snapshot()?.unknown_gpus()
     }
 
     fn kind(&self) -> Option<Kind> {

@@ -275,11 +275,7 @@ fn subject(args: &Args, project: &Project) -> Result<Subject, Failure> {
         let inventory = recorded(args, project)?.clone();
         let is_simulated = project.lock.is_simulated(&inventory.host);
         let kind = if is_simulated { Kind::Simulated } else { Kind::Measured };
-        return Ok(Subject {
-            inventory,
-            source: Source::Recorded { lock, kind },
-            machine: None,
-        });
+        return Ok(Subject { inventory, source: Source::Recorded { lock, kind }, machine: None });
     };
     let inventory = machine.inventory()?;
     if let Some(it) = machine.unreadable()?.first() {

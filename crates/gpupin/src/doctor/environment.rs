@@ -5,7 +5,7 @@ use gpupin_policy::{
     visibility::{Certainty, Visibility},
 };
 
-use super::{Found, Patient};
+use super::{Found, GPUS_FIRST, Patient};
 use crate::{
     machine::{
         cuda_view,
@@ -39,7 +39,10 @@ fn container(patient: &Patient, found: &mut Found) {
                 |it| format!("`NVIDIA_VISIBLE_DEVICES={it}`"),
             );
             let seen = format!("this is one: {filter}, GPUs here: {count}, numbered anew from 0");
-            found.ok(NAME, seen);
+            match patient.unknown_gpus() {
+                Some(unknown) => found.unknown(NAME, format!("{seen}; {unknown}"), GPUS_FIRST),
+                None => found.ok(NAME, seen),
+            }
         }
         (false, Some(filter)) => found.problem(
             NAME,
@@ -59,6 +62,11 @@ fn order(patient: &Patient, found: &mut Found) {
         None | Some("FASTEST_FIRST") if differ => {
             let seen = "CUDA lists the fastest GPU first, so an index of `nvidia-smi` may be another GPU to it";
             found.ok(NAME, format!("{seen}; a UUID is the same to both"));
+        }
+        None | Some("FASTEST_FIRST") if patient.unknown_gpus().is_some() => {
+            let unknown = patient.unknown_gpus().unwrap_or_default();
+            let seen = format!("the usual one, which matters with different GPUs; {unknown}");
+            found.unknown(NAME, seen, GPUS_FIRST);
         }
         None | Some("FASTEST_FIRST") => {
             found.ok(NAME, "the usual one, which matters with different GPUs only");

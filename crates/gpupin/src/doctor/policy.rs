@@ -3,7 +3,7 @@
 use gpupin_device::Kind;
 use gpupin_policy::{Gpu, Inventory, Selector};
 
-use super::{Found, Patient};
+use super::{Found, GPUS_FIRST, Patient};
 use crate::project::Project;
 
 pub(super) fn check(patient: &Patient, found: &mut Found) {
@@ -40,7 +40,7 @@ pub(super) fn check(patient: &Patient, found: &mut Found) {
         let wanted = Wanted { name: "role", role, selector: &it.selector, forbid: &[] };
         selected(&wanted, inventory, found);
     }
-    forbidden(project, inventory, found);
+    forbidden(project, patient, inventory, found);
     // A lock file is about real machines.
     if patient.kind() == Some(Kind::Measured) {
         lock(project, inventory, found);
@@ -85,20 +85,23 @@ fn selected(wanted: &Wanted<'_>, inventory: &Inventory, found: &mut Found) {
     }
 }
 
-fn forbidden(project: &Project, inventory: &Inventory, found: &mut Found) {
+fn forbidden(project: &Project, patient: &Patient, inventory: &Inventory, found: &mut Found) {
+    const NAME: &str = "forbidden";
     let forbid = &project.policy.forbid;
     if forbid.is_empty() {
         return;
     }
     let is_forbidden = |gpu: &&Gpu| forbid.iter().any(|it| it.matches(gpu));
     let here: Vec<_> = inventory.usable().filter(is_forbidden).collect();
-    found.ok(
-        "forbidden",
-        match here.as_slice() {
-            [] => "no GPU of this machine is".to_owned(),
-            here => names(here),
-        },
-    );
+    let seen = match here.as_slice() {
+        [] => "no GPU of this machine is".to_owned(),
+        here => names(here),
+    };
+    match patient.unknown_gpus() {
+        Some(unknown) if here.is_empty() => found.unknown(NAME, unknown, GPUS_FIRST),
+        Some(unknown) => found.unknown(NAME, format!("{seen}; {unknown}"), GPUS_FIRST),
+        None => found.ok(NAME, seen),
+    }
 }
 
 /// Whether the lock file is right about this machine.

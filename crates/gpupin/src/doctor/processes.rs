@@ -4,7 +4,7 @@ use std::fs;
 
 use gpupin_device::{Kind, in_initial_pid_namespace};
 
-use super::{Found, Patient};
+use super::{Found, GPUS_FIRST, Patient};
 use crate::{
     machine::snapshot::{GpuNow, ProcessNow, Snapshot, Standing},
     table::memory,
@@ -21,17 +21,30 @@ pub(super) fn check(patient: &Patient, found: &mut Found) {
     };
     lists(now, found);
     namespace(patient, now, found);
-    accounting(patient, found);
+    accounting(patient, now, found);
     leftovers(now, found);
     forbidden(patient, now, found);
+}
+
+/// The lists of processes that every driver has.
+const LISTS: [&str; 2] = ["compute_processes", "graphics_processes"];
+
+/// Tells that a check cannot know of some GPUs; whether it can of all.
+fn unknown_gpus(name: &'static str, now: &Snapshot, found: &mut Found) -> bool {
+    let unknown = now.unknown_gpus();
+    let is_none = unknown.is_none();
+    if let Some(unknown) = unknown {
+        found.unknown(name, unknown, GPUS_FIRST);
+    }
+    is_none
 }
 
 /// Whether the lists of processes can be read.
 fn lists(now: &Snapshot, found: &mut Found) {
     const NAME: &str = "lists";
-    let mut is_whole = true;
+    let mut is_whole = unknown_gpus(NAME, now, found);
     for gpu in &now.gpus {
-        for list in ["compute_processes", "graphics_processes"] {
+        for list in LISTS {
             let Some(why) = gpu.silent.get(list) else { continue };
             is_whole = false;
             let seen = format!("{} of index {} unknown: {why}", list.replace('_', " "), gpu.index);
@@ -60,6 +73,15 @@ fn namespace(patient: &Patient, now: &Snapshot, found: &mut Found) {
             format!("the driver lists processes that are not here: {}", strangers.join(", "));
         found.problem(NAME, seen, advice);
     } else if patient.kind() == Some(Kind::Simulated) {
+        // Who is not told may be anybody.
+        if !unknown_gpus(NAME, now, found) {
+            return;
+        }
+        let is_silent = |it: &GpuNow| LISTS.iter().any(|list| it.silent.contains_key(list));
+        if now.gpus.iter().any(is_silent) {
+            found.unknown(NAME, "not every list of processes is told", "see the lists first");
+            return;
+        }
         found.ok(NAME, "every process that is listed is here");
     } else {
         match in_initial_pid_namespace(&patient.root) {
@@ -75,13 +97,13 @@ fn namespace(patient: &Patient, now: &Snapshot, found: &mut Found) {
 }
 
 /// Whether the driver remembers short processes.
-fn accounting(patient: &Patient, found: &mut Found) {
+fn accounting(patient: &Patient, now: &Snapshot, found: &mut Found) {
     const NAME: &str = "accounting";
     let (Ok(machine), Some(inventory)) = (&patient.machine, patient.inventory()) else { return };
     let modes =
         inventory.gpus.iter().map(|it| machine.status(&it.uuid).and_then(|it| it.accounting));
     let modes: Vec<_> = modes.collect();
-    if modes.is_empty() {
+    if !unknown_gpus(NAME, now, found) || modes.is_empty() {
         return;
     }
     if modes.iter().all(|it| *it == Ok(true)) {
@@ -97,7 +119,7 @@ fn accounting(patient: &Patient, found: &mut Found) {
 /// Memory that belongs to nobody.
 fn leftovers(now: &Snapshot, found: &mut Found) {
     const NAME: &str = "memory";
-    let mut is_clean = true;
+    let mut is_clean = unknown_gpus(NAME, now, found);
     for gpu in now.gpus.iter().filter(|it| it.mig.is_none()) {
         match unowned(gpu) {
             None => {
@@ -139,7 +161,7 @@ fn forbidden(patient: &Patient, now: &Snapshot, found: &mut Found) {
     let Some(project) = patient.project().filter(|it| !it.policy.forbid.is_empty()) else { return };
     let owner = fs::metadata(&project.root).map(|it| it.uid()).ok();
     let gpus = now.gpus.iter().filter(|it| it.standing == Some(Standing::Forbidden));
-    let mut is_clean = true;
+    let mut is_clean = unknown_gpus(NAME, now, found);
     for gpu in gpus {
         if gpu.silent.contains_key("compute_processes") {
             is_clean = false;

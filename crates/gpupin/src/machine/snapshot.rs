@@ -98,6 +98,14 @@ pub(crate) struct UnreadableGpu {
     pub(crate) why: String,
 }
 
+impl Snapshot {
+    /// Of which GPUs nothing is known, for people; nothing if all say what they are.
+    pub(crate) fn unknown_gpus(&self) -> Option<String> {
+        let gpus: Vec<_> = self.unreadable.iter().map(|it| format!("index {}", it.index)).collect();
+        (!gpus.is_empty()).then(|| format!("nothing is known of {}", gpus.join(", ")))
+    }
+}
+
 /// Asks the machine everything that a [`Snapshot`] tells. Processes are read below `root`.
 pub(crate) fn snapshot(
     machine: &dyn Machine,

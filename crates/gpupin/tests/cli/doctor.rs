@@ -107,6 +107,29 @@ fn no_fault_makes_a_machine_well() {
 }
 
 #[test]
+fn what_a_silent_gpu_could_tell_is_not_taken_for_well() {
+    let json = doctor(&project(), "lost");
+    for name in ["lists", "PIDs", "accounting", "memory", "order"] {
+        assert_eq!(states(&json, name), ["unknown"], "{name}: {json:#}");
+    }
+    // What is forbidden, and who computes there.
+    assert_eq!(states(&json, "forbidden"), ["unknown", "unknown"], "{json:#}");
+    let scene = scenes().into_iter().find(|it| it.0 == "mixed").unwrap().1;
+    let fault = "\n[[fault]]\nfunction = \"nvmlDeviceGetComputeRunningProcesses\"\nreturn = \"no-permission\"\n";
+    let json = doctor(&project().file("scene.toml", scene + fault), "scene.toml");
+    assert_eq!(states(&json, "PIDs"), ["unknown"], "{json:#}");
+}
+
+#[test]
+fn in_a_container_gpus_that_do_not_answer_are_not_counted_for_well() {
+    let sandbox = project().file("root/.dockerenv", "");
+    let root = sandbox.path().join("root").display().to_string();
+    let sandbox = sandbox.variable("GPUPIN_SYSROOT", root);
+    assert_eq!(states(&doctor(&sandbox, "mixed"), "container"), ["ok"]);
+    assert_eq!(states(&doctor(&sandbox, "lost"), "container"), ["unknown"]);
+}
+
+#[test]
 fn without_a_driver_nothing_else_is_well() {
     let json = project().gpupin(&["doctor", "--output-format", "json"]).json();
     assert_eq!(states(&json, "driver"), ["problem"]);
