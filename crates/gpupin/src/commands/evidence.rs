@@ -86,7 +86,14 @@ impl Common {
     fn open(&self, terminal: &mut Terminal) -> Result<(Project, PathBuf), Failure> {
         let project = project::open(&self.project, None, terminal)?;
         let directory = match &self.evidence_dir {
-            Some(directory) => project.working_directory.join(directory),
+            Some(directory) => {
+                let path = project.working_directory.join(directory);
+                if !path.is_dir() {
+                    let shown = project.display(&path);
+                    return Err(Failure::usage(format!("there is no directory `{shown}`")));
+                }
+                path
+            }
             None => project.root.join(run::EVIDENCE),
         };
         Ok((project, directory))

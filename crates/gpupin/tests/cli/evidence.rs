@@ -55,4 +55,9 @@ fn what_is_not_there_is_an_error() {
     assert_eq!(sandbox.gpupin(&["evidence", "show"]).code, 2);
     assert_eq!(sandbox.gpupin(&["evidence", "check", "nothing"]).code, 2);
     assert_eq!(sandbox.gpupin(&["evidence", "ls"]).code, 0);
+    for verb in ["check", "ls", "show"] {
+        let outcome = sandbox.gpupin(&["evidence", verb, "--evidence-dir", "typo"]);
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        assert!(outcome.err.contains("there is no directory `typo`"), "{outcome:?}");
+    }
 }
