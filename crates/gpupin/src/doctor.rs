@@ -31,6 +31,8 @@ pub(crate) struct Patient {
     /// This shell's.
     pub(crate) environment: Environment,
     pub(crate) is_scene: bool,
+    /// Whether this shell is on the machine of a scene, even one without a driver that could say so.
+    pub(crate) is_in_simulation: bool,
     /// The machine at one moment; absent if it does not answer.
     pub(crate) now: Option<(Inventory, Snapshot)>,
     /// Programs that may be the project's Python, in the order in which they are taken.

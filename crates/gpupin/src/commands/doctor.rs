@@ -82,6 +82,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         root,
         environment: Environment::from_pairs(environment),
         is_scene,
+        is_in_simulation: std::env::var_os(gpupin_sim::STATE_VARIABLE).is_some(),
         now,
         pythons: pythons(),
     };

@@ -12,15 +12,16 @@ pub(super) fn check(patient: &Patient, found: &mut Found) {
     let machine = match &patient.machine {
         Ok(machine) => machine,
         Err(error) => {
+            if patient.is_in_simulation {
+                unreal(Kind::Simulated, found);
+            }
             let hint = advice(error).unwrap_or("see `gpupin gpus`");
             found.problem("driver", with_causes(error), hint);
             return;
         }
     };
     if machine.kind() != Kind::Measured {
-        let advice =
-            "nothing here says anything about the real machine; leave `gpupin sim`, or `--machine`";
-        found.unknown("reality", format!("everything is {}", machine.kind()), advice);
+        unreal(machine.kind(), found);
     }
     let Some(now) = patient.snapshot() else {
         let error = machine.inventory().err();
@@ -44,6 +45,13 @@ pub(super) fn check(patient: &Patient, found: &mut Found) {
     if !patient.is_scene {
         cuda(patient, found);
     }
+}
+
+/// Says that all that follows is not about the real machine.
+fn unreal(kind: Kind, found: &mut Found) {
+    let advice =
+        "nothing here says anything about the real machine; leave `gpupin sim`, or `--machine`";
+    found.unknown("reality", format!("everything is {kind}"), advice);
 }
 
 /// Whether what is loaded and what is installed are of one version.

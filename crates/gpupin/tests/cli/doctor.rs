@@ -103,6 +103,7 @@ fn no_fault_makes_a_machine_well() {
         let args = ["doctor", "--output-format", "json"];
         let json = simulated(&text, &args).0.json();
         assert_ne!(json["summary"]["problem"], 0, "{name} by its libraries: {json:#}");
+        assert_eq!(states(&json, "reality"), ["unknown"], "{name} by its libraries: {json:#}");
     }
 }
 
