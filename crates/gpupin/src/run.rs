@@ -79,7 +79,8 @@ pub(crate) fn run(
     terminal: &mut Terminal,
 ) -> Result<Finished, Failure> {
     let inventory = machine.inventory().context("failed to list the GPUs")?;
-    let wanted = choice::wanted(order.role.as_deref(), project, &inventory, terminal)?;
+    let wanted = choice::wanted(order.role.as_deref(), project, &inventory, terminal)
+        .map_err(|it| choice::with_unknown(it, &*machine))?;
     let (choice, lease) = match wanted {
         Some(wanted) => {
             let held =

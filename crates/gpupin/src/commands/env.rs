@@ -78,7 +78,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let policy = &project.policy;
     let machine = args.machine.open()?;
     let inventory = machine.inventory().context("failed to list the GPUs")?;
-    let wanted = choice::of_policy(args.role.as_deref(), &project, &inventory)?;
+    let wanted = choice::of_policy(args.role.as_deref(), &project, &inventory)
+        .map_err(|it| choice::with_unknown(it, &*machine))?;
     let (gpus, mut variables) = if let Some(wanted) = wanted {
         if wanted.candidates.len() > wanted.count {
             terminal.warning(&format!(

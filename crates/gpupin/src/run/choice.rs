@@ -1,3 +1,4 @@
+use gpupin_device::Machine;
 use gpupin_policy::{
     Gpu, GpuUuid, Inventory, OnMissing, OnOutsidePin, Policy, visibility::Environment,
 };
@@ -119,6 +120,15 @@ pub(crate) fn meant(
 ) -> Result<(Vec<GpuUuid>, usize), Failure> {
     let plan = plan::plan(&project.policy, role, inventory);
     plan.map(|it| (it.candidates, it.count)).map_err(|error| no_plan(error, project))
+}
+
+/// Adds the GPUs of which nothing is known to why no GPU matches: the one that is meant may be among them.
+pub(crate) fn with_unknown(failure: Failure, machine: &dyn Machine) -> Failure {
+    if failure.exit != Exit::NoGpu {
+        return failure;
+    }
+    let unknown = machine.unreadable().unwrap_or_default();
+    unknown.iter().fold(failure, |it, gpu| it.hint(format!("index {}: {}", gpu.index, gpu.why)))
 }
 
 fn no_plan(error: PlanError, project: &Project) -> Failure {

@@ -126,6 +126,16 @@ fn who_runs_without_a_gpu_may_use_none() {
 }
 
 #[test]
+fn a_lost_gpu_is_named_where_no_other_matches() {
+    let sandbox = project().file("gpupin.toml", "gpu.name = 'RTX 5060 Ti'\n");
+    for args in [&["run", "--machine", "lost", "--", "true"][..], &["env", "--machine", "lost"]] {
+        let outcome = sandbox.gpupin(args);
+        assert_eq!(outcome.code, 3, "{outcome:?}");
+        assert!(outcome.err.contains("index 0: the GPU is lost"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_role_has_its_own_gpu() {
     let sandbox =
         project().file("gpupin.toml", format!("{POLICY}roles.tts.name = 'RTX 5060 Ti'\n"));
