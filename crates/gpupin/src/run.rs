@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_device::{Machine, in_initial_pid_namespace};
+use gpupin_device::{Kind, Machine, in_initial_pid_namespace};
 use gpupin_policy::{Inventory, OnViolation, PinAs};
 use gpupin_run::{
     evidence::{Evidence, GpuRecord, LeaseRecord, PinRecord, PolicyRef, Slot, VERSION},
@@ -81,6 +81,10 @@ pub(crate) fn run(
     let inventory = machine.inventory().context("failed to list the GPUs")?;
     let wanted = choice::wanted(order.role.as_deref(), project, &inventory, terminal)
         .map_err(|it| choice::with_unknown(it, &*machine))?;
+    // Without evidence there is no verdict that says it.
+    if machine.kind() != Kind::Measured && (!order.observe || inventory.gpus.is_empty()) {
+        terminal.warning(&format!("the machine is {}", machine.kind()));
+    }
     let (choice, lease) = match wanted {
         Some(wanted) => {
             let held =

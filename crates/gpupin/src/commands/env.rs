@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
+use gpupin_device::Kind;
 use gpupin_policy::GpuUuid;
 use gpupin_run::plan::{self, PIN_VARIABLE};
 
@@ -62,6 +63,8 @@ enum Format {
 #[derive(serde::Serialize)]
 struct Document {
     version: u32,
+    /// How it is known which GPUs there are.
+    kind: Kind,
     gpus: Vec<GpuUuid>,
     /// In the order in which they are set.
     variables: Vec<Variable>,
@@ -96,7 +99,12 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     };
     // Only `gpupin run` sets masks of its own.
     variables.retain(|it| it.0 != PIN_VARIABLE);
-    let text = match args.format {
+    let kind = machine.kind();
+    let is_made_up = kind != Kind::Measured;
+    if is_made_up {
+        terminal.warning(&format!("the machine is {kind}, and so are its GPUs"));
+    }
+    let mut text = match args.format {
         Format::Sh => {
             lines(&variables, |name, value| Some(format!("export {name}={}", quote::shell(value))))?
         }
@@ -109,11 +117,15 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         Format::Docker => docker(&gpus, &variables) + "\n",
         Format::Json => {
             let variables = variables.into_iter().map(|(name, value)| Variable { name, value });
-            let document = Document { version: 1, gpus, variables: variables.collect() };
+            let document = Document { version: 1, kind, gpus, variables: variables.collect() };
             write_json(&document, terminal.out()).context("failed to write output")?;
             return Ok(Exit::Clean);
         }
     };
+    // At the end, where it hides nothing from a shell that makes one line of all.
+    if is_made_up && args.format != Format::Docker {
+        writeln!(text, "# {kind}: no driver named this GPU").expect("a `String` takes everything");
+    }
     terminal.out().write_all(text.as_bytes()).context("failed to write output")?;
     Ok(Exit::Clean)
 }

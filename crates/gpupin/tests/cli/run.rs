@@ -136,6 +136,13 @@ fn a_lost_gpu_is_named_where_no_other_matches() {
 }
 
 #[test]
+fn without_evidence_a_simulated_machine_is_told_at_the_start() {
+    let told = |args: &[&str]| run(&project(), args).err.contains("the machine is simulated");
+    assert!(told(&["--no-observe", "--", "true"]));
+    assert!(!told(&["--", "true"]), "the verdict says it");
+}
+
+#[test]
 fn a_role_has_its_own_gpu() {
     let sandbox =
         project().file("gpupin.toml", format!("{POLICY}roles.tts.name = 'RTX 5060 Ti'\n"));
