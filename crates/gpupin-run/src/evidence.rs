@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     observe::{
         Judge, Judgement, Observed, Reason, Setting, Verdict, hex,
-        record::{Record, parsed},
+        record::{Origin, Record, What, parsed},
     },
     process::ProcessId,
     supervise::Ended,
@@ -185,6 +185,12 @@ impl Evidence {
         });
     }
 
+    /// What its samples begin with.
+    pub fn origin(&self) -> Origin {
+        let Self { kind, source, command, .. } = self;
+        Origin { kind: *kind, source: source.clone(), command: command.clone() }
+    }
+
     pub fn judgement(&self) -> Judgement {
         Judgement { verdict: self.verdict, reasons: self.reasons.clone() }
     }
@@ -319,6 +325,7 @@ pub fn check(path: &Path, evidence: &Evidence) -> Result<Vec<Problem>, EvidenceE
     let mut hash = Sha256::new();
     let mut judge = Judge::new(evidence.setting.clone());
     let mut problems = Vec::new();
+    let mut is_of_run = false;
     let mut count = 0;
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
@@ -326,7 +333,10 @@ pub fn check(path: &Path, evidence: &Evidence) -> Result<Vec<Problem>, EvidenceE
         hash.update(&line);
         count += 1;
         match serde_json::from_slice::<Record>(&line) {
-            Ok(record) => drop(judge.add(&record)),
+            Ok(record) => {
+                is_of_run |= count == 1 && record.what == What::Run(evidence.origin());
+                judge.add(&record);
+            }
             Err(error) => {
                 problems.push(Problem::Line { number: count, why: error.to_string() });
                 break;
@@ -337,6 +347,9 @@ pub fn check(path: &Path, evidence: &Evidence) -> Result<Vec<Problem>, EvidenceE
     let found = hex(&hash.finalize());
     if problems.is_empty() && found != record.sha256 {
         problems.push(Problem::Hash { expected: record.sha256.clone(), found });
+    }
+    if problems.is_empty() && !is_of_run {
+        problems.push(Problem::Origin);
     }
     let again = judge.finish();
     let lost = evidence.reasons.iter().any(|it| matches!(it, Reason::SamplesLost { .. }));
@@ -359,6 +372,8 @@ pub enum Problem {
     Line { number: u64, why: String },
     #[error("its samples were changed: their SHA-256 is {found}, not {expected}")]
     Hash { expected: String, found: String },
+    #[error("its samples are not of this kind, source and command")]
+    Origin,
     #[error("it says {claimed}, and its samples say {found} or give other reasons")]
     Verdict { claimed: Verdict, found: Verdict },
 }

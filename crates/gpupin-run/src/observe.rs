@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use self::{
     kin::Kinship,
     pace::Pace,
-    record::{AccountingOf, Entry, GpuSample, List, Named, Record, Seen, What},
+    record::{AccountingOf, Entry, GpuSample, List, Named, Origin, Record, Seen, What},
 };
 use crate::{
     process::{Process, ProcessId},
@@ -109,9 +109,15 @@ enum Stop {
 }
 
 /// Notes what is there before the program starts.
-pub fn prepare(machine: Arc<dyn Machine>, setting: Setting, sink: Sink) -> Prepared {
+pub fn prepare(
+    machine: Arc<dyn Machine>,
+    origin: Origin,
+    setting: Setting,
+    sink: Sink,
+) -> Prepared {
     let began = Instant::now();
     let mut log = Log::new(setting, sink);
+    log.add(0, What::Run(origin));
     let gpus = log.inventory(&*machine, 0);
     let accounting = accounting(&*machine, &gpus);
     log.add(0, What::Accounting(accounting));

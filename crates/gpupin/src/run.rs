@@ -143,7 +143,8 @@ impl Run<'_> {
             Some(record) => {
                 let sink = record.slot.sink().context("failed to write samples")?;
                 let setting = record.evidence.setting.clone();
-                Some(observe::prepare(Arc::clone(&self.machine), setting, Box::new(sink)))
+                let origin = record.evidence.origin();
+                Some(observe::prepare(Arc::clone(&self.machine), origin, setting, Box::new(sink)))
             }
             None => None,
         };

@@ -78,6 +78,7 @@ fn records() -> Vec<Record> {
     };
     let gpus = [OTHER, PINNED].map(|it| Named(it.parse().unwrap())).to_vec();
     let whats = [
+        What::Run(evidence("").origin()),
         What::Inventory(gpus.clone()),
         What::Accounting(vec![]),
         What::Gpus(vec![sample(OTHER, vec![]), sample(PINNED, vec![seen])]),
@@ -106,14 +107,14 @@ fn finished(directory: &Path) -> std::path::PathBuf {
         command: "python train.py".to_owned(),
         gpu: PINNED.parse().unwrap(),
         is_tree: true,
-        first: std::time::Duration::from_millis(50),
-        last: std::time::Duration::from_millis(75),
+        first: std::time::Duration::from_millis(75),
+        last: std::time::Duration::from_millis(100),
         peak_memory: Some(gpupin_policy::Bytes::new(1 << 30)),
     };
     evidence.observed(&Observed {
         judgement: Judgement { verdict: Verdict::Proved, reasons: vec![] },
         uses: vec![used],
-        records: 7,
+        records: 8,
         samples: 2,
         sha256: super::hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes())),
     });
@@ -166,10 +167,19 @@ fn changes_are_found() {
         check(&path, &evidence).unwrap()
     };
     assert_eq!(problems(&original, Verdict::Proved), []);
-    let moved = original.replace("\"at\":50", "\"at\":51");
+    let moved = original.replace("\"at\":75", "\"at\":76");
     assert!(matches!(problems(&moved, Verdict::Proved)[..], [Problem::Hash { .. }]));
     let lie = problems(&original, Verdict::Violated);
     assert!(matches!(lie[..], [Problem::Verdict { found: Verdict::Proved, .. }]), "{lie:?}");
+    let read_back = read(&path).unwrap();
+    let claims = [
+        Evidence { kind: Kind::Measured, ..read_back.clone() },
+        Evidence { source: "NVML 13.580.65.06".to_owned(), ..read_back.clone() },
+        Evidence { command: vec!["true".to_owned()], ..read_back },
+    ];
+    for claim in claims {
+        assert_eq!(check(&path, &claim).unwrap(), [Problem::Origin]);
+    }
     let broken = problems("{}\n", Verdict::Proved);
     assert!(matches!(broken[..], [Problem::Line { number: 1, .. }]), "{broken:?}");
     fs::remove_file(&samples).unwrap();

@@ -183,6 +183,7 @@ impl Judge {
     pub fn add(&mut self, record: &Record) -> Vec<Trespass> {
         let mut found = Vec::new();
         match &record.what {
+            What::Run(_) => {}
             What::Inventory(gpus) => {
                 let gpus: BTreeSet<_> = gpus.iter().cloned().collect();
                 if *self.inventory.get_or_insert_with(|| gpus.clone()) != gpus {

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use gpupin_device::Silence;
+use gpupin_device::{Kind, Silence};
 use gpupin_policy::GpuUuid;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
@@ -16,6 +16,8 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
+    /// Of which run these are, before anything else.
+    Run(Origin),
     /// The GPUs the machine says it has, of which those with MIG count as one.
     Inventory(Vec<Named>),
     /// The machine did not say which GPUs it has.
@@ -28,6 +30,15 @@ pub enum What {
     Same(bool),
     /// The tree is empty. Without this the observation was cut off.
     End(bool),
+}
+
+/// What was observed, and who was asked. Evidence says the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    pub kind: Kind,
+    pub source: String,
+    pub command: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -14,7 +14,9 @@ use proptest::prelude::*;
 
 use super::{
     Judge, Judgement, LONGEST_GAP, Place, Reason, Setting, Verdict,
-    record::{AccountingOf, Entry, GpuSample, Kin, List, ListName, Named, Record, Seen, What},
+    record::{
+        AccountingOf, Entry, GpuSample, Kin, List, ListName, Named, Origin, Record, Seen, What,
+    },
 };
 
 fn gpu(number: u32) -> GpuUuid {
@@ -401,7 +403,8 @@ fn a_child_is_seen_with_its_children_and_what_was_written_judges_the_same() {
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     let samples = Shared::default();
     let machine = Arc::new(Stub { pid: child.id() });
-    let prepared = super::prepare(machine, setting(&[1]), Box::new(samples.clone()));
+    let origin = Origin { kind: Kind::Simulated, source: "test".into(), command: vec![] };
+    let prepared = super::prepare(machine, origin, setting(&[1]), Box::new(samples.clone()));
     let observer = prepared.start(std::process::id(), Vec::new()).unwrap();
     let news = observer.news.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(matches!(&news, super::News::OnPin { process, .. } if process.pid == child.id()));
