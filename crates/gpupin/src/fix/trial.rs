@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
-/// How many groups are tried; what was not tried then is not made.
-const MOST: usize = 48;
+/// How many groups may fail; what was not tried then is not made. Each costs some scans of the whole project, seconds in a large one.
+const MOST: usize = 8;
 
 /// What a fix is for, however the text around it changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
