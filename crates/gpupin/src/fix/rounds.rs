@@ -149,7 +149,7 @@ pub(crate) fn fix(
             let units = std::mem::take(&mut scan.units);
             scan = session.rescan(project, request, units, changed, terminal);
         }
-        let mut bad = before.spoiled(&scan, &work.contents);
+        let mut bad = before.spoiled(&scan, &work.contents, &work.on_trial());
         if !settled {
             let why = "it brings itself back";
             bad.extend(work.last.iter().map(|it| (it.clone(), why.to_owned())));
@@ -168,8 +168,9 @@ pub(crate) fn fix(
                 (key, original)
             })
             .collect();
-        let why = bad.values().next().cloned().unwrap_or_default();
-        if !work.trial.fails(&made, &why) {
+        let any = bad.values().next().cloned().unwrap_or_default();
+        let why = |id: &Id| bad.get(&id.path).unwrap_or(&any).clone();
+        if !work.trial.fails(&made, why) {
             untouchable.extend(bad);
         }
         let units = std::mem::take(&mut scan.units);
@@ -280,6 +281,12 @@ struct Applied {
 }
 
 impl Work {
+    /// Files of the fixes that are tried now.
+    fn on_trial(&self) -> BTreeSet<String> {
+        let tried = self.applied.iter().filter(|it| self.trial.is_trying(&it.id));
+        tried.flat_map(|it| it.files.iter().cloned()).collect()
+    }
+
     /// How many findings of each rule were fixed in each file.
     fn fixed(&self) -> BTreeMap<(String, &'static str), usize> {
         let mut fixed = BTreeMap::new();
@@ -450,6 +457,7 @@ impl Before {
         &self,
         scan: &Scan,
         changed: &BTreeMap<String, (String, Vec<u8>)>,
+        on_trial: &BTreeSet<String>,
     ) -> BTreeMap<String, String> {
         let mut bad = BTreeMap::new();
         for unit in &scan.units {
@@ -485,7 +493,8 @@ impl Before {
                     vec![path(finding.unit)]
                 } else if involved.is_empty() {
                     // Something brought it, and nothing says what.
-                    changed.keys().collect()
+                    let changed: Vec<_> = changed.keys().collect();
+                    suspects(key, &changed, on_trial)
                 } else {
                     involved.into_iter().collect()
                 };
@@ -494,6 +503,22 @@ impl Before {
         }
         bad
     }
+}
+
+/// Who may have brought a finding to a file: those on trial, for without them nothing was spoiled, and of these or of all that changed
+/// the nearest, in the innermost directory around the file that has any. Should others be to blame, they come when these are no more.
+fn suspects<'a>(
+    path: &str,
+    changed: &[&'a String],
+    on_trial: &BTreeSet<String>,
+) -> Vec<&'a String> {
+    let tried: Vec<_> = changed.iter().copied().filter(|it| on_trial.contains(*it)).collect();
+    let all = if tried.is_empty() { changed } else { &tried };
+    let directories = path.rmatch_indices('/').map(|it| &path[..=it.0]).chain([""]);
+    directories
+        .map(|it| all.iter().copied().filter(|path| path.starts_with(it)).collect::<Vec<_>>())
+        .find(|it| !it.is_empty())
+        .unwrap_or_default()
 }
 
 /// The files in which the programs start that a finding is about.
@@ -509,4 +534,26 @@ fn counted(scan: &Scan) -> BTreeMap<(&'static str, String), usize> {
         *counted.entry((finding.rule.code, path)).or_default() += 1;
     }
     counted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::suspects;
+
+    #[test]
+    fn the_nearest_are_suspected_first_and_those_on_trial_before_all_others() {
+        let changed = ["a/b/one.py", "a/two.py", "c/three.py"].map(str::to_owned);
+        let changed: Vec<_> = changed.iter().collect();
+        let check = |path, tried: &[&str], expected: &[&str]| {
+            let tried: BTreeSet<_> = tried.iter().map(ToString::to_string).collect();
+            assert_eq!(suspects(path, &changed, &tried), expected, "{path}");
+        };
+        check("a/b/x.py", &[], &["a/b/one.py"]);
+        check("a/x.py", &[], &["a/b/one.py", "a/two.py"]);
+        check("d/x.py", &[], &["a/b/one.py", "a/two.py", "c/three.py"]);
+        check("a/b/x.py", &["c/three.py", "a/two.py"], &["a/two.py"]);
+        check("a/b/x.py", &["gone.py"], &["a/b/one.py"]);
+    }
 }

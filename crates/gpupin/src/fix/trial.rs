@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
 /// How many groups may fail; what was not tried then is not made. Each costs some scans of the whole project, seconds in a large one.
-const MOST: usize = 8;
+const MOST: usize = 16;
 
 /// What a fix is for, however the text around it changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,11 @@ impl Trial {
         !self.failed.contains_key(id) && !waits()
     }
 
+    /// Whether a fix is made now and was not judged yet.
+    pub(super) fn is_trying(&self, id: &Id) -> bool {
+        self.current.contains(id)
+    }
+
     /// Why a fix is not made.
     pub(super) fn why(&self, id: &Id) -> Option<&str> {
         self.failed.get(id).map(String::as_str)
@@ -47,7 +52,7 @@ impl Trial {
     }
 
     /// These fixes spoiled something. Tells whether it is known what to do without.
-    pub(super) fn fails(&mut self, made: &BTreeSet<Id>, why: &str) -> bool {
+    pub(super) fn fails(&mut self, made: &BTreeSet<Id>, why: impl Fn(&Id) -> String) -> bool {
         let is_tried = self.current.iter().any(|it| made.contains(it));
         let suspects: Vec<Id> = if is_tried {
             std::mem::take(&mut self.current)
@@ -58,7 +63,7 @@ impl Trial {
         match suspects.len() {
             0 => return false,
             1 => {
-                self.failed.extend(suspects.into_iter().map(|it| (it, why.to_owned())));
+                self.failed.extend(suspects.into_iter().map(|it| (it.clone(), why(&it))));
             }
             length => {
                 let (first, second) = suspects.split_at(length / 2);
@@ -67,7 +72,7 @@ impl Trial {
         }
         if self.tried >= MOST {
             let rest = std::mem::take(&mut self.waiting).into_iter().flatten();
-            self.failed.extend(rest.map(|it| (it, why.to_owned())));
+            self.failed.extend(rest.map(|it| (it.clone(), why(&it))));
         }
         if self.current.is_empty() {
             self.next();
@@ -111,7 +116,11 @@ mod tests {
         loop {
             let made: BTreeSet<Id> = (0..fixes).map(id).filter(|it| trial.allows(it)).collect();
             let is_bad = bad.iter().any(|it| made.contains(&id(*it)));
-            let goes_on = if is_bad { trial.fails(&made, "it spoils") } else { trial.passes() };
+            let goes_on = if is_bad {
+                trial.fails(&made, |_| "it spoils".to_owned())
+            } else {
+                trial.passes()
+            };
             if !goes_on {
                 break;
             }
