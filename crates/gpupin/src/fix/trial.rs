@@ -55,7 +55,8 @@ impl Trial {
     pub(super) fn fails(&mut self, made: &BTreeSet<Id>, why: impl Fn(&Id) -> String) -> bool {
         let is_tried = self.current.iter().any(|it| made.contains(it));
         let suspects: Vec<Id> = if is_tried {
-            std::mem::take(&mut self.current)
+            // The others go on being tried.
+            self.current.extract_if(.., |it| made.contains(it)).collect()
         } else {
             made.iter().filter(|it| !self.passed.contains(it)).cloned().collect()
         };
