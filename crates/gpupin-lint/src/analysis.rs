@@ -7,6 +7,7 @@ use gpupin_policy::{LockFile, Policy};
 use crate::{
     baseline,
     finding::{Finding, once_per_place},
+    program::together,
     project::Project,
     rules::{Check, Rule},
     selection::Selection,
@@ -33,6 +34,8 @@ pub struct Analysis {
     pub suppressed: Vec<Finding>,
     /// How many programs use a GPU.
     pub programs: usize,
+    /// Files that are best judged together, each group sorted: of what is found in them little depends on the rest of the project.
+    pub groups: Vec<Vec<UnitId>>,
 }
 
 /// Judges a project. Units are expected in path order. Who does the work makes no difference to the result.
@@ -65,6 +68,7 @@ pub fn analyze(
         findings,
         suppressed,
         programs: project.programs.iter().filter(|it| !it.uses.is_empty()).count(),
+        groups: together::groups(&project),
     }
 }
 

@@ -10,7 +10,8 @@
 //! - `link` resolves imports and calls once per file;
 //! - `order` walks one program and records its [`Happening`]s;
 //! - `starts` lets programs inherit what scripts, services and units set before they start them;
-//! - `suite` puts test files together that one pin would cure.
+//! - `suite` puts test files together that one pin would cure;
+//! - `together` tells which files are judged together.
 //!
 //! Out of scope: code in functions nothing calls (it has no order), threads, and values that only exist at run time.
 
@@ -29,6 +30,7 @@ mod order;
 pub(crate) mod pins;
 mod starts;
 pub(crate) mod suite;
+pub(crate) mod together;
 mod uses;
 
 pub(crate) use order::{MASK, ORDER};

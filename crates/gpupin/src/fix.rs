@@ -37,6 +37,7 @@ mod attributes;
 mod diff;
 mod hunks;
 pub(crate) mod journal;
+mod judge;
 mod obstacle;
 pub(crate) mod rounds;
 pub(crate) mod steps;

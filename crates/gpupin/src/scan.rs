@@ -29,10 +29,12 @@ use self::{
 use crate::{failure::Failure, overlay::Overlay, project::Project, terminal::Terminal};
 
 mod discover;
+mod part;
 mod read;
 mod workers;
 
 pub(crate) use discover::may_matter;
+pub(crate) use part::{Contents, Part};
 
 /// What to scan, and how.
 #[derive(Debug)]
@@ -224,7 +226,7 @@ impl Session {
         project: &Project,
         request: &Request,
         units: Vec<Unit>,
-        changed: BTreeMap<String, Option<Vec<u8>>>,
+        changed: Contents,
         terminal: &mut Terminal,
     ) -> Scan {
         let memory = &mut self.memory;

@@ -57,7 +57,7 @@ pub(crate) fn suites<'p>(
 }
 
 /// The directory whose `conftest.py` would reach a test file: the outermost one named for tests, else the package around it.
-fn directory<'p>(project: &'p Project<'_>, test: UnitId) -> &'p str {
+pub(super) fn directory<'p>(project: &'p Project<'_>, test: UnitId) -> &'p str {
     let path = &project.unit(test).source.path;
     if let Some(directory) = directory_of_tests(path) {
         return directory;

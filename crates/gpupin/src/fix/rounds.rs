@@ -21,7 +21,10 @@ use gpupin_lint::{
 };
 
 use crate::{
-    fix::trial::{Id, Trial, first_lines},
+    fix::{
+        judge::Judge,
+        trial::{Id, Most, Trial, first_lines},
+    },
     project::Project,
     scan::{Problem, Request, Scan, Session},
     terminal::Terminal,
@@ -90,7 +93,7 @@ pub(crate) struct Wish<'a> {
 pub(crate) fn fix(
     project: &Project,
     request: &Request,
-    mut session: Session,
+    session: Session,
     wish: &mut Wish<'_>,
     obstacle: impl Fn(&std::path::Path) -> Option<String>,
     terminal: &mut Terminal,
@@ -100,7 +103,8 @@ pub(crate) fn fix(
     let mut untouchable: BTreeMap<String, String> = BTreeMap::new();
     // None of a file that is new.
     let mut originals: BTreeMap<String, Option<Original>> = BTreeMap::new();
-    let mut scan = session.scan(project, request, terminal);
+    let mut judge = Judge::new(project, request, session);
+    let mut scan = judge.scan(terminal);
     let before = Before::of(&scan);
     let mut work = Work { within: within(&scan, wish.rules), ..Work::default() };
     loop {
@@ -146,21 +150,32 @@ pub(crate) fn fix(
             let changed = contents.iter().map(|it| (it.0.clone(), Some(it.1.1.clone())));
             let changed = changed.collect();
             work.contents.extend(contents);
-            let units = std::mem::take(&mut scan.units);
-            scan = session.rescan(project, request, units, changed, terminal);
+            scan = judge.rescan(scan, changed, terminal);
         }
-        let mut bad = before.spoiled(&scan, &work.contents, &work.on_trial());
+        let mut spoiled = before.spoiled(&scan, &work.contents, &work.on_trial());
         if !settled {
             let why = "it brings itself back";
-            bad.extend(work.last.iter().map(|it| (it.clone(), why.to_owned())));
+            spoiled.blamed.extend(work.last.iter().map(|it| (it.clone(), why.to_owned())));
         }
-        if bad.is_empty() && !work.trial.passes() {
+        let is_last = spoiled.blamed.is_empty() && !work.trial.passes();
+        if is_last && !judge.is_narrow() {
             break;
         }
-        if bad.is_empty() {
+        let reverted = work.sharing(spoiled.blamed.keys().cloned().collect());
+        if is_last || reverted.iter().any(|it| judge.leaves_out(it)) {
+            scan = judge.widen(scan, terminal);
             continue;
         }
-        let (reverted, made) = work.revert(bad.keys().cloned().collect());
+        if reverted.is_empty() {
+            continue;
+        }
+        if settled {
+            let around = &reverted | &spoiled.places;
+            let shows = |it: &Scan| before.spoiled(it, &work.contents, &work.on_trial()) == spoiled;
+            scan = judge.narrow(scan, &around, shows, terminal);
+        }
+        let bad = spoiled.blamed;
+        let (reverted, made) = work.revert(reverted);
         let restored = reverted
             .into_iter()
             .map(|key| {
@@ -170,11 +185,11 @@ pub(crate) fn fix(
             .collect();
         let any = bad.values().next().cloned().unwrap_or_default();
         let why = |id: &Id| bad.get(&id.path).unwrap_or(&any).clone();
-        if !work.trial.fails(&made, why) {
+        let most = if judge.is_narrow() { Most::Many } else { Most::Few };
+        if !work.trial.fails(&made, most, why) {
             untouchable.extend(bad);
         }
-        let units = std::mem::take(&mut scan.units);
-        scan = session.rescan(project, request, units, restored, terminal);
+        scan = judge.rescan(scan, restored, terminal);
     }
     let fixed = work.fixed();
     let units = &scan.units;
@@ -296,18 +311,21 @@ impl Work {
         fixed
     }
 
-    /// Takes back what was done to files, and to those that shared a fix with them, since a fix is made whole or not at
-    /// all. Gives all of these files, and what was made there.
-    fn revert(&mut self, mut files: BTreeSet<String>) -> (BTreeSet<String>, BTreeSet<Id>) {
+    /// Some files and those that share a fix with them, since a fix is made whole or not at all.
+    fn sharing(&self, mut files: BTreeSet<String>) -> BTreeSet<String> {
         loop {
             let shares = |it: &&Applied| !it.files.is_disjoint(&files);
             let shared = self.applied.iter().filter(shares).flat_map(|it| it.files.iter().cloned());
             let all: BTreeSet<String> = files.iter().cloned().chain(shared).collect();
             if all.len() == files.len() {
-                break;
+                return all;
             }
             files = all;
         }
+    }
+
+    /// Takes back what was done to files that share no fix with others. Gives those that had changed, and what was made there.
+    fn revert(&mut self, mut files: BTreeSet<String>) -> (BTreeSet<String>, BTreeSet<Id>) {
         let stays = |it: &Applied| it.files.is_disjoint(&files);
         let made = self.applied.iter().filter(|it| !stays(it)).map(|it| it.id.clone()).collect();
         self.applied.retain(stays);
@@ -452,14 +470,14 @@ impl Before {
         }
     }
 
-    /// Files that changed for the worse, and how.
     fn spoiled(
         &self,
         scan: &Scan,
         changed: &BTreeMap<String, (String, Vec<u8>)>,
         on_trial: &BTreeSet<String>,
-    ) -> BTreeMap<String, String> {
-        let mut bad = BTreeMap::new();
+    ) -> Spoiled {
+        let mut spoiled = Spoiled::default();
+        let bad = &mut spoiled.blamed;
         for unit in &scan.units {
             let key = &unit.source.path;
             let before = self.syntax_errors.get(key).copied().unwrap_or_default();
@@ -499,10 +517,20 @@ impl Before {
                     involved.into_iter().collect()
                 };
                 bad.extend(blamed.into_iter().map(|it| (it.clone(), why.clone())));
+                spoiled.places.insert(key.clone());
             }
         }
-        bad
+        spoiled
     }
+}
+
+/// What changes made worse.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Spoiled {
+    /// Files that did it, and how.
+    blamed: BTreeMap<String, String>,
+    /// Files in which something is found that was not there.
+    places: BTreeSet<String>,
 }
 
 /// Who may have brought a finding to a file: those on trial, for without them nothing was spoiled, and of these or of all that changed

@@ -4,8 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
-/// How many groups may fail; what was not tried then is not made. Each costs some scans of the whole project, seconds in a large one.
-const MOST: usize = 16;
+/// How many groups may fail; what was not tried then is not made. Each costs some scans.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Most {
+    /// Of the whole project, seconds in a large one.
+    Few = 16,
+    /// Of a few files.
+    Many = 256,
+}
 
 /// What a fix is for, however the text around it changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +58,12 @@ impl Trial {
     }
 
     /// These fixes spoiled something. Tells whether it is known what to do without.
-    pub(super) fn fails(&mut self, made: &BTreeSet<Id>, why: impl Fn(&Id) -> String) -> bool {
+    pub(super) fn fails(
+        &mut self,
+        made: &BTreeSet<Id>,
+        most: Most,
+        why: impl Fn(&Id) -> String,
+    ) -> bool {
         let is_tried = self.current.iter().any(|it| made.contains(it));
         let suspects: Vec<Id> = if is_tried {
             // The others go on being tried.
@@ -71,7 +82,7 @@ impl Trial {
                 self.waiting.extend([second.to_vec(), first.to_vec()]);
             }
         }
-        if self.tried >= MOST {
+        if self.tried >= most as usize {
             let rest = std::mem::take(&mut self.waiting).into_iter().flatten();
             self.failed.extend(rest.map(|it| (it.clone(), why(&it))));
         }
@@ -107,7 +118,7 @@ pub(super) fn first_lines(old: &str, new: &str) -> Vec<Option<usize>> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Id, Trial, first_lines};
+    use super::{Id, Most, Trial, first_lines};
 
     /// Fixes are made until nothing is spoiled; `bad` ones spoil.
     #[track_caller]
@@ -118,7 +129,7 @@ mod tests {
             let made: BTreeSet<Id> = (0..fixes).map(id).filter(|it| trial.allows(it)).collect();
             let is_bad = bad.iter().any(|it| made.contains(&id(*it)));
             let goes_on = if is_bad {
-                trial.fails(&made, |_| "it spoils".to_owned())
+                trial.fails(&made, Most::Few, |_| "it spoils".to_owned())
             } else {
                 trial.passes()
             };

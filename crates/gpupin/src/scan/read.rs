@@ -64,7 +64,7 @@ impl Memory {
 }
 
 /// What became of a file that was looked at.
-enum Outcome {
+pub(super) enum Outcome {
     /// Of no language.
     Nothing,
     /// Not worth parsing, as far as the file itself tells.
@@ -164,7 +164,7 @@ pub(super) fn read(
 }
 
 /// Surveys a file, and reads it if it is worth it.
-fn look(
+pub(super) fn look(
     file: &File,
     contents: &BTreeMap<String, Vec<u8>>,
     surveyor: Option<&Surveyor>,

@@ -372,6 +372,32 @@ fn a_fix_that_would_bring_a_finding_keeps_no_other_back() {
 }
 
 #[test]
+fn what_a_fix_cannot_touch_is_not_judged_with_each_try() {
+    let mut sandbox = project()
+        .file(
+            "bad/main.py",
+            "import torch\nimport speak\nif __name__ == \"__main__\":\n    speak.run()\n",
+        )
+        .file("bad/speak.py", format!("{PROGRAM}def run():\n    pass\n"))
+        .file(
+            "gpupin.toml",
+            format!("{POLICY}[lint.per-file-ignores]\n\"bad/main.py\" = [\"GP101\"]\n"),
+        );
+    for other in ["a", "b", "c", "d", "e"] {
+        sandbox = sandbox.file(&format!("{other}.py"), PROGRAM);
+    }
+    let outcome = sandbox.gpupin(&["fix", "--unsafe-fixes", "--verbose"]);
+    let judged: Vec<&str> =
+        outcome.err.lines().filter_map(|it| it.strip_prefix("verbose: judged ")).collect();
+    assert!(!judged.is_empty() && judged.iter().all(|it| it.starts_with("2 files")), "{judged:?}");
+    assert!(sandbox.read("bad/speak.py").starts_with("import torch"));
+    for other in ["a", "b", "c", "d", "e"] {
+        assert!(sandbox.read(&format!("{other}.py")).starts_with("# gpupin"), "{other}");
+    }
+    assert!(outcome.err.contains("1 finding is left"), "{}", outcome.err);
+}
+
+#[test]
 fn a_finding_that_only_moves_is_not_brought() {
     // With a `conftest.py`, what is said of all tests is said there.
     let test = "import torch\ndef test_it():\n    torch.zeros(1).cuda()\n";
