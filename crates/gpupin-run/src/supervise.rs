@@ -34,7 +34,7 @@ use crate::process::ProcessId;
 mod signals;
 pub(crate) mod tree;
 
-pub use self::signals::wake;
+pub use self::signals::{EndingSignal, Endings, wake};
 
 /// What is to be started.
 #[derive(Debug)]
@@ -394,6 +394,13 @@ impl Drop for Supervised {
         for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
             drop(signals::catch_not(signal.as_raw()));
         }
+    }
+}
+
+/// Kills everything below a runner that is another process. The runner lives on, and notes how its program ended.
+pub fn kill_below(runner: u32) {
+    for it in tree::descendants(runner, &[]) {
+        drop(tree::send(it.id, Signal::KILL));
     }
 }
 

@@ -284,8 +284,10 @@ fn check(names: &[String], common: &Common, terminal: &mut Terminal) -> Result<E
         names.iter().map(|it| find(&directory, it, &project)).collect::<Result<_, _>>()?
     };
     if paths.is_empty() {
-        let nothing =
-            format!("nothing was checked: there is no evidence in `{}`", project.display(&directory));
+        let nothing = format!(
+            "nothing was checked: there is no evidence in `{}`",
+            project.display(&directory)
+        );
         // Who says where it lies expects some there, and must not take this for a check that holds.
         if common.evidence_dir.is_some() {
             return Err(Failure::usage(nothing));

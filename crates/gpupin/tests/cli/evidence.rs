@@ -69,7 +69,11 @@ fn that_nothing_was_checked_is_said_and_is_an_error_where_the_directory_was_name
     for (args, code, place) in [
         (&[][..], 0, "warning: nothing was checked: there is no evidence in `.gpupin/evidence`"),
         (&["--output-format", "json"], 0, nothing),
-        (&["--evidence-dir", "empty"], 2, "error: nothing was checked: there is no evidence in `empty`"),
+        (
+            &["--evidence-dir", "empty"],
+            2,
+            "error: nothing was checked: there is no evidence in `empty`",
+        ),
     ] {
         let outcome = sandbox.gpupin(&[&["evidence", "check"], args].concat());
         assert_eq!(outcome.code, code, "{outcome:?}");

@@ -271,7 +271,7 @@ fn signals_reach_a_program_without_a_terminal_and_its_children() {
 }
 
 /// The same command in a session of its own.
-fn session(command: &mut Command) -> Command {
+pub(crate) fn session(command: &mut Command) -> Command {
     let mut session = Command::new("setsid");
     session.arg(command.get_program()).args(command.get_args());
     session.env_clear().current_dir(command.get_current_dir().unwrap());
