@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::sandbox::{Outcome, Sandbox};
 
+mod faults;
 mod isolate;
 mod terminal;
 
