@@ -50,9 +50,9 @@ pub(crate) struct Held {
 
 /// Waits for GPUs, and tells who is in the way.
 pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Failure> {
-    let directory = state::leases()?;
+    let directory = state::leases(wish.machine.kind())?;
     if directory.scope() == Scope::User {
-        terminal.verbose(|| of_user(&directory));
+        terminal.verbose(|| of_user(&directory, wish.machine.kind()));
     }
     let this = Process::this().context("failed to read `/proc`")?.id;
     let outer = std::env::var(lease::VARIABLE).ok();
@@ -181,7 +181,11 @@ impl Drop for Held {
 }
 
 /// Between whom leases are where no directory is shared.
-pub(crate) fn of_user(directory: &Directory) -> String {
+pub(crate) fn of_user(directory: &Directory, kind: Kind) -> String {
+    if kind != Kind::Measured {
+        let path = directory.path().display();
+        return format!("{kind} leases are kept in `{path}`, apart from those on real GPUs");
+    }
     format!(
         "leases are kept in `{}`, where only this user's programs see them; an administrator makes them the machine's with \
          `install -d -m 1777 /run/gpupin`",

@@ -86,6 +86,9 @@ impl Directory {
             );
             return Err(DirectoryError::NoLocks { path: path.to_owned(), why });
         }
+        // `systemd-tmpfiles` removes nothing from a directory that is locked, however old it is. The lock is gone with the
+        // last clone of this.
+        let _ = fs::flock(&fd, FlockOperation::NonBlockingLockShared);
         // The program that is started tells its children, who may stand elsewhere.
         let path = std::path::absolute(path)
             .map_err(|source| DirectoryError::File { path: path.to_owned(), source })?;

@@ -52,6 +52,8 @@ fn outcome(command: &mut Command) -> crate::sandbox::Outcome {
 fn check(sandbox: &Sandbox, args: &[&str], expected: &Expect) {
     let mut text = outcome(&mut lease(sandbox, args)).whole();
     text = text.replace(sandbox.path().join("state").to_str().unwrap(), "STATE");
+    let user = rustix::process::geteuid().as_raw();
+    text = text.replace(&format!("simulated-{user}"), "simulated-UID");
     let mut plain = String::new();
     let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once("(pid ") {
@@ -84,7 +86,7 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
             ----- stdout
             nobody holds or awaits a GPU
             ----- stderr
-            leases are kept in `STATE`, where only this user's programs see them; an administrator makes them the machine's with `install -d -m 1777 /run/gpupin`
+            simulated leases are kept in `STATE/simulated-UID`, apart from those on real GPUs
         "#]],
     );
     let mut holder = holder(&sandbox);
@@ -94,10 +96,10 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
         &expect![[r#"
             exit code: 0
             ----- stdout
-            RTX 3090  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
+            RTX 3090  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6  simulated
               held by `sh -c echo held; read line; true` (…); not on the GPU now
             ----- stderr
-            leases are kept in `STATE`, where only this user's programs see them; an administrator makes them the machine's with `install -d -m 1777 /run/gpupin`
+            simulated leases are kept in `STATE/simulated-UID`, apart from those on real GPUs
         "#]],
     );
     check(
@@ -231,6 +233,48 @@ fn a_directory_that_is_not_safe_is_refused() {
     );
 }
 
+#[test]
+fn simulated_and_real_leases_are_not_in_each_others_way() {
+    let sandbox = project();
+    let mut simulated = holder(&sandbox);
+    // A client of the real queue of the same UUID, which asks no machine.
+    let state = sandbox.path().join("state");
+    let real = ["debug", "lease-client", "--dir", state.to_str().unwrap(), "--gpu", GPU];
+    let once = sandbox.gpupin(&[&real[..], &["--times", "1"]].concat());
+    assert_eq!(once.code, 0, "{}", once.whole());
+    let mut real = sandbox.command(&real);
+    let mut real = real.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(real.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let listed = sandbox.gpupin(&["lease", "ls"]).out;
+    let gpus: Vec<_> = listed.lines().filter(|it| it.contains(GPU)).collect();
+    let name = "a GPU this machine does not show";
+    let expected = [format!("{name}  {GPU}"), format!("{name}  {GPU}  simulated")];
+    assert_eq!(gpus, expected, "{listed}");
+    assert_eq!(listed.matches("held by").count(), 2, "{listed}");
+    let json = sandbox.gpupin(&["lease", "ls", "--output-format", "json"]).json();
+    validate(include_str!("../../src/reference/leases.schema.json"), &json);
+    for child in [&mut simulated, &mut real] {
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_user_has_one_directory_whatever_the_environment_is() {
+    let directory = |variables: &[(&'static str, &str)]| {
+        let sandbox = variables.iter().fold(Sandbox::new(), |it, of| it.variable(of.0, of.1));
+        let outcome = sandbox.gpupin(&["lease", "ls", "--output-format", "json"]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        outcome.json()["directory"].clone()
+    };
+    // A login has all of these, `cron` none.
+    let runtime = tempfile::tempdir().unwrap();
+    let runtime = runtime.path().to_str().unwrap();
+    let login = [("XDG_RUNTIME_DIR", runtime), ("TMPDIR", runtime), ("HOME", runtime)];
+    assert_eq!(directory(&login), directory(&[]));
+}
+
 /// A directory of leases that root made for all, and `gpupin` where everybody may run it. `None` where this is not root.
 fn shared() -> Option<(Sandbox, std::path::PathBuf)> {
     if !rustix::process::geteuid().is_root() {
@@ -271,7 +315,7 @@ fn users_see_each_other_and_neither_removes_nor_is_stopped_by_what_is_left() {
     let mut line = String::new();
     BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let listed = sandbox
-        .command(&["lease", "ls", "--machine", "mixed", "--output-format", "json"])
+        .command(&["lease", "ls", "--output-format", "json"])
         .env("GPUPIN_STATE_DIR", sandbox.path())
         .output()
         .unwrap();

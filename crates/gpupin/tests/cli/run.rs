@@ -49,6 +49,12 @@ pub(crate) fn run(sandbox: &Sandbox, args: &[&str]) -> Outcome {
     sandbox.gpupin(&[&["run", "--machine", "state"], args].concat())
 }
 
+/// Where the leases of a project on a simulated machine lie.
+fn simulated_leases(sandbox: &Sandbox) -> std::path::PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    sandbox.path().join(format!("leases/simulated-{user}"))
+}
+
 /// The last evidence, as it lies on disk.
 pub(crate) fn evidence(sandbox: &Sandbox) -> serde_json::Value {
     let shown = sandbox.gpupin(&["evidence", "show", "--output-format", "json"]);
@@ -375,7 +381,7 @@ fn what_a_killed_runner_leaves_on_the_gpu_is_listed() {
         );
         let args = ["run", "--machine", "state", "--", "bash", "-c", &script];
         let mut runner = sandbox.command(&args).stderr(Stdio::null()).spawn().unwrap();
-        while !std::fs::read_dir(sandbox.path().join("leases")).unwrap().any(|it| {
+        while !std::fs::read_dir(simulated_leases(&sandbox)).into_iter().flatten().any(|it| {
             std::fs::read_to_string(it.unwrap().path()).is_ok_and(|it| {
                 it.contains("\"process\":{\"pid\":") && it.contains("{\"process\":{")
             })
