@@ -139,9 +139,8 @@ fn a_shell_inside_has_job_control_and_gives_the_terminal_back() {
     shell.expect("inside");
     shell.write("\x1a");
     shell.expect("Stopped");
-    shell.write("kill %1; exit 3\n");
-    shell.write("exit 3\n");
-    shell.expect("exit");
+    // A shell that still knows of a stopped job ends only when it is told twice. In one line, or the outer one may get the second.
+    shell.write("kill %1; exit 3; exit 3\n");
     shell.write("echo code-$?\n");
     shell.expect("code-3");
 }
