@@ -1,6 +1,6 @@
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::{
         fs::{PermissionsExt as _, chown, symlink},
         process::CommandExt as _,
@@ -11,7 +11,10 @@ use std::{
 
 use expect_test::{Expect, expect};
 
-use crate::{report::validate, sandbox::Sandbox};
+use crate::{
+    report::validate,
+    sandbox::{Outcome, Sandbox},
+};
 
 const GPU: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
 const NOBODY: u32 = 65534;
@@ -357,4 +360,74 @@ fn crafted_files_of_another_user_are_seen_through() {
         assert!(once.err.contains("no regular file"), "{}", once.err);
     }
     assert_eq!(fs::read(&victim).unwrap(), b"mine");
+}
+
+/// Runs a script in namespaces of its own, where `G` is gpupin, `GPU` a GPU and `D` an empty directory. `None` where the kernel allows
+/// none, which is said.
+fn in_namespace(sandbox: &Sandbox, namespaces: &[&str], script: &str) -> Option<Outcome> {
+    let is_allowed = Command::new("unshare").args(namespaces).arg("true").status();
+    if !is_allowed.is_ok_and(|it| it.success()) {
+        // Past the test harness, which keeps what is printed to itself.
+        let mut err = std::io::stderr();
+        writeln!(err, "SKIPPED: this kernel allows no namespaces: {namespaces:?}").unwrap();
+        return None;
+    }
+    let directory = sandbox.path().join("mounted");
+    fs::create_dir_all(&directory).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(namespaces).args(["sh", "-ec", script]).current_dir(sandbox.path());
+    command.env("G", env!("CARGO_BIN_EXE_gpupin")).env("GPU", GPU).env("D", directory);
+    command.env("GPUPIN_NVML_LIBRARY", "/nonexistent/gpupin");
+    Some(outcome(&mut command))
+}
+
+#[test]
+fn a_read_only_directory_of_leases_is_refused_and_can_be_looked_at() {
+    let script = "mount -t tmpfs -o mode=700,ro none $D; export GPUPIN_STATE_DIR=$D\n\
+        $G debug lease-client --dir $D --gpu $GPU --times 1 || echo code-$?\n\
+        $G lease ls";
+    let Some(outcome) = in_namespace(&project(), &["-rm"], script) else { return };
+    assert_eq!(outcome.out, "code-2\nnobody holds or awaits a GPU\n", "{outcome:?}");
+    assert!(outcome.err.contains("it is read-only"), "{outcome:?}");
+}
+
+#[test]
+fn a_full_disk_gives_no_lease_and_leaves_no_ticket() {
+    // One page for the content of files, which is taken.
+    let script = "mount -t tmpfs -o mode=700,size=4k none $D; export GPUPIN_STATE_DIR=$D\n\
+        head -c 4096 /dev/zero > $D/full\n\
+        $G debug lease-client --dir $D --gpu $GPU --times 1 || echo code-$?\n\
+        ls $D; rm $D/full; $G debug lease-client --dir $D --gpu $GPU --times 1 >/dev/null && echo had";
+    let Some(outcome) = in_namespace(&project(), &["-rm"], script) else { return };
+    assert_eq!(outcome.out, "code-2\nfull\nqueue.lock\nhad\n", "{outcome:?}");
+    assert!(outcome.err.contains("No space left on device"), "{outcome:?}");
+}
+
+#[test]
+fn a_holder_in_another_pid_namespace_is_live_and_what_is_not_known_of_it_is_null() {
+    let sandbox = project();
+    let state = sandbox.path().join("state");
+    let real = ["debug", "lease-client", "--dir", state.to_str().unwrap(), "--gpu", GPU];
+    let mut real = sandbox.command(&real);
+    let mut real = real.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(real.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let script = format!(
+        "export GPUPIN_STATE_DIR={}; $G lease ls --output-format json; $G lease ls >&2",
+        state.display()
+    );
+    let listed = in_namespace(&sandbox, &["-rpf", "--mount-proc"], &script);
+    drop(real.stdin.take());
+    assert!(real.wait().unwrap().success());
+    let Some(outcome) = listed else { return };
+    let json = outcome.json();
+    validate(include_str!("../../src/reference/leases.schema.json"), &json);
+    let holder = &json["gpus"][0]["holders"][0];
+    for unknown in ["locked_by", "on_gpu_now"] {
+        assert_eq!(holder[unknown], serde_json::Value::Null, "{outcome:?}");
+    }
+    assert!(outcome.err.contains("held by "), "{outcome:?}");
+    for claim in ["is gone", "not on the GPU"] {
+        assert!(!outcome.err.contains(claim), "{outcome:?}");
+    }
 }
