@@ -181,6 +181,9 @@ impl Run<'_> {
         };
         let attended = self.attend(supervised, observer.as_ref(), &mut lease, terminal)?;
         let Attended { ended, is_violated } = attended;
+        if self.order.isolate {
+            gpupin_run::isolate::tidy();
+        }
         if let Some(lease) = &mut lease {
             lease.take_back();
         }
