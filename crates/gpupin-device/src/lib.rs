@@ -17,6 +17,7 @@ mod machine;
 mod nvml;
 mod pids;
 pub mod scene;
+mod watchdog;
 
 pub use answer::{Answer, Silence};
 pub use child::output_within;
@@ -28,3 +29,4 @@ pub use machine::{
 pub use nvml::{NVML_LIBRARY, Nvml};
 pub use pids::{in_initial_pid_namespace, strangers};
 pub use scene::Scene;
+pub use watchdog::Watchdog;

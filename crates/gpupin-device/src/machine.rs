@@ -1,4 +1,4 @@
-use std::{fmt::Debug, io, path::PathBuf};
+use std::{fmt::Debug, io, path::PathBuf, time::Duration};
 
 use gpupin_policy::{Bytes, DriverVersion, GpuUuid, Inventory, NvmlIndex, PciAddress};
 
@@ -158,6 +158,9 @@ pub enum MachineError {
     /// The driver refused.
     #[error("the driver did not answer a query for {what}: {why}")]
     Query { what: &'static str, why: String },
+    /// A function of the driver has not returned.
+    #[error("the driver did not answer `{function}` within {} s", waited.as_secs_f64())]
+    Hangs { function: String, waited: Duration },
     /// A file could not be read.
     #[error("failed to read `{}`", path.display())]
     Read { path: PathBuf, source: io::Error },

@@ -5,6 +5,8 @@
 //!
 //! - **`no_new_privs`**, so that no set-user-ID program (`nvidia-modprobe`) gets around it;
 //! - **capabilities**: those that mount, make device nodes, load modules or look into other processes are dropped for good;
+//! - **a device control group**, where the kernel has those of version 2 and lets us (root): it refuses the devices by their numbers, also under
+//!   names that were made before. Root could leave it, so that it never counts alone;
 //! - **a mount namespace**, where the kernel allows one (root): each node is mounted over itself with `nodev`, which refuses to open a device;
 //! - **Landlock** (any user): everything may be opened as before but those nodes, and devices may be told what to do only in the
 //!   directory of devices. A process under Landlock cannot mount anything, also not in a user namespace of its own.
@@ -34,6 +36,7 @@ use crate::{
 };
 
 mod capabilities;
+mod device_cgroup;
 mod mounts;
 mod rules;
 
@@ -129,6 +132,10 @@ pub fn enter(order: &Order) -> Report {
         order.hidden.iter().flat_map(|it| &it.nodes).map(PathBuf::as_path).collect();
     // The order matters: mounting needs the capabilities, and Landlock forbids mounting.
     let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        let devices = device_cgroup::devices(&nodes);
+        note("device-cgroup", device_cgroup::enter(&devices));
+    }
     let is_mounted = is_root && note("mount-namespace", mounts::mask(&nodes));
     let keeps_privileges =
         note("no-new-privs", set_no_new_privs(true).map_err(|it| it.to_string()));
@@ -149,6 +156,11 @@ pub fn enter(order: &Order) -> Report {
         }
     }
     Report { unreachable, record: IsolationRecord { requested: true, achieved, refused } }
+}
+
+/// Removes what isolation has left of programs that are gone.
+pub fn tidy() {
+    device_cgroup::sweep();
 }
 
 /// Whether opening a node is refused. Any other failure means that access to it is allowed.

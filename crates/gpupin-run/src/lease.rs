@@ -219,6 +219,11 @@ impl Lease {
         self.is_entrusted = true;
     }
 
+    /// Whether dropping it would give something back now.
+    pub fn ends_here(&self) -> bool {
+        !self.is_nested() && !self.is_entrusted && !std::thread::panicking()
+    }
+
     /// The processes it was entrusted to have ended.
     pub fn take_back(&mut self) {
         self.is_entrusted = false;

@@ -5,7 +5,8 @@
 //!
 //! With a terminal the program shares the supervisor's process group. Then the terminal's own signals (Ctrl-C, Ctrl-\, Ctrl-Z, a
 //! hangup, a new window size) reach it directly, job control of the shell works on both, and only what somebody sends to the
-//! supervisor alone is passed on. Without one the program gets a group of its own, to which everything is passed on.
+//! supervisor alone is passed on. At Ctrl-Z the supervisor stops only when the program has: the shell then reads what is typed, and a
+//! program that has been told and not yet stopped would still take some of it. Without a terminal the program gets a group of its own, to which everything is passed on.
 //!
 //! Out of scope: who escapes through another service (`systemd-run`, `dockerd`, `at`). It is no descendant, and nothing here
 //! claims to see it.
@@ -34,7 +35,7 @@ use crate::process::ProcessId;
 mod signals;
 pub(crate) mod tree;
 
-pub use self::signals::wake;
+pub use self::signals::{EndingSignal, Endings, wake};
 
 /// What is to be started.
 #[derive(Debug)]
@@ -145,6 +146,7 @@ const CAUGHT: &[Signal] = &[
     Signal::TERM,
     Signal::USR1,
     Signal::USR2,
+    Signal::TSTP,
     Signal::CONT,
     Signal::WINCH,
 ];
@@ -161,9 +163,7 @@ impl Supervised {
         set_child_subreaper(Some(getpid())).map_err(|it| supervision(it.into()))?;
         let others = tree::descendants(std::process::id(), &[]).into_iter().map(|it| it.id);
         let others = others.collect();
-        let mut numbers: Vec<i32> = CAUGHT.iter().map(|it| it.as_raw()).collect();
-        // Sharing a group, the supervisor stops together with the program.
-        numbers.extend((group == Group::Own).then_some(Signal::TSTP.as_raw()));
+        let numbers: Vec<i32> = CAUGHT.iter().map(|it| it.as_raw()).collect();
         let signals = Signals::catch(&numbers).map_err(supervision)?;
 
         let mut command = Command::new(&name);
@@ -317,7 +317,7 @@ impl Supervised {
         if self.group == Group::Own {
             return Ok(());
         }
-        // After `fg` the supervisor may run again before the program does.
+        // After a SIGSTOP to both and `fg` the supervisor may run again before the program does.
         thread::sleep(Duration::from_millis(50));
         let is_stopped = tree::Stat::read(self.program.pid)
             .is_some_and(|it| it.id == self.program && it.state == 'T');
@@ -329,14 +329,13 @@ impl Supervised {
     }
 
     fn pass_on(&mut self, number: i32, by_kernel: bool) -> io::Result<()> {
-        let Some(signal) = CAUGHT.iter().chain([&Signal::TSTP]).find(|it| it.as_raw() == number)
-        else {
-            return Ok(());
-        };
+        let Some(signal) = CAUGHT.iter().find(|it| it.as_raw() == number) else { return Ok(()) };
         let signal = *signal;
         match signal {
             Signal::CHILD => return Ok(()),
-            Signal::TSTP => return self.stop_both(),
+            Signal::TSTP if self.group == Group::Own => return self.stop_both(),
+            // Nobody is left whose stop could be waited for.
+            Signal::TSTP if self.ended.is_some() => return signals::stop_here(),
             _ => {}
         }
         let ends = matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT | Signal::TERM);
@@ -394,6 +393,13 @@ impl Drop for Supervised {
         for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
             drop(signals::catch_not(signal.as_raw()));
         }
+    }
+}
+
+/// Kills everything below a runner that is another process. The runner lives on, and notes how its program ended.
+pub fn kill_below(runner: u32) {
+    for it in tree::descendants(runner, &[]) {
+        drop(tree::send(it.id, Signal::KILL));
     }
 }
 

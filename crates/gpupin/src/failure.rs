@@ -39,7 +39,7 @@ impl Exit {
     /// What follows the table in the reference.
     pub(crate) const OF_PROGRAMS: &str = "\
 `gpupin run` otherwise ends with the code of the program that it ran: 126 if that could not be started, 127 if it was not found, 128+n if
-signal n ended it.
+signal n ended it. `gpupin verify` also ends with 128+n if signal n ended it.
 ";
 
     pub(crate) fn code(self) -> u8 {

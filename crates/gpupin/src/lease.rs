@@ -50,9 +50,9 @@ pub(crate) struct Held {
 
 /// Waits for GPUs, and tells who is in the way.
 pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Failure> {
-    let directory = state::leases()?;
+    let directory = state::leases(wish.machine.kind())?;
     if directory.scope() == Scope::User {
-        terminal.verbose(|| of_user(&directory));
+        terminal.verbose(|| of_user(&directory, wish.machine.kind()));
     }
     let this = Process::this().context("failed to read `/proc`")?.id;
     let outer = std::env::var(lease::VARIABLE).ok();
@@ -97,10 +97,12 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
             let (gpus, waited) = (lease.gpus().to_vec(), lease.waited());
             let held = Held { lease, directory, kind, command, since: SystemTime::now() };
             // With more slots, or in an outer lease, others may be on it.
-            if wish.slots == 1 && !held.is_nested() {
-                warn_of_others(held.gpus(), wish.machine, wish.inventory, terminal);
+            if !held.is_nested() {
+                if wish.slots == 1 {
+                    warn_of_others(held.gpus(), wish.machine, wish.inventory, terminal);
+                }
+                held.note(Event::LeaseTaken { gpus, waited_ms: milliseconds(waited) });
             }
-            held.note(Event::LeaseTaken { gpus, waited_ms: milliseconds(waited) });
             Ok(held)
         }
         Err(error) => {
@@ -168,6 +170,10 @@ impl DerefMut for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // What an outer lease holds, or the program keeps, is not given back.
+        if !self.lease.ends_here() {
+            return;
+        }
         let held = self.since.elapsed().unwrap_or_default();
         let gpus = self.lease.gpus().to_vec();
         self.note(Event::LeaseGivenBack { gpus, held_ms: milliseconds(held) });
@@ -175,7 +181,11 @@ impl Drop for Held {
 }
 
 /// Between whom leases are where no directory is shared.
-pub(crate) fn of_user(directory: &Directory) -> String {
+pub(crate) fn of_user(directory: &Directory, kind: Kind) -> String {
+    if kind != Kind::Measured {
+        let path = directory.path().display();
+        return format!("{kind} leases are kept in `{path}`, apart from those on real GPUs");
+    }
     format!(
         "leases are kept in `{}`, where only this user's programs see them; an administrator makes them the machine's with \
          `install -d -m 1777 /run/gpupin`",
@@ -314,13 +324,78 @@ fn milliseconds(time: Duration) -> u64 {
 mod tests {
     use std::time::{Duration, SystemTime};
 
+    use gpupin_device::Kind;
     use gpupin_policy::Inventory;
     use gpupin_run::{
-        lease::{Holder, HolderText, Place, Waiting, WaitsFor},
-        process::ProcessId,
+        lease::{
+            self, Cancel, Directory, Holder, HolderText, Hooks, Outer, Patience, Place, Request,
+            Waiting, WaitsFor,
+        },
+        log::{self, Event},
+        process::{Process, ProcessId},
     };
 
-    use super::{ordinal, text, time};
+    use super::{Held, ordinal, text, time};
+
+    /// Takes a GPU, lets something become of it, and counts how often it is said to have been given back.
+    #[track_caller]
+    fn check_given_back(outer: Option<&str>, directory: &Directory, with: fn(&mut Held)) -> usize {
+        let gpu = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6".parse().unwrap();
+        let holder =
+            HolderText { process: Process::this().unwrap().id, command: "true".to_owned() };
+        let request = Request {
+            gpus: vec![gpu],
+            count: 1,
+            slots: 1,
+            holder,
+            outer: outer.and_then(|it| Outer::find(directory, it)),
+            patience: Patience::For(Duration::ZERO),
+        };
+        let lease = lease::acquire(
+            directory,
+            &request,
+            &mut Hooks {
+                tell: &mut |_| {},
+                clear: &mut |_, _| Vec::new(),
+                cancel: &Cancel::default(),
+                clock: SystemTime::now,
+            },
+        );
+        let mut held = Held {
+            lease: lease.unwrap(),
+            directory: directory.clone(),
+            kind: Kind::Measured,
+            command: "true".to_owned(),
+            since: SystemTime::now(),
+        };
+        with(&mut held);
+        if outer.is_none() {
+            let variable = held.variable();
+            assert_eq!(check_given_back(Some(&variable), directory, |_| {}), 0);
+        }
+        drop(held);
+        let entries = log::read(directory).unwrap();
+        entries.iter().filter(|it| matches!(it.event, Event::LeaseGivenBack { .. })).count()
+    }
+
+    #[test]
+    fn only_what_was_given_back_is_logged_so() {
+        let check = |with: fn(&mut Held), expected| {
+            let place = tempfile::tempdir().unwrap();
+            let directory = Directory::open(place.path()).unwrap();
+            assert_eq!(check_given_back(None, &directory, with), expected);
+        };
+        check(|_| {}, 1);
+        // As after a failure beside the program, which lives on and keeps it.
+        check(|it| it.entrust(), 0);
+        check(
+            |it| {
+                it.entrust();
+                it.take_back();
+            },
+            1,
+        );
+    }
 
     #[test]
     fn places_in_line_are_said_as_people_say_them() {

@@ -2,7 +2,7 @@
 //!
 //! `--machine` names a scene. Otherwise NVML answers, and where it is missing the files of the kernel module do, with what CUDA adds to
 //! them. Three variables point elsewhere, for drivers in unusual places and for tests: `GPUPIN_NVML_LIBRARY`, `GPUPIN_CUDA_LIBRARY` and
-//! `GPUPIN_SYSROOT`, below which `proc` and `sys` lie.
+//! `GPUPIN_SYSROOT`, below which `proc` and `sys` lie. `GPUPIN_DRIVER_TIMEOUT` says how long an answer of the driver is waited for.
 
 use std::{
     ffi::OsString,
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use gpupin_device::{
-    DriverFiles, Machine, MachineError, NVML_LIBRARY, Nvml,
+    DriverFiles, Machine, MachineError, NVML_LIBRARY, Nvml, Watchdog,
     cuda::{self, CUDA_LIBRARY, CudaError, CudaView},
     scene::SceneMachine,
 };
@@ -25,6 +25,7 @@ pub(crate) mod snapshot;
 pub(crate) const NVML_VARIABLE: &str = "GPUPIN_NVML_LIBRARY";
 pub(crate) const CUDA_VARIABLE: &str = "GPUPIN_CUDA_LIBRARY";
 pub(crate) const ROOT_VARIABLE: &str = "GPUPIN_SYSROOT";
+const TIMEOUT_VARIABLE: &str = "GPUPIN_DRIVER_TIMEOUT";
 
 /// Which machine is asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -40,8 +41,9 @@ impl MachineArgs {
     pub(crate) fn open(&self) -> Result<Box<dyn Machine>, Failure> {
         match &self.machine {
             Some(scene) => {
+                let patience = Patience::of_environment()?;
                 let machine = SceneMachine::find(scene).context("failed to open the scene")?;
-                Ok(Box::new(machine))
+                Ok(Box::new(Watchdog::new(Box::new(machine), patience.answer)))
             }
             None => driver().map_err(Failure::from),
         }
@@ -73,15 +75,44 @@ pub(crate) fn is_absent(error: &MachineError) -> bool {
 /// The driver of this machine.
 pub(crate) fn driver() -> Result<Box<dyn Machine>, MachineError> {
     let root = system_root();
-    match Nvml::open(&nvml_library(), &root) {
+    let patience = Patience::of_environment()?;
+    let open = {
+        let root = root.clone();
+        move || -> Result<Box<dyn Machine>, MachineError> {
+            Ok(Box::new(Nvml::open(&nvml_library(), &root)?))
+        }
+    };
+    match Watchdog::open(open, patience.start, patience.answer) {
         Ok(machine) => Ok(Box::new(machine)),
         Err(error @ MachineError::NoLibrary { .. }) => {
             // A container with the driver's compute part only has no NVML.
             let Ok(_) = DriverFiles::open(&root, None) else { return Err(error) };
             let all = [("CUDA_VISIBLE_DEVICES", None), ("CUDA_DEVICE_ORDER", None)];
-            Ok(Box::new(DriverFiles::open(&root, cuda_view(all).ok())?))
+            let files = DriverFiles::open(&root, cuda_view(all).ok())?;
+            Ok(Box::new(Watchdog::new(Box::new(files), patience.answer)))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// How long the driver is waited for.
+struct Patience {
+    start: Duration,
+    answer: Duration,
+}
+
+impl Patience {
+    fn of_environment() -> Result<Self, MachineError> {
+        let Some(text) = std::env::var_os(TIMEOUT_VARIABLE).filter(|it| !it.is_empty()) else {
+            // The first start of a driver without persistence takes seconds per GPU.
+            return Ok(Self { start: Duration::from_mins(1), answer: Duration::from_secs(10) });
+        };
+        let limit = text.to_str().and_then(|it| gpupin_policy::duration(it).ok());
+        let limit = limit.filter(|it| !it.is_zero()).ok_or_else(|| MachineError::Invalid {
+            path: TIMEOUT_VARIABLE.into(),
+            why: "expected a time such as `10s`".to_owned(),
+        })?;
+        Ok(Self { start: limit, answer: limit })
     }
 }
 
@@ -147,6 +178,10 @@ pub(crate) fn advice(error: &MachineError) -> Option<&'static str> {
         }
         MachineError::NoPermission => {
             "see who may open `/dev/nvidiactl` and `/dev/nvidia0`; in a container, whether it was given them"
+        }
+        MachineError::Hangs { .. } => {
+            "the driver hangs: see `dmesg` for `NVRM` and `Xid`; `nvidia-smi` will hang too, and often only a restart of the machine helps. \
+             `GPUPIN_DRIVER_TIMEOUT` (such as `60s`) waits longer"
         }
         MachineError::Query { .. } => {
             "see what `nvidia-smi` and `dmesg` say; a container that lost its devices has to be started anew"

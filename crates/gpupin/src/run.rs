@@ -68,8 +68,8 @@ pub(crate) struct Finished {
 /// How long a program may take to end after a violation.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long the machine may take to answer for the last time.
-const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// How long the machine may take to answer for the last time. Longer than for one answer, so that the record says what did not come.
+const LAST_ANSWER: Duration = Duration::from_secs(20);
 
 /// Runs a program on the GPUs of a machine.
 pub(crate) fn run(
@@ -181,6 +181,9 @@ impl Run<'_> {
         };
         let attended = self.attend(supervised, observer.as_ref(), &mut lease, terminal)?;
         let Attended { ended, is_violated } = attended;
+        if self.order.isolate {
+            gpupin_run::isolate::tidy();
+        }
         if let Some(lease) = &mut lease {
             lease.take_back();
         }

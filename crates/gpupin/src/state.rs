@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use gpupin_device::Kind;
 use gpupin_run::lease::Directory;
 
 use crate::failure::Failure;
@@ -10,22 +11,46 @@ use crate::failure::Failure;
 /// Made by the administrator, for all users.
 const SHARED: [&str; 2] = ["/run/gpupin", "/var/lib/gpupin"];
 
-/// The directory of leases.
+/// The directory of leases on GPUs of this kind.
 ///
-/// `GPUPIN_STATE_DIR`, else one that all users share, else one of this user.
-pub(crate) fn leases() -> Result<Directory, Failure> {
+/// `GPUPIN_STATE_DIR`, else one that all users share, else one of this user. Leases on GPUs that are not real lie apart, in a directory of
+/// this user's below: the GPUs of a scene may have the UUIDs of real ones.
+pub(crate) fn leases(kind: Kind) -> Result<Directory, Failure> {
+    let directory = real()?;
+    if kind == Kind::Measured {
+        return Ok(directory);
+    }
+    let directory = Directory::open_or_create(&simulated(&directory));
+    Ok(directory.context("failed to open the directory of simulated leases")?)
+}
+
+/// The directory of simulated leases, if it is there.
+pub(crate) fn simulated_leases() -> Result<Option<Directory>, Failure> {
+    let path = simulated(&real()?);
+    let directory = path.exists().then(|| Directory::open(&path)).transpose();
+    Ok(directory.context("failed to open the directory of simulated leases")?)
+}
+
+fn real() -> Result<Directory, Failure> {
     if let Some(path) = std::env::var_os("GPUPIN_STATE_DIR") {
         let directory = Directory::open(Path::new(&path));
         return Ok(directory.context("failed to open `GPUPIN_STATE_DIR`")?);
     }
     let shared = SHARED.map(Path::new);
-    let directory = Directory::shared_or_user(&shared, &of_user());
+    let directory = Directory::shared_or_user(&shared, &of_user(user()));
     Ok(directory.context("failed to open the directory of leases")?)
 }
 
-fn of_user() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(path) if Path::new(&path).is_absolute() => Path::new(&path).join("gpupin"),
-        _ => PathBuf::from(format!("/tmp/gpupin-{}", rustix::process::getuid().as_raw())),
-    }
+fn simulated(directory: &Directory) -> PathBuf {
+    directory.path().join(format!("simulated-{}", user()))
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The same for a login, `cron`, `sudo` and a service of one user, so that they wait for each other: it follows from the user's number
+/// alone. `XDG_RUNTIME_DIR` is not set for all of these, and is emptied when the user logs out while programs go on.
+fn of_user(user: u32) -> PathBuf {
+    PathBuf::from(format!("/tmp/gpupin-{user}"))
 }

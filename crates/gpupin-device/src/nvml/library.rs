@@ -14,7 +14,18 @@ use super::{
     code::{Code, count, not_loaded},
     processes::{Lists, Row},
 };
-use crate::machine::{MachineError, ProcessKind};
+use crate::{
+    machine::{MachineError, ProcessKind},
+    watchdog::calling,
+};
+
+/// A function of a library that is called next.
+macro_rules! named {
+    ($library:ident.$function:ident) => {{
+        calling(stringify!($function));
+        found(&$library.raw.$function)
+    }};
+}
 
 /// `libnvidia-ml`, loaded and started. Dropping it stops it.
 ///
@@ -43,18 +54,14 @@ const SIMULATED: &[u8] = b"gpupin_sim_version\0";
 const WITHOUT_GPUS_TOO: c_uint = 1;
 
 /// A function that fills one value about one GPU.
-type Getter<T> =
-    Result<unsafe extern "C" fn(nvmlDevice_t, *mut T) -> nvmlReturn_t, libloading::Error>;
+type Getter<T> = Result<unsafe extern "C" fn(nvmlDevice_t, *mut T) -> nvmlReturn_t, Code>;
 
 /// A function that fills a text about one GPU.
-type TextGetter = Result<
-    unsafe extern "C" fn(nvmlDevice_t, *mut c_char, c_uint) -> nvmlReturn_t,
-    libloading::Error,
->;
+type TextGetter =
+    Result<unsafe extern "C" fn(nvmlDevice_t, *mut c_char, c_uint) -> nvmlReturn_t, Code>;
 
 /// A function that fills a text about the machine.
-type SystemTextGetter =
-    Result<unsafe extern "C" fn(*mut c_char, c_uint) -> nvmlReturn_t, libloading::Error>;
+type SystemTextGetter = Result<unsafe extern "C" fn(*mut c_char, c_uint) -> nvmlReturn_t, Code>;
 
 /// What is known of memory, in bytes.
 pub(super) struct Memory {
@@ -86,6 +93,7 @@ pub(super) enum Clock {
 
 impl Library {
     pub(super) fn start(path: &Path) -> Result<Self, MachineError> {
+        calling("dlopen");
         // SAFETY: loading runs the library's initialisers. It is the driver's own, or one the user named.
         let loaded = unsafe { libloading::Library::new(path) };
         let loaded = loaded.map_err(|error| not_loaded(&error))?;
@@ -99,6 +107,7 @@ impl Library {
             let why = format!("`{}` is no NVML", path.display());
             return Err(MachineError::NoLibrary { why });
         }
+        calling("nvmlInitWithFlags");
         let code = match (&raw.nvmlInitWithFlags, &raw.nvmlInit_v2) {
             // SAFETY: takes a plain number.
             (Ok(init), _) => unsafe { init(WITHOUT_GPUS_TOO) },
@@ -115,15 +124,16 @@ impl Library {
     }
 
     pub(super) fn driver_version(&self) -> Result<String, Code> {
-        system_text(&self.raw.nvmlSystemGetDriverVersion)
+        system_text(named!(self.nvmlSystemGetDriverVersion))
     }
 
     pub(super) fn library_version(&self) -> Result<String, Code> {
-        system_text(&self.raw.nvmlSystemGetNVMLVersion)
+        system_text(named!(self.nvmlSystemGetNVMLVersion))
     }
 
     /// Major and minor of the newest CUDA that the driver supports.
     pub(super) fn cuda_version(&self) -> Result<(u32, u32), Code> {
+        calling("nvmlSystemGetCudaDriverVersion");
         let newer = self.raw.nvmlSystemGetCudaDriverVersion_v2.as_ref();
         let function = *newer
             .or(self.raw.nvmlSystemGetCudaDriverVersion.as_ref())
@@ -136,7 +146,7 @@ impl Library {
     }
 
     pub(super) fn gpu_count(&self) -> Result<u32, Code> {
-        let function = found(&self.raw.nvmlDeviceGetCount_v2)?;
+        let function = named!(self.nvmlDeviceGetCount_v2)?;
         let mut count = 0;
         // SAFETY: the function writes one number.
         Code::check(unsafe { function(&raw mut count) })?;
@@ -144,7 +154,7 @@ impl Library {
     }
 
     pub(super) fn gpu_at(&self, index: u32) -> Result<Handle, Code> {
-        let function = found(&self.raw.nvmlDeviceGetHandleByIndex_v2)?;
+        let function = named!(self.nvmlDeviceGetHandleByIndex_v2)?;
         let mut device = std::ptr::null_mut();
         // SAFETY: the function writes one pointer.
         Code::check(unsafe { function(index, &raw mut device) })?;
@@ -153,7 +163,7 @@ impl Library {
 
     /// A GPU or MIG instance. NVML takes no shortened UUIDs.
     pub(super) fn gpu_named(&self, uuid: &str) -> Result<Handle, Code> {
-        let function = found(&self.raw.nvmlDeviceGetHandleByUUID)?;
+        let function = named!(self.nvmlDeviceGetHandleByUUID)?;
         let uuid = CString::new(uuid).map_err(|_| Code::NOT_FOUND)?;
         let mut device = std::ptr::null_mut();
         // SAFETY: the text ends in a zero and outlives the call, and the function writes one pointer.
@@ -162,7 +172,7 @@ impl Library {
     }
 
     pub(super) fn mig_instance_at(&self, gpu: Handle, index: u32) -> Result<Handle, Code> {
-        let function = found(&self.raw.nvmlDeviceGetMigDeviceHandleByIndex)?;
+        let function = named!(self.nvmlDeviceGetMigDeviceHandleByIndex)?;
         let mut device = std::ptr::null_mut();
         // SAFETY: the handle is of this library, and the function writes one pointer.
         Code::check(unsafe { function(gpu.0, index, &raw mut device) })?;
@@ -171,7 +181,7 @@ impl Library {
 
     /// Whether the GPU is split into MIG instances now.
     pub(super) fn has_mig(&self, gpu: Handle) -> Result<bool, Code> {
-        let function = found(&self.raw.nvmlDeviceGetMigMode)?;
+        let function = named!(self.nvmlDeviceGetMigMode)?;
         let (mut current, mut pending) = (0, 0);
         // SAFETY: the handle is of this library, and the function writes two numbers.
         Code::check(unsafe { function(gpu.0, &raw mut current, &raw mut pending) })?;
@@ -179,22 +189,22 @@ impl Library {
     }
 
     pub(super) fn uuid(&self, gpu: Handle) -> Result<String, Code> {
-        text(&self.raw.nvmlDeviceGetUUID, gpu)
+        text(named!(self.nvmlDeviceGetUUID), gpu)
     }
 
     pub(super) fn name(&self, gpu: Handle) -> Result<String, Code> {
-        text(&self.raw.nvmlDeviceGetName, gpu)
+        text(named!(self.nvmlDeviceGetName), gpu)
     }
 
     pub(super) fn pci(&self, gpu: Handle) -> Result<String, Code> {
         // SAFETY: numbers and texts of C, for which zeros are a value.
         let empty: nvmlPciInfo_t = unsafe { std::mem::zeroed() };
-        let info = get(&self.raw.nvmlDeviceGetPciInfo_v3, gpu, empty)?;
+        let info = get(named!(self.nvmlDeviceGetPciInfo_v3), gpu, empty)?;
         Ok(until_zero(&info.busId))
     }
 
     pub(super) fn compute_capability(&self, gpu: Handle) -> Result<(u32, u32), Code> {
-        let function = found(&self.raw.nvmlDeviceGetCudaComputeCapability)?;
+        let function = named!(self.nvmlDeviceGetCudaComputeCapability)?;
         let (mut major, mut minor) = (0, 0);
         // SAFETY: the handle is of this library, and the function writes two numbers.
         Code::check(unsafe { function(gpu.0, &raw mut major, &raw mut minor) })?;
@@ -207,7 +217,7 @@ impl Library {
         // function, although the header asks for a plain 2.
         let version = count(size_of::<nvmlMemory_v2_t>()) | 2 << 24;
         let asked = nvmlMemory_v2_t { version, total: 0, reserved: 0, free: 0, used: 0 };
-        match get(&self.raw.nvmlDeviceGetMemoryInfo_v2, gpu, asked) {
+        match get(named!(self.nvmlDeviceGetMemoryInfo_v2), gpu, asked) {
             Ok(it) => {
                 return Ok(Memory { total: it.total, used: it.used, reserved: Some(it.reserved) });
             }
@@ -215,20 +225,20 @@ impl Library {
             Err(code) => return Err(code),
         }
         let asked = nvmlMemory_t { total: 0, free: 0, used: 0 };
-        let it = get(&self.raw.nvmlDeviceGetMemoryInfo, gpu, asked)?;
+        let it = get(named!(self.nvmlDeviceGetMemoryInfo), gpu, asked)?;
         Ok(Memory { total: it.total, used: it.used, reserved: None })
     }
 
     /// Share of time in which a kernel ran, in percent.
     pub(super) fn utilization(&self, gpu: Handle) -> Result<u32, Code> {
         let asked = nvmlUtilization_t { gpu: 0, memory: 0 };
-        get(&self.raw.nvmlDeviceGetUtilizationRates, gpu, asked).map(|it| it.gpu)
+        get(named!(self.nvmlDeviceGetUtilizationRates), gpu, asked).map(|it| it.gpu)
     }
 
     /// Degrees Celsius.
     pub(super) fn temperature(&self, gpu: Handle) -> Result<u32, Code> {
         const OF_THE_GPU: c_uint = 0;
-        let function = found(&self.raw.nvmlDeviceGetTemperature)?;
+        let function = named!(self.nvmlDeviceGetTemperature)?;
         let mut temperature = 0;
         // SAFETY: the handle is of this library, and the function writes one number.
         Code::check(unsafe { function(gpu.0, OF_THE_GPU, &raw mut temperature) })?;
@@ -237,7 +247,7 @@ impl Library {
 
     /// Megahertz.
     pub(super) fn clock(&self, gpu: Handle, clock: Clock) -> Result<u32, Code> {
-        let function = found(&self.raw.nvmlDeviceGetClockInfo)?;
+        let function = named!(self.nvmlDeviceGetClockInfo)?;
         let mut megahertz = 0;
         // SAFETY: the handle is of this library, and the function writes one number.
         Code::check(unsafe { function(gpu.0, clock as c_uint, &raw mut megahertz) })?;
@@ -246,20 +256,25 @@ impl Library {
 
     pub(super) fn number(&self, gpu: Handle, number: Number) -> Result<u32, Code> {
         let function = match number {
-            Number::Power => &self.raw.nvmlDeviceGetPowerUsage,
-            Number::EnforcedPowerLimit => &self.raw.nvmlDeviceGetEnforcedPowerLimit,
-            Number::Persistence => &self.raw.nvmlDeviceGetPersistenceMode,
-            Number::Accounting => &self.raw.nvmlDeviceGetAccountingMode,
-            Number::Minor => &self.raw.nvmlDeviceGetMinorNumber,
-            Number::MaxMigDevices => &self.raw.nvmlDeviceGetMaxMigDeviceCount,
-            Number::GpuInstance => &self.raw.nvmlDeviceGetGpuInstanceId,
-            Number::ComputeInstance => &self.raw.nvmlDeviceGetComputeInstanceId,
+            Number::Power => named!(self.nvmlDeviceGetPowerUsage),
+            Number::EnforcedPowerLimit => named!(self.nvmlDeviceGetEnforcedPowerLimit),
+            Number::Persistence => named!(self.nvmlDeviceGetPersistenceMode),
+            Number::Accounting => named!(self.nvmlDeviceGetAccountingMode),
+            Number::Minor => named!(self.nvmlDeviceGetMinorNumber),
+            Number::MaxMigDevices => named!(self.nvmlDeviceGetMaxMigDeviceCount),
+            Number::GpuInstance => named!(self.nvmlDeviceGetGpuInstanceId),
+            Number::ComputeInstance => named!(self.nvmlDeviceGetComputeInstanceId),
         };
         get(function, gpu, 0)
     }
 
     pub(super) fn processes(&self, gpu: Handle, kind: ProcessKind) -> Result<Vec<Row>, Code> {
         let function = self.lists.function(kind)?;
+        calling(match kind {
+            ProcessKind::Compute => "nvmlDeviceGetComputeRunningProcesses",
+            ProcessKind::Graphics => "nvmlDeviceGetGraphicsRunningProcesses",
+            ProcessKind::Mps => "nvmlDeviceGetMPSComputeRunningProcesses",
+        });
         self.lists.read(kind, |capacity, buffer| {
             // SAFETY: the handle is of this library, and the buffer holds as many rows of the largest layout as are said.
             Code::check(unsafe { function(gpu.0, capacity, buffer) })
@@ -268,7 +283,7 @@ impl Library {
 
     /// The PIDs that accounting has kept.
     pub(super) fn accounted_pids(&self, gpu: Handle) -> Result<Vec<u32>, Code> {
-        let function = found(&self.raw.nvmlDeviceGetAccountingPids)?;
+        let function = named!(self.nvmlDeviceGetAccountingPids)?;
         // The driver keeps 4000 (`nvmlDeviceGetAccountingBufferSize`), and more may come between two calls.
         let mut pids = vec![0; 4096];
         loop {
@@ -293,7 +308,7 @@ impl Library {
         gpu: Handle,
         pid: u32,
     ) -> Result<nvmlAccountingStats_t, Code> {
-        let function = found(&self.raw.nvmlDeviceGetAccountingStats)?;
+        let function = named!(self.nvmlDeviceGetAccountingStats)?;
         // SAFETY: plain numbers, for which zeros are a value.
         let mut stats: nvmlAccountingStats_t = unsafe { std::mem::zeroed() };
         // SAFETY: the handle is of this library, and the function writes one structure.
@@ -304,7 +319,8 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        if let Ok(shutdown) = &self.raw.nvmlShutdown {
+        if let Ok(shutdown) = named!(self.nvmlShutdown) {
+            calling("nvmlShutdown");
             // SAFETY: takes nothing, and undoes the start that made this value.
             unsafe { shutdown() };
         }
@@ -321,8 +337,8 @@ fn found<F: Copy>(function: &Result<F, libloading::Error>) -> Result<F, Code> {
     function.as_ref().copied().map_err(|_| Code::FUNCTION_NOT_FOUND)
 }
 
-fn get<T>(function: &Getter<T>, gpu: Handle, asked: T) -> Result<T, Code> {
-    let function = found(function)?;
+fn get<T>(function: Getter<T>, gpu: Handle, asked: T) -> Result<T, Code> {
+    let function = function?;
     let mut value = asked;
     // SAFETY: the handle is of this library, and the bindings say that the function writes one such value.
     Code::check(unsafe { function(gpu.0, &raw mut value) })?;
@@ -332,16 +348,16 @@ fn get<T>(function: &Getter<T>, gpu: Handle, asked: T) -> Result<T, Code> {
 /// Longer than every text that NVML gives, which is 96 bytes.
 const LONGEST_TEXT: usize = 256;
 
-fn text(function: &TextGetter, gpu: Handle) -> Result<String, Code> {
-    let function = found(function)?;
+fn text(function: TextGetter, gpu: Handle) -> Result<String, Code> {
+    let function = function?;
     let mut buffer = [0; LONGEST_TEXT];
     // SAFETY: the handle is of this library, and the buffer is as long as is said.
     Code::check(unsafe { function(gpu.0, buffer.as_mut_ptr(), count(LONGEST_TEXT)) })?;
     Ok(until_zero(&buffer))
 }
 
-fn system_text(function: &SystemTextGetter) -> Result<String, Code> {
-    let function = found(function)?;
+fn system_text(function: SystemTextGetter) -> Result<String, Code> {
+    let function = function?;
     let mut buffer = [0; LONGEST_TEXT];
     // SAFETY: the buffer is as long as is said.
     Code::check(unsafe { function(buffer.as_mut_ptr(), count(LONGEST_TEXT)) })?;

@@ -16,7 +16,7 @@ use super::{
     process::{Processes, Running},
     stamp::Stamp,
 };
-use crate::machine::MachineError;
+use crate::{machine::MachineError, watchdog::calling};
 
 /// A scene on which things happen: it is looked at again when its file changes.
 #[derive(Debug)]
@@ -116,6 +116,7 @@ impl Live {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             fault::meet(&scene.faults, &mut counts, function, gpu)
         };
+        calling(function);
         thread::sleep(obstacle.latency);
         if obstacle.hang {
             while self.scene().is_ok_and(|it| fault::hangs(&it.faults, function, gpu)) {

@@ -80,12 +80,11 @@ impl Directory {
         let stat = fs::fstat(&fd).map_err(failed)?;
         let scope = scope(&stat, rustix::process::geteuid().as_raw())
             .map_err(|why| DirectoryError::Unsafe { path: path.to_owned(), why })?;
-        if let Some(name) = network(fs::fstatfs(&fd).map_err(failed)?.f_type.cast_unsigned()) {
-            let why = format!(
-                "it is on a network file system ({name}), whose locks other machines share"
-            );
-            return Err(DirectoryError::NoLocks { path: path.to_owned(), why });
-        }
+        local(fs::fstatfs(&fd).map_err(failed)?.f_type.cast_unsigned())
+            .map_err(|why| DirectoryError::NoLocks { path: path.to_owned(), why })?;
+        // `systemd-tmpfiles` removes nothing from a directory that is locked, however old it is. The lock is gone with the
+        // last clone of this.
+        let _ = fs::flock(&fd, FlockOperation::NonBlockingLockShared);
         // The program that is started tells its children, who may stand elsewhere.
         let path = std::path::absolute(path)
             .map_err(|source| DirectoryError::File { path: path.to_owned(), source })?;
@@ -326,6 +325,16 @@ fn scope(stat: &Stat, user: u32) -> Result<Scope, String> {
         )),
         (true, true) if stat.st_uid == 0 => Ok(Scope::Machine),
         _ => Ok(Scope::User),
+    }
+}
+
+/// Whether locks in a file system of this kind are between the processes of this machine, or why not.
+fn local(magic: u64) -> Result<(), String> {
+    match network(magic) {
+        Some(name) => Err(format!(
+            "it is on a network file system ({name}), whose locks other machines share"
+        )),
+        None => Ok(()),
     }
 }
 

@@ -201,11 +201,19 @@ impl Wait<'_, '_> {
                 };
                 let came = (self.hooks.clock)();
                 let text = first_line(&self.request.holder, came);
-                let written = rustix::io::write(&fd, text.as_bytes());
-                let shown = name.to_string();
+                let written = match rustix::io::write(&fd, text.as_bytes()) {
+                    // Of a ticket that is cut off nobody can tell when it came.
+                    Ok(count) if count < text.len() => Err(Errno::NOSPC),
+                    written => written.map(|_| ()),
+                };
+                if let Err(errno) = written {
+                    let shown = name.to_string();
+                    // Only to leave nothing behind: as soon as it is closed it is a dead ticket.
+                    drop(self.directory.remove(&shown));
+                    return Err(self.directory.failed(&shown, errno).into());
+                }
                 let ticket = Stamped { name, came: milliseconds(came) };
                 self.claim.own.insert(queue, Own { ticket, fd });
-                written.map_err(|errno| self.directory.failed(&shown, errno))?;
             }
             Effect::Sweep(queue, ticket) => {
                 self.directory.sweep(&self.name(queue, ticket).to_string())?;

@@ -14,6 +14,7 @@ use std::{
 use rustix::{
     io::Errno,
     pipe::{PipeFlags, pipe_with},
+    process::Signal,
 };
 
 /// What woke the supervisor.
@@ -68,6 +69,47 @@ impl Signals {
     }
 }
 
+/// The signals by which somebody wants this process to end, for one that has to end others first.
+#[derive(Debug)]
+pub struct Endings(Signals);
+
+/// A signal that wants this process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndingSignal {
+    pub signal: Signal,
+    /// Whether it came from the terminal, which tells every process of the group.
+    pub is_of_group: bool,
+}
+
+const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+
+impl Endings {
+    /// Catches them while this lives. Not in a process with a [`Supervised`](super::Supervised), which does that itself.
+    pub fn catch() -> io::Result<Self> {
+        Signals::catch(&ENDING.map(Signal::as_raw)).map(Self)
+    }
+
+    /// Those that came since it was asked last.
+    pub fn came(&self) -> io::Result<Vec<EndingSignal>> {
+        let ending = |record| match record {
+            Record::Signal { number, by_kernel } => {
+                let signal = ENDING.into_iter().find(|it| it.as_raw() == number)?;
+                Some(EndingSignal { signal, is_of_group: by_kernel })
+            }
+            Record::Woken => None,
+        };
+        Ok(self.0.read()?.into_iter().filter_map(ending).collect())
+    }
+}
+
+impl Drop for Endings {
+    fn drop(&mut self) {
+        for signal in ENDING {
+            drop(catch_not(signal.as_raw()));
+        }
+    }
+}
+
 /// Makes [`Supervised::next`](super::Supervised::next) return in this process, from any thread.
 pub fn wake() {
     write([0, 0]);
@@ -80,22 +122,25 @@ fn record(bytes: &[u8]) -> Record {
     }
 }
 
-/// Gives a signal back to the default, to be ended or stopped by it.
+/// Gives a signal back to the default, to be ended or stopped by it. One that is ignored stays so.
 pub(super) fn catch_not(number: i32) -> io::Result<()> {
-    act(number, libc::SIG_DFL, 0)
+    if is_ignored(number)? { Ok(()) } else { act(number, libc::SIG_DFL, 0) }
 }
 
-fn catch(number: i32) -> io::Result<()> {
-    // SAFETY: both structs are plain data that the kernel fills or does not look at.
-    let ignored = unsafe {
+fn is_ignored(number: i32) -> io::Result<bool> {
+    // SAFETY: the struct is plain data that the kernel fills.
+    unsafe {
         let mut old: libc::sigaction = mem::zeroed();
         if libc::sigaction(number, ptr::null(), &raw mut old) != 0 {
             return Err(io::Error::last_os_error());
         }
-        old.sa_sigaction == libc::SIG_IGN
-    };
+        Ok(old.sa_sigaction == libc::SIG_IGN)
+    }
+}
+
+fn catch(number: i32) -> io::Result<()> {
     // Whoever ignores SIGCHLD would never learn how the program ended.
-    if ignored && number != libc::SIGCHLD {
+    if number != libc::SIGCHLD && is_ignored(number)? {
         return Ok(());
     }
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;

@@ -50,7 +50,8 @@ enum Command {
     },
     /// Hash the samples again, judge them again, and compare
     ///
-    /// Also tells when the policy is another one now.
+    /// Also tells when the policy is another one now. Without any evidence it warns that nothing was checked; where `--evidence-dir`
+    /// names a directory that is an error.
     Check {
         /// Beginnings of names, or files; all without any
         names: Vec<String>,
@@ -283,7 +284,15 @@ fn check(names: &[String], common: &Common, terminal: &mut Terminal) -> Result<E
         names.iter().map(|it| find(&directory, it, &project)).collect::<Result<_, _>>()?
     };
     if paths.is_empty() {
-        terminal.status(&format!("no evidence in `{}`", project.display(&directory)));
+        let nothing = format!(
+            "nothing was checked: there is no evidence in `{}`",
+            project.display(&directory)
+        );
+        // Who says where it lies expects some there, and must not take this for a check that holds.
+        if common.evidence_dir.is_some() {
+            return Err(Failure::usage(nothing));
+        }
+        terminal.warning(&nothing);
     }
     let mut checks = Vec::new();
     for path in paths {

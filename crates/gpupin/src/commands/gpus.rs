@@ -58,7 +58,7 @@ Examples:
   gpupin gpus --output-format json
   gpupin gpus --machine scenes/mixed.toml    a simulated machine
 
-Exit codes: 0 every GPU answered, 1 one does not say what it is, 2 there is no driver or it does not work";
+Exit codes: 0 every GPU answered, 1 one does not answer, or say what it is, 2 there is no driver or it does not work";
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|it| (0.1..=86_400.0).contains(it));
@@ -78,7 +78,9 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             thread::sleep(pause);
         }
         let now = snapshot(machine.as_ref(), &project.policy, &root)?;
-        exit = if now.unreadable.is_empty() { Exit::Clean } else { Exit::Findings };
+        let is_silent = now.gpus.iter().any(|it| it.silent.contains_key("status"));
+        let answer = now.unreadable.is_empty() && !is_silent;
+        exit = if answer { Exit::Clean } else { Exit::Findings };
         match (args.output_format, args.watch) {
             (Format::Json, None) => write_json(&now, terminal.out()),
             (Format::Json, Some(_)) => write_line(&now, terminal.out()),

@@ -2,7 +2,7 @@ use std::{
     ffi::OsString,
     fmt::Write as _,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -13,13 +13,14 @@ use gpupin_device::Kind;
 use gpupin_run::{
     evidence::{self, Evidence},
     observe::Verdict,
+    supervise::{Ended, EndingSignal, Endings, kill_below},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     commands::{rule::Format, run::wait_time},
     failure::{Exit, Failure},
-    project::{self, ProjectArgs},
+    project::{self, Project, ProjectArgs},
     quote,
     report::write_json,
     run::words,
@@ -78,7 +79,8 @@ Examples:
   gpupin verify --isolate --script-timeout 5min
   gpupin verify -- python train.py --steps 10
 
-Exit codes: 0 all proved, 1 a command failed or its run stayed unproved, 76 a program used another GPU";
+Exit codes: 0 all proved, 1 a command failed or its run stayed unproved, 76 a program used another GPU, 128+n signal n ended it: what
+runs is then ended too, and what has run is printed";
 
 /// What became of one script.
 #[derive(Debug, serde::Serialize)]
@@ -109,48 +111,53 @@ struct Running {
     child: Child,
     name_file: PathBuf,
     started: Instant,
-    /// When it was asked to end.
-    asked: Option<Instant>,
-    killed: bool,
+    timed_out: bool,
+    /// When its next harder way of being ended is due, and which that is.
+    ending: Option<(Instant, Harder)>,
 }
 
-/// How long a script that ran out of time may take to end.
+/// What becomes of a runner that was asked to end and has not.
+#[derive(Clone, Copy)]
+enum Harder {
+    /// Its program is killed, so that the runner can still say how that ended.
+    KillProgram,
+    KillRunner,
+    Nothing,
+}
+
+/// How long a script may take to end once it was asked to, and its runner once the script was killed.
 const GRACE: Duration = Duration::from_secs(15);
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let project = project::open(&args.project, None, terminal)?;
     let scripts = scripts(args, &project.policy.verify.commands)?;
     let directory = tempdir()?;
-    let mut waiting = scripts.iter().enumerate();
-    let mut running: Vec<Running> = Vec::new();
-    let mut results: Vec<Option<Verified>> = scripts.iter().map(|_| None).collect();
-    let mut exhausted = false;
-    while !exhausted || !running.is_empty() {
-        while !exhausted && running.len() < usize::from(args.jobs) {
-            let Some((index, script)) = waiting.next() else {
-                exhausted = true;
-                break;
-            };
-            let name_file = directory.path.join(index.to_string());
-            let child = start(args, &project.root, script, &name_file)?;
-            terminal.verbose(|| format!("started `{}`", script.text));
-            let started = Instant::now();
-            running.push(Running { index, child, name_file, started, asked: None, killed: false });
+    let mut endings = Endings::catch().context("failed to catch signals")?;
+    let mut work = Work { running: Vec::new(), results: scripts.iter().map(|_| None).collect() };
+    let done = work.go(args, &project, &scripts, &directory.path, &mut endings, terminal);
+    let ended_by = match done {
+        Ok(ended_by) => ended_by,
+        Err(failure) => {
+            // Nobody else would end them.
+            work.ask_all(Signal::TERM);
+            while !work.running.is_empty() && work.poll(None).is_ok() {
+                thread::sleep(PAUSE);
+            }
+            return Err(failure);
         }
-        let done = poll(&mut running, args.script_timeout)?;
-        for (it, code) in done {
-            let script = &scripts[it.index];
-            let result = result(&it, code, &script.text, &project);
-            terminal.status(&line(&result));
-            results[script.index] = Some(result);
+    };
+    drop(endings);
+    let results: Vec<_> = work.results.into_iter().flatten().collect();
+    let exit = match (judge(&results, args.allow_unproved), ended_by) {
+        (Exit::Violation, _) => Exit::Violation,
+        (_, Some(signal)) => {
+            let missing = scripts.len() - results.len();
+            terminal.warning(&format!("ended by signal {}; not run: {missing}", signal.as_raw()));
+            let number = u8::try_from(signal.as_raw()).unwrap_or(0);
+            Exit::Program(Ended::Signal(number).code())
         }
-        if !running.is_empty() {
-            terminal.progress(|| format!("{} of {} run", running.len(), scripts.len()));
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-    let results: Vec<_> = results.into_iter().flatten().collect();
-    let exit = judge(&results, args.allow_unproved);
+        (exit, None) => exit,
+    };
     match args.output_format {
         Format::Json => write_json(&Document { version: 1, scripts: results }, terminal.out()),
         Format::Text => {
@@ -160,6 +167,88 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     }
     .context("failed to write output")?;
     Ok(exit)
+}
+
+/// How often it is looked for what has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What runs, and what became of what has run.
+struct Work {
+    running: Vec<Running>,
+    /// By script; `None` for one that has not ended, or not been started.
+    results: Vec<Option<Verified>>,
+}
+
+impl Work {
+    /// Runs all scripts, or as many as there is time for before somebody wants an end; that is the signal.
+    fn go(
+        &mut self,
+        args: &Args,
+        project: &Project,
+        scripts: &[Script],
+        directory: &Path,
+        endings: &mut Endings,
+        terminal: &mut Terminal,
+    ) -> Result<Option<Signal>, Failure> {
+        let mut waiting = scripts.iter().peekable();
+        let mut ended_by = None;
+        loop {
+            for EndingSignal { signal, is_of_group } in
+                endings.came().context("failed to read signals")?
+            {
+                if ended_by.replace(signal).is_some() {
+                    // Who asks again does not want to wait.
+                    self.running.iter().for_each(|it| kill_below(it.child.id()));
+                } else if is_of_group {
+                    self.running.iter_mut().for_each(Running::is_asked);
+                } else {
+                    self.ask_all(signal);
+                }
+            }
+            while ended_by.is_none() && self.running.len() < usize::from(args.jobs) {
+                let Some(script) = waiting.next() else { break };
+                let name_file = directory.join(script.index.to_string());
+                let child = start(args, &project.root, script, &name_file)?;
+                terminal.verbose(|| format!("started `{}`", script.text));
+                self.running.push(Running {
+                    index: script.index,
+                    child,
+                    name_file,
+                    started: Instant::now(),
+                    timed_out: false,
+                    ending: None,
+                });
+            }
+            for (it, code) in self.poll(args.script_timeout)? {
+                let result = result(&it, code, &scripts[it.index].text, project);
+                terminal.status(&line(&result));
+                self.results[it.index] = Some(result);
+            }
+            if self.running.is_empty() && (ended_by.is_some() || waiting.peek().is_none()) {
+                return Ok(ended_by);
+            }
+            terminal.progress(|| format!("{} of {} run", self.running.len(), scripts.len()));
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn ask_all(&mut self, signal: Signal) {
+        self.running.iter_mut().for_each(|it| it.ask(signal));
+    }
+
+    /// Takes out those that have ended, and ends those that take too long.
+    fn poll(&mut self, limit: Option<Duration>) -> Result<Vec<(Running, Option<i32>)>, Failure> {
+        let mut done = Vec::new();
+        for index in (0..self.running.len()).rev() {
+            let it = &mut self.running[index];
+            match it.child.try_wait().context("failed to wait for a runner")? {
+                Some(status) => done.push((self.running.remove(index), status.code())),
+                None => it.hurry(limit),
+            }
+        }
+        done.reverse();
+        Ok(done)
+    }
 }
 
 /// A command line to run.
@@ -192,12 +281,7 @@ fn scripts(args: &Args, declared: &[String]) -> Result<Vec<Script>, Failure> {
 }
 
 /// Starts a runner for a script. What the script prints goes to standard error: standard output is for the results.
-fn start(
-    args: &Args,
-    root: &std::path::Path,
-    script: &Script,
-    name_file: &std::path::Path,
-) -> Result<Child, Failure> {
+fn start(args: &Args, root: &Path, script: &Script, name_file: &Path) -> Result<Child, Failure> {
     let program = std::env::current_exe().context("failed to find the program of gpupin")?;
     let mut command = Command::new(program);
     command.args(["run", "--quiet", "--name-evidence-in"]).arg(name_file);
@@ -232,46 +316,50 @@ fn start(
     Ok(command.spawn().with_context(failed)?)
 }
 
-/// Takes out those that have ended, and ends those that take too long.
-fn poll(
-    running: &mut Vec<Running>,
-    limit: Option<Duration>,
-) -> Result<Vec<(Running, Option<i32>)>, Failure> {
-    let mut done = Vec::new();
-    let mut left = Vec::new();
-    for mut it in running.drain(..) {
-        if let Some(status) = it.child.try_wait().context("failed to wait for a runner")? {
-            done.push((it, status.code()));
-        } else {
-            it.hurry(limit)?;
-            left.push(it);
-        }
-    }
-    *running = left;
-    Ok(done)
-}
-
 impl Running {
-    /// Asks a runner whose time is over to end its program; it passes that on.
-    fn hurry(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
+    /// Asks a runner to end its program; it passes that on.
+    fn ask(&mut self, signal: Signal) {
+        if self.ending.is_none() {
+            // It is our child and not waited for, so that the number is still its own.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+            self.is_asked();
+        }
+    }
+
+    /// Somebody asked it.
+    fn is_asked(&mut self) {
+        self.ending.get_or_insert((Instant::now() + GRACE, Harder::KillProgram));
+    }
+
+    /// Ends one whose time is over, in ways that become harder.
+    fn hurry(&mut self, limit: Option<Duration>) {
         let is_over = limit.is_some_and(|it| self.started.elapsed() > it);
-        if self.asked.is_none() && is_over {
-            self.asked = Some(Instant::now());
-            let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-            if let Some(pid) = pid {
-                // It is our child and not waited for, so that the number is still its own.
-                let _ = kill_process(pid, Signal::TERM);
+        if is_over && self.ending.is_none() {
+            self.timed_out = true;
+            self.ask(Signal::TERM);
+        }
+        let Some((at, how)) = self.ending else { return };
+        if at > Instant::now() {
+            return;
+        }
+        let next = match how {
+            Harder::KillProgram => {
+                kill_below(self.child.id());
+                Harder::KillRunner
             }
-        }
-        if !self.killed && self.asked.is_some_and(|it| it.elapsed() > GRACE) {
-            self.killed = true;
-            self.child.kill().context("failed to end a runner")?;
-        }
-        Ok(())
+            Harder::KillRunner => {
+                kill_below(self.child.id());
+                // It may have ended just now.
+                drop(self.child.kill());
+                Harder::Nothing
+            }
+            Harder::Nothing => Harder::Nothing,
+        };
+        self.ending = Some((Instant::now() + GRACE, next));
     }
 }
 
-fn result(it: &Running, code: Option<i32>, text: &str, project: &project::Project) -> Verified {
+fn result(it: &Running, code: Option<i32>, text: &str, project: &Project) -> Verified {
     let seconds = it.started.elapsed().as_secs_f64();
     let path = fs::read_to_string(&it.name_file).ok().map(PathBuf::from);
     let evidence: Option<Evidence> = path.as_deref().and_then(|it| evidence::read(it).ok());
@@ -286,7 +374,7 @@ fn result(it: &Running, code: Option<i32>, text: &str, project: &project::Projec
             .flat_map(|evidence| evidence.reasons.iter().map(|it| words::reason(it, evidence)))
             .collect(),
         code,
-        timed_out: it.asked.is_some(),
+        timed_out: it.timed_out,
         seconds,
         evidence: path.map(|it| project.display(&it)),
     }

@@ -1,5 +1,6 @@
 //! Where leases lie.
 
+use gpupin_device::Kind;
 use gpupin_run::lease::Scope;
 
 use super::{Found, Patient};
@@ -7,7 +8,7 @@ use crate::state;
 
 pub(super) fn check(_: &Patient, found: &mut Found) {
     const NAME: &str = "directory";
-    match state::leases() {
+    match state::leases(Kind::Measured) {
         Ok(directory) => {
             let path = directory.path().display();
             match directory.scope() {

@@ -61,3 +61,23 @@ fn what_is_not_there_is_an_error() {
         assert!(outcome.err.contains("there is no directory `typo`"), "{outcome:?}");
     }
 }
+
+#[test]
+fn that_nothing_was_checked_is_said_and_is_an_error_where_the_directory_was_named() {
+    let sandbox = project().file("empty/.keep", "");
+    let nothing = "nothing was checked: there is no evidence in";
+    for (args, code, place) in [
+        (&[][..], 0, "warning: nothing was checked: there is no evidence in `.gpupin/evidence`"),
+        (&["--output-format", "json"], 0, nothing),
+        (
+            &["--evidence-dir", "empty"],
+            2,
+            "error: nothing was checked: there is no evidence in `empty`",
+        ),
+    ] {
+        let outcome = sandbox.gpupin(&[&["evidence", "check"], args].concat());
+        assert_eq!(outcome.code, code, "{outcome:?}");
+        assert!(outcome.err.contains(place), "{outcome:?}");
+        assert!(!outcome.out.contains("ok"), "{outcome:?}");
+    }
+}

@@ -1,6 +1,6 @@
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::{
         fs::{PermissionsExt as _, chown, symlink},
         process::CommandExt as _,
@@ -11,7 +11,10 @@ use std::{
 
 use expect_test::{Expect, expect};
 
-use crate::{report::validate, sandbox::Sandbox};
+use crate::{
+    report::validate,
+    sandbox::{Outcome, Sandbox},
+};
 
 const GPU: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
 const NOBODY: u32 = 65534;
@@ -52,6 +55,8 @@ fn outcome(command: &mut Command) -> crate::sandbox::Outcome {
 fn check(sandbox: &Sandbox, args: &[&str], expected: &Expect) {
     let mut text = outcome(&mut lease(sandbox, args)).whole();
     text = text.replace(sandbox.path().join("state").to_str().unwrap(), "STATE");
+    let user = rustix::process::geteuid().as_raw();
+    text = text.replace(&format!("simulated-{user}"), "simulated-UID");
     let mut plain = String::new();
     let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once("(pid ") {
@@ -84,7 +89,7 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
             ----- stdout
             nobody holds or awaits a GPU
             ----- stderr
-            leases are kept in `STATE`, where only this user's programs see them; an administrator makes them the machine's with `install -d -m 1777 /run/gpupin`
+            simulated leases are kept in `STATE/simulated-UID`, apart from those on real GPUs
         "#]],
     );
     let mut holder = holder(&sandbox);
@@ -94,10 +99,10 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
         &expect![[r#"
             exit code: 0
             ----- stdout
-            RTX 3090  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
+            RTX 3090  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6  simulated
               held by `sh -c echo held; read line; true` (…); not on the GPU now
             ----- stderr
-            leases are kept in `STATE`, where only this user's programs see them; an administrator makes them the machine's with `install -d -m 1777 /run/gpupin`
+            simulated leases are kept in `STATE/simulated-UID`, apart from those on real GPUs
         "#]],
     );
     check(
@@ -231,6 +236,48 @@ fn a_directory_that_is_not_safe_is_refused() {
     );
 }
 
+#[test]
+fn simulated_and_real_leases_are_not_in_each_others_way() {
+    let sandbox = project();
+    let mut simulated = holder(&sandbox);
+    // A client of the real queue of the same UUID, which asks no machine.
+    let state = sandbox.path().join("state");
+    let real = ["debug", "lease-client", "--dir", state.to_str().unwrap(), "--gpu", GPU];
+    let once = sandbox.gpupin(&[&real[..], &["--times", "1"]].concat());
+    assert_eq!(once.code, 0, "{}", once.whole());
+    let mut real = sandbox.command(&real);
+    let mut real = real.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(real.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let listed = sandbox.gpupin(&["lease", "ls"]).out;
+    let gpus: Vec<_> = listed.lines().filter(|it| it.contains(GPU)).collect();
+    let name = "a GPU this machine does not show";
+    let expected = [format!("{name}  {GPU}"), format!("{name}  {GPU}  simulated")];
+    assert_eq!(gpus, expected, "{listed}");
+    assert_eq!(listed.matches("held by").count(), 2, "{listed}");
+    let json = sandbox.gpupin(&["lease", "ls", "--output-format", "json"]).json();
+    validate(include_str!("../../src/reference/leases.schema.json"), &json);
+    for child in [&mut simulated, &mut real] {
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_user_has_one_directory_whatever_the_environment_is() {
+    let directory = |variables: &[(&'static str, &str)]| {
+        let sandbox = variables.iter().fold(Sandbox::new(), |it, of| it.variable(of.0, of.1));
+        let outcome = sandbox.gpupin(&["lease", "ls", "--output-format", "json"]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        outcome.json()["directory"].clone()
+    };
+    // A login has all of these, `cron` none.
+    let runtime = tempfile::tempdir().unwrap();
+    let runtime = runtime.path().to_str().unwrap();
+    let login = [("XDG_RUNTIME_DIR", runtime), ("TMPDIR", runtime), ("HOME", runtime)];
+    assert_eq!(directory(&login), directory(&[]));
+}
+
 /// A directory of leases that root made for all, and `gpupin` where everybody may run it. `None` where this is not root.
 fn shared() -> Option<(Sandbox, std::path::PathBuf)> {
     if !rustix::process::geteuid().is_root() {
@@ -271,7 +318,7 @@ fn users_see_each_other_and_neither_removes_nor_is_stopped_by_what_is_left() {
     let mut line = String::new();
     BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let listed = sandbox
-        .command(&["lease", "ls", "--machine", "mixed", "--output-format", "json"])
+        .command(&["lease", "ls", "--output-format", "json"])
         .env("GPUPIN_STATE_DIR", sandbox.path())
         .output()
         .unwrap();
@@ -313,4 +360,74 @@ fn crafted_files_of_another_user_are_seen_through() {
         assert!(once.err.contains("no regular file"), "{}", once.err);
     }
     assert_eq!(fs::read(&victim).unwrap(), b"mine");
+}
+
+/// Runs a script in namespaces of its own, where `G` is gpupin, `GPU` a GPU and `D` an empty directory. `None` where the kernel allows
+/// none, which is said.
+fn in_namespace(sandbox: &Sandbox, namespaces: &[&str], script: &str) -> Option<Outcome> {
+    let is_allowed = Command::new("unshare").args(namespaces).arg("true").status();
+    if !is_allowed.is_ok_and(|it| it.success()) {
+        // Past the test harness, which keeps what is printed to itself.
+        let mut err = std::io::stderr();
+        writeln!(err, "SKIPPED: this kernel allows no namespaces: {namespaces:?}").unwrap();
+        return None;
+    }
+    let directory = sandbox.path().join("mounted");
+    fs::create_dir_all(&directory).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(namespaces).args(["sh", "-ec", script]).current_dir(sandbox.path());
+    command.env("G", env!("CARGO_BIN_EXE_gpupin")).env("GPU", GPU).env("D", directory);
+    command.env("GPUPIN_NVML_LIBRARY", "/nonexistent/gpupin");
+    Some(outcome(&mut command))
+}
+
+#[test]
+fn a_read_only_directory_of_leases_is_refused_and_can_be_looked_at() {
+    let script = "mount -t tmpfs -o mode=700,ro none $D; export GPUPIN_STATE_DIR=$D\n\
+        $G debug lease-client --dir $D --gpu $GPU --times 1 || echo code-$?\n\
+        $G lease ls";
+    let Some(outcome) = in_namespace(&project(), &["-rm"], script) else { return };
+    assert_eq!(outcome.out, "code-2\nnobody holds or awaits a GPU\n", "{outcome:?}");
+    assert!(outcome.err.contains("it is read-only"), "{outcome:?}");
+}
+
+#[test]
+fn a_full_disk_gives_no_lease_and_leaves_no_ticket() {
+    // One page for the content of files, which is taken.
+    let script = "mount -t tmpfs -o mode=700,size=4k none $D; export GPUPIN_STATE_DIR=$D\n\
+        head -c 4096 /dev/zero > $D/full\n\
+        $G debug lease-client --dir $D --gpu $GPU --times 1 || echo code-$?\n\
+        ls $D; rm $D/full; $G debug lease-client --dir $D --gpu $GPU --times 1 >/dev/null && echo had";
+    let Some(outcome) = in_namespace(&project(), &["-rm"], script) else { return };
+    assert_eq!(outcome.out, "code-2\nfull\nqueue.lock\nhad\n", "{outcome:?}");
+    assert!(outcome.err.contains("No space left on device"), "{outcome:?}");
+}
+
+#[test]
+fn a_holder_in_another_pid_namespace_is_live_and_what_is_not_known_of_it_is_null() {
+    let sandbox = project();
+    let state = sandbox.path().join("state");
+    let real = ["debug", "lease-client", "--dir", state.to_str().unwrap(), "--gpu", GPU];
+    let mut real = sandbox.command(&real);
+    let mut real = real.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(real.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let script = format!(
+        "export GPUPIN_STATE_DIR={}; $G lease ls --output-format json; $G lease ls >&2",
+        state.display()
+    );
+    let listed = in_namespace(&sandbox, &["-rpf", "--mount-proc"], &script);
+    drop(real.stdin.take());
+    assert!(real.wait().unwrap().success());
+    let Some(outcome) = listed else { return };
+    let json = outcome.json();
+    validate(include_str!("../../src/reference/leases.schema.json"), &json);
+    let holder = &json["gpus"][0]["holders"][0];
+    for unknown in ["locked_by", "on_gpu_now"] {
+        assert_eq!(holder[unknown], serde_json::Value::Null, "{outcome:?}");
+    }
+    assert!(outcome.err.contains("held by "), "{outcome:?}");
+    for claim in ["is gone", "not on the GPU"] {
+        assert!(!outcome.err.contains(claim), "{outcome:?}");
+    }
 }

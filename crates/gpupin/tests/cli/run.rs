@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::sandbox::{Outcome, Sandbox};
 
+mod faults;
 mod isolate;
 mod terminal;
 
@@ -46,6 +47,12 @@ pub(crate) fn project() -> Sandbox {
 
 pub(crate) fn run(sandbox: &Sandbox, args: &[&str]) -> Outcome {
     sandbox.gpupin(&[&["run", "--machine", "state"], args].concat())
+}
+
+/// Where the leases of a project on a simulated machine lie.
+fn simulated_leases(sandbox: &Sandbox) -> std::path::PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    sandbox.path().join(format!("leases/simulated-{user}"))
 }
 
 /// The last evidence, as it lies on disk.
@@ -271,7 +278,7 @@ fn signals_reach_a_program_without_a_terminal_and_its_children() {
 }
 
 /// The same command in a session of its own.
-fn session(command: &mut Command) -> Command {
+pub(crate) fn session(command: &mut Command) -> Command {
     let mut session = Command::new("setsid");
     session.arg(command.get_program()).args(command.get_args());
     session.env_clear().current_dir(command.get_current_dir().unwrap());
@@ -374,7 +381,7 @@ fn what_a_killed_runner_leaves_on_the_gpu_is_listed() {
         );
         let args = ["run", "--machine", "state", "--", "bash", "-c", &script];
         let mut runner = sandbox.command(&args).stderr(Stdio::null()).spawn().unwrap();
-        while !std::fs::read_dir(sandbox.path().join("leases")).unwrap().any(|it| {
+        while !std::fs::read_dir(simulated_leases(&sandbox)).into_iter().flatten().any(|it| {
             std::fs::read_to_string(it.unwrap().path()).is_ok_and(|it| {
                 it.contains("\"process\":{\"pid\":") && it.contains("{\"process\":{")
             })

@@ -1,6 +1,11 @@
+use std::{process::Stdio, thread, time::Duration};
+
+use gpupin_run::process::{Process, ProcessId};
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::{
     report::validate,
-    run::{OTHER, PINNED, project},
+    run::{OTHER, PINNED, project, session},
     sandbox::{Outcome, Sandbox},
 };
 
@@ -42,6 +47,64 @@ fn scripts_that_take_too_long_are_ended() {
     let outcome = verify(&with(&["sleep 600"]), &["--allow-unproved", "--script-timeout", "300ms"]);
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.out.contains("took too long"), "{outcome:?}");
+}
+
+/// The process that wrote its number to a file. Waits until it has.
+fn noted(sandbox: &Sandbox, file: &str) -> ProcessId {
+    let path = sandbox.path().join(file);
+    loop {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Ok(pid) = text.trim().parse() {
+            return Process::read(pid).unwrap().id;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sends `signals` to `gpupin verify` without a terminal while its scripts run, which write their numbers to `first` and `second`.
+#[track_caller]
+fn check_ended(script: &str, signals: &[Signal], code: i32) -> Outcome {
+    let scripts = ["first", "second"].map(|it| script.replace("FILE", it));
+    let sandbox = with(&[&scripts[0], &scripts[1], "touch third"]);
+    // Both at once, without waiting for each other.
+    let policy = sandbox.read("gpupin.toml") + "lease.slots = 2\n";
+    let sandbox = sandbox.file("gpupin.toml", policy);
+    let mut command = sandbox.command(&["verify", "--machine", "state", "-j", "2"]);
+    let mut command = session(&mut command);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let programs = ["first", "second"].map(|it| noted(&sandbox, it));
+    let runners = programs.map(|it| Process::read(it.pid).unwrap().parent);
+    let runners = runners.map(|it| Process::read(it).unwrap().id);
+    for signal in signals {
+        kill_process(Pid::from_child(&child), *signal).unwrap();
+        thread::sleep(Duration::from_millis(200));
+    }
+    let outcome = Outcome::of(child.wait_with_output().unwrap());
+    assert_eq!(outcome.code, code, "{outcome:?}");
+    for it in programs.iter().chain(&runners) {
+        assert!(!Process::is_alive(*it), "{it} lives: {outcome:?}");
+    }
+    assert!(!sandbox.path().join("third").exists(), "{outcome:?}");
+    assert!(outcome.err.contains("not run: 1"), "{outcome:?}");
+    outcome
+}
+
+#[test]
+fn a_signal_ends_what_runs_and_then_gpupin() {
+    let script = "sh -c 'echo $$ > FILE; exec sleep 97533'";
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
+        let outcome = check_ended(script, &[signal], code);
+        // What was ended so is no success, and is told.
+        assert_eq!(outcome.out.matches(&format!("code {code}")).count(), 2, "{outcome:?}");
+    }
+}
+
+#[test]
+fn who_asks_twice_does_not_wait_for_programs_that_do_not_listen() {
+    let script = "exec sh -c 'trap : TERM; echo $$ > FILE; while :; do sleep 0.05; done'";
+    let outcome = check_ended(script, &[Signal::TERM, Signal::TERM], 143);
+    assert_eq!(outcome.out.matches("code 137").count(), 2, "{outcome:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Directory, DirectoryError, Scope, network, scope};
+use super::{Directory, DirectoryError, Scope, local, scope};
 
 fn directory(mode: u32) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -96,11 +96,20 @@ fn a_lock_that_was_replaced_is_noticed() {
 }
 
 #[test]
-fn network_file_systems_are_known_by_their_numbers() {
-    // `statfs(2)`: NFS, tmpfs, ext4, overlayfs.
-    assert_eq!(network(0x6969), Some("NFS"));
-    for local in [0x0102_1994, 0xef53, 0x794c_7630] {
-        assert_eq!(network(local), None);
+fn network_file_systems_are_refused_by_their_numbers() {
+    // As `statfs` gives them, see `linux/magic.h`; 32 bits with a sign on some machines.
+    for (number, name) in [
+        (0x6969, "NFS"),
+        (0xff53_4d42, "CIFS"),
+        (0xffff_ffff_ff53_4d42, "CIFS"),
+        (0x0102_1997, "9P"),
+    ] {
+        let why = local(number).unwrap_err();
+        assert!(why.contains(&format!("network file system ({name})")), "{why}");
+    }
+    // tmpfs, ext4, overlayfs.
+    for number in [0x0102_1994, 0xef53, 0x794c_7630] {
+        local(number).unwrap();
     }
 }
 

@@ -27,7 +27,8 @@ use crate::{
 
 /// List who holds each GPU, and who waits for it
 ///
-/// The user is the one the kernel knows. What is run, and since when, is what the holder says about itself.
+/// The user is the one the kernel knows. What is run, and since when, is what the holder says about itself. Leases on simulated GPUs are
+/// listed too, and marked; they are in nobody's way but each other's.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gpupin lease ls\n  gpupin lease ls --watch\n  gpupin lease ls --output-format json"
@@ -67,6 +68,8 @@ struct Document {
 struct Queue {
     uuid: GpuUuid,
     name: Option<String>,
+    /// Whether it is no real GPU, so that nobody waits for it who wants a real one.
+    simulated: bool,
     holders: Vec<Ticket>,
     waiting: Vec<Ticket>,
     /// Processes of holders that are over which the machine still shows on the GPU.
@@ -113,7 +116,6 @@ struct LockedBy {
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
-    let directory = state::leases()?;
     // The line is worth seeing on a machine whose driver is gone.
     let machine = args.machine.open_if_any();
     let machine = match machine {
@@ -124,9 +126,18 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             None
         }
     };
+    let kind = machine.as_ref().map_or(Kind::Measured, |it| it.kind());
+    let directory = state::leases(kind)?;
     let mut shown = None;
     loop {
-        let document = look(&directory, machine.as_deref(), SystemTime::now())?;
+        let now = SystemTime::now();
+        let mut document = look(&directory, machine.as_deref(), kind, now)?;
+        if kind == Kind::Measured
+            && let Some(simulated) = state::simulated_leases()?
+        {
+            let simulated = look(&simulated, None, Kind::Simulated, now)?;
+            document.gpus.extend(simulated.gpus);
+        }
         match args.output_format {
             Format::Json => {
                 write_json(&document, terminal.out()).context("failed to write output")?;
@@ -148,7 +159,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         thread::sleep(PACE);
     }
     if directory.scope() == Scope::User {
-        terminal.status(&of_user(&directory));
+        terminal.status(&of_user(&directory, kind));
     }
     Ok(Exit::Clean)
 }
@@ -156,6 +167,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 fn look(
     directory: &Directory,
     machine: Option<&dyn Machine>,
+    kind: Kind,
     now: SystemTime,
 ) -> Result<Document, Failure> {
     let mut lines = lines(directory).context("failed to read the leases")?;
@@ -178,6 +190,7 @@ fn look(
             line.iter().partition(|it| it.place == Place::Holds);
         Queue {
             name: known(&uuid),
+            simulated: kind != Kind::Measured,
             leftovers: left.remove(&uuid).unwrap_or_default(),
             uuid,
             holders: holders.into_iter().map(ticket).collect(),
@@ -293,7 +306,7 @@ struct Shown {
 
 impl Document {
     /// What must change for the list to be shown again.
-    fn key(&self) -> BTreeMap<String, Shown> {
+    fn key(&self) -> BTreeMap<(String, bool), Shown> {
         let tickets = |it: &Queue| {
             let holders = it.holders.iter().map(|it| (it.number, true));
             let tickets = holders.chain(it.waiting.iter().map(|it| (it.number, false)));
@@ -302,7 +315,8 @@ impl Document {
                 leftovers: it.leftovers.iter().map(|it| it.pid).collect(),
             }
         };
-        self.gpus.iter().map(|it| (it.uuid.to_string(), tickets(it))).collect()
+        let gpu = |it: &Queue| (it.uuid.to_string(), it.simulated);
+        self.gpus.iter().map(|it| (gpu(it), tickets(it))).collect()
     }
 
     fn text(&self, colour: bool) -> String {
@@ -318,7 +332,8 @@ impl Document {
         }
         for queue in &self.gpus {
             let name = queue.name.as_deref().unwrap_or("a GPU this machine does not show");
-            line(format_args!("{bold}{name}{bold:#}  {}", queue.uuid));
+            let mark = if queue.simulated { "  simulated" } else { "" };
+            line(format_args!("{bold}{name}{bold:#}  {}{mark}", queue.uuid));
             for ticket in &queue.holders {
                 line(format_args!("  held by {}", ticket.text()));
                 if let Some(idle) = &ticket.idle {

@@ -80,7 +80,13 @@ fn the_pinned_gpu_alone_in_reach_is_a_proof() {
         assert!(outcome.err.contains("proved (simulated): it ran on RTX 3090"), "{outcome:?}");
         let evidence = evidence(&sandbox);
         assert_eq!(evidence["verdict"], "proved", "{evidence}");
-        assert_eq!(evidence["isolation"]["refused"], serde_json::json!([]));
+        // Not every machine has control groups of version 2; then it is said, and counts for nothing.
+        let of = |what: &str| evidence["isolation"][what].as_array().unwrap().clone();
+        let is_group = |it: &serde_json::Value| it.as_str().unwrap().starts_with("device-cgroup");
+        let (refused, achieved) = (of("refused"), of("achieved"));
+        assert!(refused.iter().all(is_group), "{evidence}");
+        let groups = refused.iter().chain(&achieved).filter(|it| is_group(it)).count();
+        assert_eq!(groups, usize::from(uid == "0"), "{evidence}");
         assert_eq!(sandbox.gpupin(&["evidence", "check"]).code, 0);
     }
 }
