@@ -14,7 +14,7 @@ use super::{
     Cancel, Directory, HolderText, Hooks, Lease, LeaseError, Outer, Patience, Place, Request,
     Waiting, WaitsFor, acquire, lines,
 };
-use crate::process::{Process, ProcessId};
+use crate::process::ProcessId;
 
 fn gpu(number: u8) -> GpuUuid {
     format!("GPU-{number:08}-d72c-4106-c12f-20bd9faed9f6").parse().unwrap()
@@ -27,7 +27,7 @@ fn directory() -> (TempDir, Directory) {
 }
 
 fn request(gpus: &[u8], patience: Patience) -> Request {
-    let process = Process::this().unwrap().id;
+    let process = ProcessId::this().unwrap();
     Request {
         gpus: gpus.iter().map(|it| gpu(*it)).collect(),
         count: gpus.len(),
@@ -249,7 +249,7 @@ fn a_dead_holders_processes_are_waited_for() {
     lease.note_process(worker);
     // As if it were killed.
     lease.leave();
-    let own = Process::this().unwrap().id;
+    let own = ProcessId::this().unwrap();
 
     let mut told = Vec::new();
     let mut asked = Vec::new();

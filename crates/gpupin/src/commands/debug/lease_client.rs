@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use gpupin_policy::GpuUuid;
 use gpupin_run::{
     lease::{Cancel, Directory, HolderText, Hooks, Lease, Patience, Request, acquire},
-    process::{Process, ProcessId},
+    process::ProcessId,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -44,7 +44,7 @@ const PATIENCE: Patience = Patience::For(Duration::from_mins(5));
 
 pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     let directory = Directory::open(&args.dir).context("failed to open the directory")?;
-    let this = Process::this().context("failed to read `/proc`")?.id;
+    let this = ProcessId::this().context("failed to read `/proc`")?;
     let request = Request {
         gpus: vec![args.gpu.clone()],
         count: 1,
