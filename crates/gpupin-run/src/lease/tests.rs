@@ -253,7 +253,7 @@ fn a_dead_holders_processes_are_waited_for() {
 
     let mut told = Vec::new();
     let mut asked = Vec::new();
-    let lease = acquire(
+    let mut lease = acquire(
         &directory,
         &request(&[1], Patience::Forever),
         &mut Hooks {
@@ -270,8 +270,18 @@ fn a_dead_holders_processes_are_waited_for() {
     let expected = if own < worker { vec![own, worker] } else { vec![worker, own] };
     assert_eq!(asked, vec![expected; 3]);
     assert_eq!(told, vec![WaitsFor::Leftovers(vec![worker]); 2]);
+    assert_eq!(files(&directory).len(), 3, "the dead ticket is nothing that a lease waits for");
+    lease.tidy();
     assert_eq!(files(&directory).len(), 2, "the dead ticket was removed");
     drop(lease);
+}
+
+#[test]
+fn dead_tickets_are_removed_at_the_end_if_nobody_did_before() {
+    let (_temporary, directory) = directory();
+    take(&directory, &request(&[1], NOW)).unwrap().leave();
+    drop(take(&directory, &request(&[1], NOW)).unwrap());
+    assert_eq!(files(&directory), ["queue.lock"]);
 }
 
 #[test]

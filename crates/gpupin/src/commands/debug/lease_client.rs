@@ -71,13 +71,14 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let lease = take()?;
+    let mut lease = take()?;
     // The clock that other programs see as well.
     let now = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (now.tv_sec, now.tv_nsec);
     writeln!(terminal.out(), "holds {} {seconds}.{nanoseconds:09}", this.pid)
         .context("failed to write output")?;
     terminal.out().flush().context("failed to write output")?;
+    lease.tidy();
     note(args, "holds", &lease)?;
     match args.hold {
         Some(milliseconds) => thread::sleep(Duration::from_millis(milliseconds)),
