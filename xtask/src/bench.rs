@@ -1,4 +1,5 @@
-//! How fast `gpupin scan` and `gpupin fix` are, next to what else could read the same files, and what a lease costs.
+//! How fast `gpupin scan` and `gpupin fix` are, next to what else could read the same files, and what a lease,
+//! a start and the observation of `gpupin run` cost.
 //!
 //! Everything is measured warm, in one run, on one machine, the rows taking turns, so
 //! that a busy moment hits all of them. Medians are shown with the fastest and the
@@ -23,8 +24,11 @@ use crate::process::{cargo, quiet, root};
 
 mod corpus;
 mod fixing;
+mod launching;
 mod leases;
 mod measure;
+mod observing;
+mod simulation;
 mod tools;
 mod tree;
 
@@ -79,7 +83,9 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     };
     let cores = std::thread::available_parallelism()?;
     println!("{cores} cores, {} rounds\n", options.rounds);
-    leases::compare(&gpupin, options.rounds, options.smoke)
+    leases::compare(&gpupin, options.rounds, options.smoke)?;
+    launching::compare(&gpupin, options.rounds, options.smoke)?;
+    observing::compare(&gpupin, options.rounds, options.smoke)
 }
 
 /// Measures once, on few files: do the benchmarks themselves still work?

@@ -21,6 +21,9 @@ const OLD_BINDINGS: &[&str] = &["11.450.51", "12.535.77", "12.560.30"];
 const NVTOP: &str = "http://deb.debian.org/debian/pool/contrib/n/nvtop/nvtop_3.0.1-1_amd64.deb";
 const NVTOP_SHA256: &str = "cbb1158617a8a8429836539cf91b2d98f22189f24d2fb2da1ea58743398fd266";
 
+/// Where its program lies among the tools.
+pub(crate) const NVTOP_PROGRAM: &str = "nvtop/usr/bin/nvtop";
+
 /// Drivers, and the releases of NVIDIA's bindings that read their process lists right. The first releases of R535 have rows of
 /// 32 bytes, which only bindings of their time expect.
 const DRIVERS: &[(&str, &[&str])] = &[
@@ -34,7 +37,7 @@ const DRIVERS: &[(&str, &[&str])] = &[
 const DIFFERS: i32 = 3;
 
 pub(crate) fn check() -> Result<()> {
-    let tools = root().join("target/clients");
+    let tools = tools();
     install(&tools)?;
     let nvtop = nvtop(&tools);
     quiet(&mut cargo(["build", "--quiet", "--package", "gpupin"]))?;
@@ -77,6 +80,16 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
+/// Where the clients are installed.
+pub(crate) fn tools() -> PathBuf {
+    root().join("target/clients")
+}
+
+/// The interpreter that has the clients from `PyPI`.
+pub(crate) fn python(tools: &Path) -> PathBuf {
+    tools.join("venv/bin/python")
+}
+
 fn run(command: &mut Command) -> Result<()> {
     println!("{}", display(command));
     quiet(command)
@@ -86,13 +99,13 @@ fn run(command: &mut Command) -> Result<()> {
 fn client(tools: &Path, scene: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(root().join("target/debug/gpupin"));
     command.args(["--quiet", "sim", "--scene"]).arg(scene).arg("--");
-    command.arg(tools.join("venv/bin/python")).arg(root().join("xtask/clients/check.py"));
+    command.arg(python(tools)).arg(root().join("xtask/clients/check.py"));
     command.args(args).current_dir(tools);
     command
 }
 
 /// Installs the pinned versions unless they are there.
-fn install(tools: &Path) -> Result<()> {
+pub(crate) fn install(tools: &Path) -> Result<()> {
     let (wanted, installed) = (root().join(REQUIREMENTS), tools.join("venv/requirements.txt"));
     let text = fs::read(&wanted).with_context(|| format!("failed to read `{REQUIREMENTS}`"))?;
     if fs::read(&installed).is_ok_and(|it| it == text) {
@@ -101,7 +114,7 @@ fn install(tools: &Path) -> Result<()> {
     let environment = tools.join("venv");
     quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     let pip = || {
-        let mut pip = Command::new(environment.join("bin/python"));
+        let mut pip = Command::new(python(tools));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
         pip
     };
@@ -117,8 +130,8 @@ fn install(tools: &Path) -> Result<()> {
 }
 
 /// Debian's nvtop, unpacked and not installed.
-fn nvtop(tools: &Path) -> Result<PathBuf> {
-    let program = tools.join("nvtop/usr/bin/nvtop");
+pub(crate) fn nvtop(tools: &Path) -> Result<PathBuf> {
+    let program = tools.join(NVTOP_PROGRAM);
     if program.exists() {
         return Ok(program);
     }

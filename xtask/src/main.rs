@@ -36,7 +36,7 @@ usage: cargo xtask <command>
   docs [--check]              write docs/reference, or only tell whether it is up to date
   bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
   bench fix [--rounds N]      measure `gpupin fix` beside ruff fixing one rule
-  bench run [--rounds N]      measure what a lease costs beside C and flock
+  bench run [--rounds N]      measure what leases, starts and samples cost beside C, flock, gpustat and nvtop
   proof [NAME]…               fix real projects of the corpus and check that they stayed what they were
   prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
   clients                     run real clients of NVML and CUDA on simulated machines

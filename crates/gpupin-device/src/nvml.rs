@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod code;
+mod functions;
 mod library;
 mod processes;
 

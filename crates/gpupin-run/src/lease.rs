@@ -203,6 +203,12 @@ impl Lease {
         self.add(&Line::Used { milliseconds, at: ticket::milliseconds((self.clock)()) });
     }
 
+    /// Removes the tickets that dead holders left. It takes nothing from the lease and is not needed for it: who has better things to do
+    /// first, such as starting the program, calls it afterwards, or not at all.
+    pub fn tidy(&mut self) {
+        self.claim.tidy(&self.directory);
+    }
+
     /// How long it took to get it.
     pub fn waited(&self) -> Duration {
         self.waited

@@ -11,7 +11,7 @@
 //! Out of scope: programs that hide from the driver, and processes outside of the tree that work for it, such as a server.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
     io::Write,
     sync::{
@@ -27,7 +27,7 @@ use gpupin_policy::{Bytes, GpuUuid, Inventory};
 use sha2::{Digest as _, Sha256};
 
 use self::{
-    kin::Kinship,
+    kin::{Kinship, Known},
     pace::Pace,
     record::{AccountingOf, Entry, GpuSample, List, Named, Origin, Record, Seen, What},
 };
@@ -235,29 +235,21 @@ impl Watch {
     fn sample(&mut self) -> Vec<GpuSample> {
         let machine = Arc::clone(&self.prepared.machine);
         let gpus = self.prepared.gpus.clone();
+        let mut present = BTreeSet::new();
         let sample = |gpu: GpuUuid| {
             let usage = machine.usage(&gpu);
+            let kin = self.kinship.of(usage.processes().map(|it| it.1.pid));
+            present.extend(kin.keys().copied());
             GpuSample {
-                compute: self.list(&usage.compute),
-                graphics: self.list(&usage.graphics),
-                mps: self.list(&usage.mps),
+                compute: list(&usage.compute, &kin),
+                graphics: list(&usage.graphics, &kin),
+                mps: list(&usage.mps, &kin),
                 gpu,
             }
         };
-        gpus.into_iter().map(sample).collect()
-    }
-
-    fn list(&mut self, list: &Answer<Vec<GpuProcess>>) -> List<Seen> {
-        let processes = match list {
-            Ok(processes) => processes,
-            Err(why) => return List::silent(why),
-        };
-        let seen = |it: &GpuProcess| {
-            let (kin, started) = self.kinship.of(it.pid);
-            let memory = it.memory.as_ref().ok().map(|it| it.get());
-            Seen { pid: it.pid, started, kin, memory, instance: it.instance }
-        };
-        List::Is(processes.iter().map(seen).collect())
+        let samples = gpus.into_iter().map(sample).collect();
+        self.kinship.keep(&present);
+        samples
     }
 
     /// Notes who is where, and tells who came to where it belongs.
@@ -310,6 +302,19 @@ impl Watch {
             }
         }
     }
+}
+
+fn list(list: &Answer<Vec<GpuProcess>>, kin: &HashMap<u32, Known>) -> List<Seen> {
+    let processes = match list {
+        Ok(processes) => processes,
+        Err(why) => return List::silent(why),
+    };
+    let seen = |it: &GpuProcess| {
+        let (kin, started) = kin[&it.pid];
+        let memory = it.memory.as_ref().ok().map(|it| it.get());
+        Seen { pid: it.pid, started, kin, memory, instance: it.instance }
+    };
+    List::Is(processes.iter().map(seen).collect())
 }
 
 /// What was seen so far.

@@ -2,6 +2,8 @@
 
 use std::{fmt, fs, io, path::Path};
 
+use crate::supervise::tree::Stat;
+
 /// A process: its number, and when it started, since numbers are used again.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
@@ -23,6 +25,14 @@ pub struct Process {
     pub uid: u32,
     /// The command line, or the name in brackets where there is none.
     pub command: String,
+}
+
+impl ProcessId {
+    /// This process; an error of kind `NotFound` where there is no `/proc`.
+    pub fn this() -> io::Result<Self> {
+        let stat = Stat::read(std::process::id());
+        stat.map(|it| it.id).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
 }
 
 impl fmt::Display for ProcessId {
@@ -64,13 +74,9 @@ impl Process {
         Ok(Self { id: ProcessId { pid, started }, parent, state, uid, command })
     }
 
-    pub fn this() -> io::Result<Self> {
-        Self::read(std::process::id())
-    }
-
     /// Whether it still runs; a zombie does not.
     pub fn is_alive(id: ProcessId) -> bool {
-        Self::read(id.pid).is_ok_and(|it| it.id == id && !matches!(it.state, 'Z' | 'X'))
+        Stat::read(id.pid).is_some_and(|it| it.id == id && !it.is_dead())
     }
 }
 
@@ -80,7 +86,8 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_not_with_another_start() {
-        let this = Process::this().unwrap();
+        let this = Process::read(std::process::id()).unwrap();
+        assert_eq!(ProcessId::this().unwrap(), this.id);
         assert!(Process::is_alive(this.id), "{this:?}");
         assert!(!Process::is_alive(ProcessId { started: this.id.started + 1, ..this.id }));
         assert!(this.command.contains("gpupin_run"), "{this:?}");

@@ -161,8 +161,11 @@ impl Supervised {
         let supervision =
             |source: io::Error| StartError::Supervision { name: name.clone(), source };
         set_child_subreaper(Some(getpid())).map_err(|it| supervision(it.into()))?;
-        let others = tree::descendants(std::process::id(), &[]).into_iter().map(|it| it.id);
-        let others = others.collect();
+        let others = if tree::has_children() {
+            tree::descendants(std::process::id(), &[]).into_iter().map(|it| it.id).collect()
+        } else {
+            Vec::new()
+        };
         let numbers: Vec<i32> = CAUGHT.iter().map(|it| it.as_raw()).collect();
         let signals = Signals::catch(&numbers).map_err(supervision)?;
 
@@ -205,6 +208,9 @@ impl Supervised {
 
     /// What is left of the tree.
     pub fn living(&self) -> Vec<ProcessId> {
+        if self.is_empty {
+            return Vec::new();
+        }
         let all = tree::descendants(std::process::id(), &self.others);
         all.into_iter().filter(|it| !it.is_dead()).map(|it| it.id).collect()
     }

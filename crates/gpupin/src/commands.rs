@@ -1,5 +1,7 @@
 //! The subcommands, one file each.
 
+use clap::Parser as _;
+
 use crate::{
     failure::{Exit, Failure},
     terminal::{Appearance, Terminal},
@@ -80,7 +82,39 @@ enum Command {
     Debug(debug::Args),
 }
 
+/// The interface of `gpupin run` alone.
+///
+/// Building the flags of all verbs takes about as long as starting a program does, and programs are started often.
+#[derive(Debug, clap::Parser)]
+#[command(name = "gpupin", version)]
+struct OnlyRun {
+    #[command(flatten)]
+    appearance: Appearance,
+
+    #[command(subcommand)]
+    command: RunCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum RunCommand {
+    Run(Box<run::Args>),
+}
+
 impl Cli {
+    /// Reads the arguments of this process, and ends it where they are not understood.
+    pub(crate) fn of_process() -> Self {
+        if std::env::args_os().nth(1).is_some_and(|verb| verb == "run") {
+            let OnlyRun { appearance, command: RunCommand::Run(args) } = OnlyRun::parse();
+            return Self { appearance, command: Command::Run(args) };
+        }
+        Self::parse()
+    }
+
+    /// Whether it reads source text, whose nesting may need much of the stack.
+    pub(crate) fn needs_stack(&self) -> bool {
+        !matches!(self.command, Command::Run(_))
+    }
+
     pub(crate) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Failure> {
         match &self.command {
             Command::Scan(args) => scan::run(args, terminal),
@@ -110,9 +144,33 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::{CommandFactory as _, Parser as _};
 
-    use super::Cli;
+    use super::{Cli, OnlyRun};
+
+    #[test]
+    fn run_alone_is_what_it_is_among_all() {
+        let help = |mut all: clap::Command| {
+            all.build();
+            all.find_subcommand_mut("run").unwrap().render_long_help().to_string()
+        };
+        assert_eq!(help(OnlyRun::command()), help(Cli::command()));
+        for args in [
+            &["--no-such-flag"][..],
+            &["--timeout", "x", "--", "true"],
+            &["--timeout", "1s", "--no-wait", "true"],
+            &["--quiet", "--role", "tts", "--", "true", "--quiet"],
+            &[],
+        ] {
+            let words = || ["gpupin", "run"].iter().chain(args);
+            let alone = OnlyRun::try_parse_from(words());
+            let alone = alone.map(|it| format!("{:?} {:?}", it.appearance, it.command));
+            let among_all = Cli::try_parse_from(words());
+            let among_all = among_all.map(|it| format!("{:?} {:?}", it.appearance, it.command));
+            let text = |it: clap::Error| it.to_string();
+            assert_eq!(alone.map_err(text), among_all.map_err(text));
+        }
+    }
 
     /// The commands that a pipeline or a manifest of hooks runs gpupin with.
     fn commands(yaml: &str) -> Vec<String> {

@@ -54,7 +54,7 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
     if directory.scope() == Scope::User {
         terminal.verbose(|| of_user(&directory, wish.machine.kind()));
     }
-    let this = Process::this().context("failed to read `/proc`")?.id;
+    let this = ProcessId::this().context("failed to read `/proc`")?;
     let outer = std::env::var(lease::VARIABLE).ok();
     let request = Request {
         gpus: wish.gpus.clone(),
@@ -147,8 +147,8 @@ pub(crate) fn warn_of_others(
 
 impl Held {
     fn note(&self, event: Event) {
-        let Ok(this) = Process::this() else { return };
-        let entry = Entry::new(SystemTime::now(), self.kind, this.id, &self.command, event);
+        let Ok(this) = ProcessId::this() else { return };
+        let entry = Entry::new(SystemTime::now(), self.kind, this, &self.command, event);
         // It is for reports, and no reason not to run.
         drop(log::append(&self.directory, &entry));
     }

@@ -25,8 +25,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::{commands::Cli, failure::Exit, terminal::Terminal};
 
 mod changes;
@@ -64,7 +62,8 @@ fn main() -> ExitCode {
     if let Some(exit) = commands::sim::settle() {
         return exit.into();
     }
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
+    let needs_stack = cli.needs_stack();
     let work = move || {
         let mut terminal = Terminal::of_process(&cli.appearance);
         let exit = cli.run(&mut terminal).unwrap_or_else(|failure| {
@@ -73,6 +72,10 @@ fn main() -> ExitCode {
         });
         terminal.finish(exit)
     };
+    // Where a program is only started, a thread and its heap are a good part of what that costs.
+    if !needs_stack {
+        return work().into();
+    }
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
     // A panic was reported by its hook; the code is that of every Rust program that panics.
     let exit = thread.map_or(Some(Exit::Failed), |it| it.join().ok());

@@ -161,6 +161,7 @@ impl Run<'_> {
         // Whatever fails from here on, the program lives.
         if let Some(lease) = &mut lease {
             lease.entrust();
+            lease.tidy();
         }
         let isolation = isolation.report();
         if let Some(record) = &mut record {

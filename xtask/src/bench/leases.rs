@@ -109,12 +109,12 @@ fn middle_of(lines: &str) -> Result<f64> {
     Ok(median(&mut all) / 1e3)
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(super) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     middle(values)
 }
 
-fn row(name: &str, values: &mut [f64], floor: Option<f64>) {
+pub(super) fn row(name: &str, values: &mut [f64], floor: Option<f64>) {
     let median = median(values);
     let (first, last) = (values[0], values[values.len() - 1]);
     let ratio = floor.map(|it| format!("{:>6.2} × flock", median / it)).unwrap_or_default();

@@ -53,9 +53,15 @@ impl Measured {
 
     /// The fastest and the slowest round.
     pub(super) fn spread(&self) -> String {
+        let (first, last) = self.extremes();
+        format!("({first:.3} to {last:.3})")
+    }
+
+    /// The wall clock of the fastest and the slowest round, in seconds.
+    pub(super) fn extremes(&self) -> (f64, f64) {
         let (first, last) = (self.seconds.first(), self.seconds.last());
         let of = |seconds: Option<&f64>| *seconds.expect("at least one round was measured");
-        format!("({:.3} to {:.3})", of(first), of(last))
+        (of(first), of(last))
     }
 }
 
@@ -76,7 +82,7 @@ pub(super) fn in_turns(contenders: &mut [Contender], rounds: usize) -> Result<Ve
             if let Some(prepare) = &contender.prepare {
                 prepare()?;
             }
-            let (seconds, used) = once(contender)?;
+            let (seconds, used) = run(&mut contender.command, contender.codes)?;
             if round > 0 {
                 measured.seconds.push(seconds);
                 measured.cpu.push((used.utime + used.stime).as_secs_f64());
@@ -101,9 +107,8 @@ pub(super) fn middle(sorted: &[f64]) -> f64 {
     }
 }
 
-/// Wall clock in seconds, and what else one run used.
-fn once(contender: &mut Contender) -> Result<(f64, ResourceUsage)> {
-    let command = &mut contender.command;
+/// Runs a program once: its wall clock in seconds, and what else it and what it waited for used.
+pub(super) fn run(command: &mut Command, codes: &[i32]) -> Result<(f64, ResourceUsage)> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let start = Instant::now();
     let child =
@@ -111,7 +116,7 @@ fn once(contender: &mut Contender) -> Result<(f64, ResourceUsage)> {
     let used = child.wait4().with_context(|| format!("failed to await `{}`", display(command)))?;
     let seconds = start.elapsed().as_secs_f64();
     ensure!(
-        used.status.code().is_some_and(|it| contender.codes.contains(&it)),
+        used.status.code().is_some_and(|it| codes.contains(&it)),
         "`{}` failed: {}",
         display(command),
         used.status

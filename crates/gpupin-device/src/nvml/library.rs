@@ -6,12 +6,13 @@ use std::{
 };
 
 use nvml_wrapper_sys::bindings::{
-    NvmlLib, nvmlAccountingStats_t, nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t,
+    nvmlAccountingStats_t, nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t,
     nvmlReturn_t, nvmlUtilization_t,
 };
 
 use super::{
     code::{Code, count, not_loaded},
+    functions::Functions,
     processes::{Lists, Row},
 };
 use crate::{
@@ -32,7 +33,7 @@ macro_rules! named {
 /// The bindings are used as they are: what a safe wrapper adds is its own reading of process lists, whose layout depends on the
 /// driver and which it does not tell apart.
 pub(super) struct Library {
-    raw: NvmlLib,
+    raw: Functions,
     lists: Lists,
     is_simulated: bool,
 }
@@ -100,9 +101,8 @@ impl Library {
         // SAFETY: only whether there is such a symbol is asked; it is never called.
         let is_simulated = unsafe { loaded.get::<*const ()>(SIMULATED) }.is_ok();
         let lists = Lists::of(&loaded);
-        // SAFETY: the bindings are generated from NVIDIA's header, which every version of the library keeps to.
-        let raw = unsafe { NvmlLib::from_library(loaded) };
-        let raw = raw.map_err(|error| not_loaded(&error))?;
+        // SAFETY: every version of the library keeps to NVIDIA's header.
+        let raw = unsafe { Functions::of(loaded) };
         if raw.nvmlInitWithFlags.is_err() && raw.nvmlInit_v2.is_err() {
             let why = format!("`{}` is no NVML", path.display());
             return Err(MachineError::NoLibrary { why });

@@ -2,7 +2,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     os::{
-        fd::{BorrowedFd, OwnedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
@@ -188,6 +188,13 @@ impl Directory {
         }
     }
 
+    /// `queue.lock`, locked; `None` if somebody else has it.
+    pub(super) fn try_lock_queue(&self) -> Result<Option<OwnedFd>, DirectoryError> {
+        let fd = self.open_queue_lock()?;
+        let is_had = fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok();
+        Ok((is_had && self.queue_lock_holds(fd.as_fd())?).then_some(fd))
+    }
+
     /// Whether this is still what others open, and whether its lock, which is held, keeps others out.
     pub(super) fn queue_lock_holds(&self, held: BorrowedFd<'_>) -> Result<bool, DirectoryError> {
         let other = match self.open_regular(QUEUE_LOCK) {
@@ -304,7 +311,8 @@ impl Directory {
 }
 
 fn read(fd: OwnedFd) -> Text {
-    let mut bytes = Vec::new();
+    // With room for a usual ticket, it is read at once.
+    let mut bytes = Vec::with_capacity(4 << 10);
     // What cannot be read says nothing.
     drop(File::from(fd).take(MOST as u64).read_to_end(&mut bytes));
     Text::parse(&bytes)

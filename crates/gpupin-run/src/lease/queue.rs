@@ -94,7 +94,7 @@ pub(super) enum Effect {
     Remove(usize, Ticket),
     /// Closes the own ticket, which frees its lock: [`Event::Done`].
     Close(usize, Ticket),
-    /// The GPUs are held until [`Protocol::give_back`].
+    /// The GPUs are held until [`Protocol::give_back`]. Meanwhile [`Protocol::tidy`] may be called.
     Hold,
     /// There is no number left; only a forged ticket can make this so.
     Fail(usize),
@@ -208,14 +208,8 @@ impl Protocol {
                 self.queues[queue].own = None;
                 self.give_up_surplus()
             }
-            (Phase::Clearing, Event::Done) => {
-                if self.next_to_sweep().is_some() {
-                    Phase::LockingToSweep
-                } else {
-                    Phase::Held
-                }
-            }
-            // The next holder will do it.
+            (Phase::Clearing, Event::Done) => Phase::Held,
+            // It can be tried again, or the next holder will do it.
             (Phase::LockingToSweep, Event::Busy) => Phase::Held,
             (Phase::LockingToSweep, Event::Done) => self.sweep(),
             (Phase::Sweeping(..), Event::Done) => self.sweep(),
@@ -239,6 +233,22 @@ impl Protocol {
     pub(super) fn give_back(&mut self) {
         self.chosen.clear();
         self.phase = self.give_up_surplus();
+    }
+
+    /// A holder removes the files of dead ones; nothing else happens to what is held. It is done when it holds again.
+    pub(super) fn tidy(&mut self) {
+        if self.phase == Phase::Held && self.next_to_sweep().is_some() {
+            self.phase = Phase::LockingToSweep;
+        }
+    }
+
+    /// Whether the GPUs are held, tidying or not.
+    #[cfg(test)]
+    fn holds(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Held | Phase::LockingToSweep | Phase::Sweeping(..) | Phase::UnlockingSwept
+        )
     }
 
     fn expect_own(&self, queue: usize) -> Ticket {

@@ -14,7 +14,7 @@ use super::{
     Cancel, Directory, HolderText, Hooks, Lease, LeaseError, Outer, Patience, Place, Request,
     Waiting, WaitsFor, acquire, lines,
 };
-use crate::process::{Process, ProcessId};
+use crate::process::ProcessId;
 
 fn gpu(number: u8) -> GpuUuid {
     format!("GPU-{number:08}-d72c-4106-c12f-20bd9faed9f6").parse().unwrap()
@@ -27,7 +27,7 @@ fn directory() -> (TempDir, Directory) {
 }
 
 fn request(gpus: &[u8], patience: Patience) -> Request {
-    let process = Process::this().unwrap().id;
+    let process = ProcessId::this().unwrap();
     Request {
         gpus: gpus.iter().map(|it| gpu(*it)).collect(),
         count: gpus.len(),
@@ -249,11 +249,11 @@ fn a_dead_holders_processes_are_waited_for() {
     lease.note_process(worker);
     // As if it were killed.
     lease.leave();
-    let own = Process::this().unwrap().id;
+    let own = ProcessId::this().unwrap();
 
     let mut told = Vec::new();
     let mut asked = Vec::new();
-    let lease = acquire(
+    let mut lease = acquire(
         &directory,
         &request(&[1], Patience::Forever),
         &mut Hooks {
@@ -270,8 +270,18 @@ fn a_dead_holders_processes_are_waited_for() {
     let expected = if own < worker { vec![own, worker] } else { vec![worker, own] };
     assert_eq!(asked, vec![expected; 3]);
     assert_eq!(told, vec![WaitsFor::Leftovers(vec![worker]); 2]);
+    assert_eq!(files(&directory).len(), 3, "the dead ticket is nothing that a lease waits for");
+    lease.tidy();
     assert_eq!(files(&directory).len(), 2, "the dead ticket was removed");
     drop(lease);
+}
+
+#[test]
+fn dead_tickets_are_removed_at_the_end_if_nobody_did_before() {
+    let (_temporary, directory) = directory();
+    take(&directory, &request(&[1], NOW)).unwrap().leave();
+    drop(take(&directory, &request(&[1], NOW)).unwrap());
+    assert_eq!(files(&directory), ["queue.lock"]);
 }
 
 #[test]

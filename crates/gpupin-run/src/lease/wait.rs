@@ -67,9 +67,42 @@ impl Claim {
         self.own.values()
     }
 
+    /// Removes the tickets of dead holders, if nobody else is at it. A failure takes nothing from what is held.
+    pub(super) fn tidy(&mut self, directory: &Directory) {
+        if self.protocol.effect() != Effect::Hold {
+            return;
+        }
+        self.protocol.tidy();
+        let mut queue_lock = None;
+        loop {
+            let event = match self.protocol.effect() {
+                Effect::TryLockQueue => match directory.try_lock_queue() {
+                    Ok(Some(fd)) => {
+                        queue_lock = Some(fd);
+                        Event::Done
+                    }
+                    Ok(None) | Err(_) => Event::Busy,
+                },
+                Effect::Sweep(queue, ticket) => {
+                    let gpu = self.own[&queue].ticket.name.gpu.clone();
+                    drop(directory.sweep(&Name { gpu, ticket }.to_string()));
+                    Event::Done
+                }
+                Effect::UnlockQueue => {
+                    queue_lock = None;
+                    Event::Done
+                }
+                _ => break,
+            };
+            self.protocol.on(event);
+        }
+        drop(queue_lock);
+    }
+
     /// Gives everything back, or gives it up.
     pub(super) fn give_back(&mut self, directory: &Directory) {
         if !self.own.is_empty() && self.protocol.may_give_back() {
+            self.tidy(directory);
             self.protocol.give_back();
             while self.give_up(&self.protocol.effect(), directory) {
                 self.protocol.on(Event::Done);
@@ -181,14 +214,6 @@ impl Wait<'_, '_> {
     fn carry_out(&mut self, effect: Effect) -> Result<Event, LeaseError> {
         match effect {
             Effect::LockQueue => self.lock_queue()?,
-            Effect::TryLockQueue => {
-                let fd = self.directory.open_queue_lock()?;
-                let is_had = fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok();
-                if !(is_had && self.directory.queue_lock_holds(fd.as_fd())?) {
-                    return Ok(Event::Busy);
-                }
-                self.queue_lock = Some(fd);
-            }
             Effect::UnlockQueue => self.queue_lock = None,
             Effect::List(queue) => {
                 return Ok(Event::Listed(self.directory.tickets_of(&self.request.gpus[queue])?));
@@ -231,6 +256,7 @@ impl Wait<'_, '_> {
                 let path = self.directory.path().to_owned();
                 return Err(DirectoryError::Unsafe { path, why }.into());
             }
+            Effect::TryLockQueue => unreachable!("only who holds tidies"),
             Effect::Hold | Effect::Nothing => {}
         }
         Ok(Event::Done)

@@ -1,6 +1,15 @@
-use std::{collections::HashMap, fs, io};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read as _},
+};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    io::Errno,
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    },
+};
 
 use crate::process::ProcessId;
 
@@ -15,7 +24,10 @@ pub(crate) struct Stat {
 impl Stat {
     /// `None` if there is no such process.
     pub(crate) fn read(pid: u32) -> Option<Self> {
-        let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // Longer than the longest there is: 52 fields of at most 20 digits, and a name. The kernel tells all of it in one read.
+        let mut buffer = [0; 2048];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+        let text = &buffer[..length];
         // The name is in parentheses and may hold anything, `)` too.
         let end = text.iter().rposition(|it| *it == b')')?;
         let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
@@ -56,6 +68,12 @@ pub(crate) fn descendants(root: u32, others: &[ProcessId]) -> Vec<Stat> {
         }
     }
     found
+}
+
+/// Whether this process has a child, dead or alive. Asks the kernel one question, where [`descendants`] reads all of `/proc`.
+pub(super) fn has_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, look), Err(Errno::CHILD))
 }
 
 /// Sends a signal to exactly this process, never to another that got its number.

@@ -1,7 +1,7 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use gpupin_device::MachineError;
+use gpupin_device::{Machine, MachineError};
 use gpupin_policy::{InvalidValue, OnMissing, OnViolation, duration};
 
 use crate::{
@@ -117,13 +117,15 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         evidence_directory: args.evidence_dir.clone(),
         command: args.command.clone(),
     };
-    let machine = match args.machine.open() {
+    let machine: Arc<dyn Machine> = match args.machine.open() {
         Ok(machine) => Arc::from(machine),
         Err(failure) if policy.run.on_missing == OnMissing::Cpu && has_no_driver(&failure) => {
             return Ok(run::without_gpu(&order, &project, terminal)?.exit);
         }
         Err(failure) => return Err(failure),
     };
+    // The end of this process, which is near then, stops the driver's library as well, and nobody has to wait for it.
+    std::mem::forget(Arc::clone(&machine));
     let finished = run::run(&order, &project, machine, terminal)?;
     if let (Some(file), Some(path)) = (&args.name_evidence_in, &finished.evidence) {
         std::fs::write(file, path.as_os_str().as_encoded_bytes())

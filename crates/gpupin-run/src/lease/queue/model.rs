@@ -52,6 +52,8 @@ struct Client {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Action {
     Step(usize),
+    /// A holder removes the files of dead ones, or never comes to it.
+    Tidy(usize),
     GiveUp(usize),
     Crash(usize),
     /// The kernel closes one file of a dead process.
@@ -145,7 +147,7 @@ impl Meeting {
         let holds = |(client, asked): (&Client, &Asked)| {
             let queue = asked.gpus.iter().position(|it| *it == gpu)?;
             let holds = !client.has_crashed
-                && client.protocol.effect() == Effect::Hold
+                && client.protocol.holds()
                 && client.protocol.chosen().contains(&queue);
             client.protocol.own(queue).filter(|_| holds)
         };
@@ -214,6 +216,11 @@ impl Model for Meeting {
             {
                 actions.push(Action::GiveUp(index));
             }
+            let mut tidied = client.protocol.clone();
+            tidied.tidy();
+            if tidied != client.protocol {
+                actions.push(Action::Tidy(index));
+            }
             if asked.crashes && client.protocol.effect() != Effect::Nothing {
                 actions.push(Action::Crash(index));
             }
@@ -227,6 +234,7 @@ impl Model for Meeting {
                 let event = self.outcome(&state, client)?;
                 self.step(&mut state, client, event);
             }
+            Action::Tidy(client) => state.clients[client].protocol.tidy(),
             Action::GiveUp(client) => state.clients[client].protocol.give_back(),
             Action::Crash(client) => state.clients[client].has_crashed = true,
             Action::CloseQueueLock(_) => state.queue_lock = None,

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use gpupin_policy::GpuUuid;
 use gpupin_run::{
     lease::{Cancel, Directory, HolderText, Hooks, Lease, Patience, Request, acquire},
-    process::{Process, ProcessId},
+    process::ProcessId,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -44,7 +44,7 @@ const PATIENCE: Patience = Patience::For(Duration::from_mins(5));
 
 pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
     let directory = Directory::open(&args.dir).context("failed to open the directory")?;
-    let this = Process::this().context("failed to read `/proc`")?.id;
+    let this = ProcessId::this().context("failed to read `/proc`")?;
     let request = Request {
         gpus: vec![args.gpu.clone()],
         count: 1,
@@ -71,13 +71,14 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let lease = take()?;
+    let mut lease = take()?;
     // The clock that other programs see as well.
     let now = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (now.tv_sec, now.tv_nsec);
     writeln!(terminal.out(), "holds {} {seconds}.{nanoseconds:09}", this.pid)
         .context("failed to write output")?;
     terminal.out().flush().context("failed to write output")?;
+    lease.tidy();
     note(args, "holds", &lease)?;
     match args.hold {
         Some(milliseconds) => thread::sleep(Duration::from_millis(milliseconds)),

@@ -182,6 +182,7 @@ fn stay(
     // Where this process is killed, the next holder waits until the program is off the GPU.
     held.entrust();
     held.note_process(supervised.program());
+    held.tidy();
     let mut result = Ended::Code(0);
     loop {
         match supervised.next().context("failed to wait for the program")? {
