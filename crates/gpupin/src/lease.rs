@@ -332,7 +332,7 @@ mod tests {
             Waiting, WaitsFor,
         },
         log::{self, Event},
-        process::{Process, ProcessId},
+        process::ProcessId,
     };
 
     use super::{Held, ordinal, text, time};
@@ -341,8 +341,7 @@ mod tests {
     #[track_caller]
     fn check_given_back(outer: Option<&str>, directory: &Directory, with: fn(&mut Held)) -> usize {
         let gpu = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6".parse().unwrap();
-        let holder =
-            HolderText { process: Process::this().unwrap().id, command: "true".to_owned() };
+        let holder = HolderText { process: ProcessId::this().unwrap(), command: "true".to_owned() };
         let request = Request {
             gpus: vec![gpu],
             count: 1,
