@@ -163,6 +163,11 @@ fn answers(machine: &dyn Machine) -> BTreeMap<String, Option<String>> {
                     ("reserved", text(&it.memory_reserved)),
                     ("utilization", text(&it.utilization)),
                     ("temperature", text(&it.temperature)),
+                    ("slowdown temperature", text(&it.slowdown_temperature)),
+                    ("shutdown temperature", text(&it.shutdown_temperature)),
+                    ("throttle", text(&it.throttle)),
+                    ("corrected errors", text(&it.corrected_errors)),
+                    ("uncorrected errors", text(&it.uncorrected_errors)),
                     ("power", text(&it.power)),
                     ("power limit", text(&it.power_limit)),
                     ("clock", text(&it.sm_clock)),
@@ -200,6 +205,9 @@ fn faults() -> Vec<String> {
         "nvmlDeviceGetPciInfo",
         "nvmlDeviceGetUtilizationRates",
         "nvmlDeviceGetTemperature*",
+        "nvmlDeviceGetTemperatureThreshold",
+        "nvmlDeviceGetCurrentClocks*",
+        "nvmlDeviceGetTotalEccErrors",
         "nvmlDeviceGetPowerUsage",
         "nvmlDeviceGetEnforcedPowerLimit",
         "nvmlDeviceGetClockInfo",
@@ -226,7 +234,14 @@ fn faults() -> Vec<String> {
 fn no_fault_looks_like_a_healthy_machine() {
     let test = "no_fault_looks_like_a_healthy_machine";
     check(test, "accounting", |state, libraries| {
-        let healthy = BUILT_IN.iter().find(|it| it.0 == "accounting").unwrap().1;
+        let (_, healthy) = BUILT_IN.iter().find(|it| it.0 == "accounting").unwrap();
+        let healthy = &healthy.replace("fans =", "ecc = { enabled = true, corrected = 3 }\nfans =");
+        let change = |text: &str| {
+            let new = state.join("new");
+            fs::write(&new, text).unwrap();
+            fs::rename(new, state.join("scene.toml")).unwrap();
+        };
+        change(healthy);
         let scene_machine =
             || -> Option<Box<dyn Machine>> { Some(Box::new(SceneMachine::open(state).ok()?)) };
         let nvml_machine = || -> Option<Box<dyn Machine>> {
@@ -242,10 +257,8 @@ fn no_fault_looks_like_a_healthy_machine() {
         let mut broken: Vec<_> = faults().iter().map(|it| format!("{healthy}\n{it}\n")).collect();
         broken.push(healthy.replacen("fans =", "lost = true\nfans =", 1));
         for text in broken {
-            let new = state.join("new");
-            fs::write(&new, &text).unwrap();
-            fs::rename(new, state.join("scene.toml")).unwrap();
-            let fault = text.strip_prefix(healthy).unwrap_or("lost");
+            change(&text);
+            let fault = text.strip_prefix(healthy.as_str()).unwrap_or("lost");
             for machine in [scene_machine(), nvml_machine()] {
                 // A machine that cannot be opened says enough.
                 let Some(machine) = machine else { continue };

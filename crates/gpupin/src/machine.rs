@@ -20,6 +20,7 @@ use gpupin_device::{
 
 use crate::failure::{Exit, Failure};
 
+pub(crate) mod health;
 pub(crate) mod snapshot;
 
 pub(crate) const NVML_VARIABLE: &str = "GPUPIN_NVML_LIBRARY";

@@ -6,6 +6,7 @@ use gpupin_policy::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::fault::Fault;
+use crate::machine::Throttle;
 
 /// The version of the format.
 const SCENE_VERSION: u32 = 1;
@@ -226,21 +227,6 @@ pub struct Ecc {
     pub corrected: u64,
     #[serde(default)]
     pub uncorrected: u64,
-}
-
-/// Why a GPU runs slower than it could.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Throttle {
-    GpuIdle,
-    ApplicationsClocks,
-    SwPowerCap,
-    HwSlowdown,
-    SyncBoost,
-    SwThermalSlowdown,
-    HwThermalSlowdown,
-    HwPowerBrake,
-    DisplayClock,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]

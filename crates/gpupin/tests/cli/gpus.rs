@@ -74,19 +74,20 @@ fn what_a_gpu_does_not_say_is_no_number() {
     check(
         &["--machine", "faulty"],
         &expect![[r#"
-        exit code: 0
-        ----- stdout
-        `workstation` · driver 580.65.06 · CUDA 13.0 · asked: scene `faulty` · everything here is simulated
+            exit code: 0
+            ----- stdout
+            `workstation` · driver 580.65.06 · CUDA 13.0 · asked: scene `faulty` · everything here is simulated
 
-        index  GPU                      memory           busy  heat   power  PCI           UUID
-        0      RTX 5060 Ti (forbidden)  3 GiB of 16 GiB  ?     35 °C  -      0000:01:00.0  GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01
-        1      RTX 3090 (the policy's)  0 of 24 GiB      ?     97 °C  -      0000:02:00.0  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
+            index  GPU                      memory           busy  heat            power  PCI           UUID
+            0      RTX 5060 Ti (forbidden)  3 GiB of 16 GiB  ?     35 °C           -      0000:01:00.0  GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01
+            1      RTX 3090 (the policy's)  0 of 24 GiB      ?     97 °C, too hot  -      0000:02:00.0  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
 
-        the policy means RTX 3090: index 1
-        index 0: utilization unknown: Unknown Error (NVML error 999)
-        index 1: compute processes unknown: no permission
-        index 1: utilization unknown: Unknown Error (NVML error 999)
-    "#]],
+            the policy means RTX 3090: index 1
+            index 1: too hot: 97 °C, slows down at 95 °C, stops at 98 °C; the hardware halves its clocks for it, or more
+            index 0: utilization unknown: Unknown Error (NVML error 999)
+            index 1: compute processes unknown: no permission
+            index 1: utilization unknown: Unknown Error (NVML error 999)
+        "#]],
     );
 }
 
