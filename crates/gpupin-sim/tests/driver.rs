@@ -82,6 +82,40 @@ fn a_library_has_the_functions_of_its_driver_and_no_other() {
 }
 
 #[test]
+fn a_library_of_another_build_is_passed_over_and_refused() {
+    let program = env::current_exe().unwrap();
+    let library = fs::read(program.with_file_name(gpupin_sim::LIBRARY)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join(gpupin_sim::LIBRARY);
+    let other = directory.path().join("deps").join(gpupin_sim::LIBRARY);
+    fs::create_dir(other.parent().unwrap()).unwrap();
+    fs::write(&other, other_build(library.clone())).unwrap();
+    let beside = || gpupin_sim::beside(&directory.path().join("gpupin"));
+    assert_eq!(beside().as_ref(), Some(&other), "who has no other is told of this one");
+    fs::write(&own, library).unwrap();
+    assert_eq!(beside().as_ref(), Some(&own));
+
+    let scene = Scene::parse(BUILT_IN[0].1).unwrap();
+    let libraries = directory.path().join("lib");
+    fs::create_dir(&libraries).unwrap();
+    let refused = gpupin_sim::install(&other, &scene, &libraries).unwrap_err();
+    assert!(matches!(refused, gpupin_sim::InstallError::OtherBuild { .. }), "{refused}");
+    gpupin_sim::install(&own, &scene, &libraries).unwrap();
+}
+
+/// The same library, as if one digit of its build were another.
+fn other_build(mut library: Vec<u8>) -> Vec<u8> {
+    let name = b"gpupin_sim_build_";
+    let mut at = 0;
+    while let Some(found) = library[at..].windows(name.len()).position(|it| it == name) {
+        at += found + name.len();
+        library[at] = if library[at] == b'0' { b'1' } else { b'0' };
+    }
+    assert_ne!(at, 0, "the library has no build");
+    library
+}
+
+#[test]
 fn nvml_wrapper_reads_the_scene() {
     check("nvml_wrapper_reads_the_scene", "busy", |state, libraries| {
         let path = nvml(libraries);
