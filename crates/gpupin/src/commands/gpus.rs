@@ -204,10 +204,15 @@ fn named(gpu: &GpuNow) -> String {
         Some(Standing::Forbidden) => vec!["forbidden".to_owned()],
         None => Vec::new(),
     };
-    notes.extend(gpu.roles.iter().map(|it| format!("role {it}")));
-    if notes.is_empty() {
+    let roles: Vec<_> = gpu.roles.iter().map(|it| format!("role {it}")).collect();
+    if roles.is_empty() && notes.is_empty() {
         return gpu.name.clone();
     }
+    // A role is exempt from `forbid`: who reads only one of the two would be wrong.
+    if gpu.standing == Some(Standing::Forbidden) && !roles.is_empty() {
+        return format!("{} (forbidden except for {})", gpu.name, roles.join(", "));
+    }
+    notes.extend(roles);
     format!("{} ({})", gpu.name, notes.join(", "))
 }
 

@@ -51,6 +51,20 @@ fn a_gpu_is_shown_with_what_the_policy_says_of_it() {
 }
 
 #[test]
+fn a_role_on_a_forbidden_gpu_is_shown_as_the_exception_it_is() {
+    let policy =
+        format!("{POLICY}roles.tts.name = \"RTX 5060 Ti\"\nroles.llm.name = \"RTX 3090\"\n");
+    let sandbox = Sandbox::new().file("gpupin.toml", policy);
+    let text = sandbox.gpupin(&["gpus", "--machine", "mixed"]).out;
+    assert!(text.contains("RTX 5060 Ti (forbidden except for role tts)"), "{text}");
+    assert!(text.contains("RTX 3090 (the policy's, role llm)"), "{text}");
+    let text = sandbox.gpupin(&["doctor", "--machine", "mixed"]).out;
+    let forbidden =
+        "forbidden: RTX 5060 Ti (GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01), except for role tts\n";
+    assert!(text.contains(forbidden), "{text}");
+}
+
+#[test]
 fn a_lost_gpu_is_no_success() {
     check(
         &["--machine", "lost"],
