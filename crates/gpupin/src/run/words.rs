@@ -59,10 +59,6 @@ pub(super) fn end(evidence: &Evidence, path: &str, terminal: &mut Terminal) {
 
 /// `proved (simulated): only on RTX 3090`.
 pub(crate) fn verdict(evidence: &Evidence) -> String {
-    let kind = match evidence.kind {
-        Kind::Measured => String::new(),
-        kind => format!(" ({kind})"),
-    };
     let pinned = evidence.gpus.iter().filter(|it| it.pinned);
     let pinned = pinned.map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ");
     let why = match evidence.verdict {
@@ -70,7 +66,15 @@ pub(crate) fn verdict(evidence: &Evidence) -> String {
         Verdict::Violated => reasons(evidence, |it| matches!(it, Reason::SeenElsewhere { .. })),
         Verdict::Unproved => reasons(evidence, |_| true),
     };
-    format!("{}{kind}: {why}", evidence.verdict)
+    format!("{}: {why}", bare_verdict(evidence))
+}
+
+/// `proved (simulated)`, for where the reasons follow.
+pub(crate) fn bare_verdict(evidence: &Evidence) -> String {
+    match evidence.kind {
+        Kind::Measured => evidence.verdict.to_string(),
+        kind => format!("{} ({kind})", evidence.verdict),
+    }
 }
 
 /// Two reasons and how many there are beside them.
@@ -96,10 +100,12 @@ pub(crate) fn reason(reason: &Reason, evidence: &Evidence) -> String {
         Reason::SeenElsewhere { gpu, pid } => format!("process {pid} used {}", name(gpu)),
         Reason::NoGpuUseSeen => "it was seen on no GPU".to_owned(),
         Reason::SampledOnly { gpu } => {
-            format!(
-                "only samples tell that it did not use {} (`--isolate` keeps it away)",
-                name(gpu)
-            )
+            let way = if evidence.isolation.requested {
+                "`--isolate` did not keep it away"
+            } else {
+                "`--isolate` keeps it away"
+            };
+            format!("only samples tell that it did not use {} ({way})", name(gpu))
         }
         Reason::AccountingIncomplete { gpu, why } => {
             format!("the driver's accounting of {} does not tell all: {}", name(gpu), one_line(why))
