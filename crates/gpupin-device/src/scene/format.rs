@@ -241,7 +241,8 @@ pub enum ComputeMode {
 impl Scene {
     /// Reads the text of a scene; the error says where and what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let scene: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let scene: Self =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         scene.check()?;
         Ok(scene)
     }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     failure::{Exit, Failure},
-    machine::{CUDA_VARIABLE, NVML_VARIABLE, ROOT_VARIABLE},
+    machine::{CUDA_VARIABLE, NVML_VARIABLE, ROOT_VARIABLE, no_scene},
     terminal::Terminal,
 };
 
@@ -25,6 +25,7 @@ use crate::{
 /// programs that use the CUDA driver's own interface; PyTorch and others that need CUDA's runtime do not. Editing `scene.toml` in the
 /// directory that `GPUPIN_SIM` names makes things happen. The exit code is the command's.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The machine: one of `--list`, or a file [default: mixed]
     #[arg(long, value_name = "SCENE")]
@@ -49,6 +50,16 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  gpupin sim -- bash                              a shell on a machine with two different GPUs
+  gpupin sim --scene busy -- nvtop
+  gpupin sim --print mixed > mine.toml            a machine to change; docs/scenes.md has every key
+  gpupin sim --scene mine.toml -- gpupin doctor
+  gpupin sim --scene lost --keep-state state -- bash
+
+Exit codes: the command's, 126 or 127 if it could not be started, 2 if the simulation could not";
+
 const DEFAULT_SCENE: &str = "mixed";
 
 /// Tells a process which of the scene's it is: its place, from 0.
@@ -68,7 +79,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         return Ok(Exit::Clean);
     }
     if let Some(scene) = &args.print {
-        let (_, text) = BUILT_IN.iter().find(|it| scene == it.0).ok_or_else(|| unknown(scene))?;
+        let (_, text) = BUILT_IN.iter().find(|it| scene == it.0).ok_or_else(|| no_scene(scene))?;
         write!(terminal.out(), "{text}").context("failed to write output")?;
         return Ok(Exit::Clean);
     }
@@ -120,15 +131,9 @@ fn prepare(args: &Args, state: &Path) -> Result<Live, Failure> {
     let scene = args.scene.as_deref().unwrap_or(OsStr::new(DEFAULT_SCENE));
     let found = Live::find(scene).map_err(|error| {
         let is_name = !Path::new(scene).exists();
-        if is_name { unknown(scene) } else { Failure::from(error) }
+        if is_name { no_scene(scene) } else { Failure::from(error) }
     });
     Ok(found?.copy_to(state)?)
-}
-
-fn unknown(scene: &OsStr) -> Failure {
-    let names: Vec<_> = BUILT_IN.iter().map(|it| it.0).collect();
-    Failure::usage(format!("there is no scene `{}`", scene.display()))
-        .hint(format!("name a file, or one of {}", names.join(", ")))
 }
 
 fn library() -> Result<PathBuf, Failure> {

@@ -120,6 +120,19 @@ fn without_a_driver_there_is_a_way_on() {
 }
 
 #[test]
+fn a_scene_that_is_not_there_is_told_with_those_that_are() {
+    let outcome = Sandbox::new().gpupin(&["gpus", "--machine", "mixd"]);
+    expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: there is no scene `mixd`
+
+        hint: name a file, or one of accounting, busy, faulty, lost, mig, mixed, no-driver, no-gpu, one, twin-3090
+    "#]]
+    .assert_eq(&outcome.whole());
+}
+
+#[test]
 fn watching_prints_a_line_for_each_answer() {
     let args = ["gpus", "--machine", "twin-3090", "--watch=0.1", "--times", "3"];
     let sandbox = Sandbox::new();
