@@ -37,6 +37,11 @@ pub(super) fn start(choice: &Choice, pin_as: PinAs, lease: Option<&Lease>) -> St
     )
 }
 
+/// That a role has a GPU which `forbid` keeps from the rest of the project.
+pub(super) fn exempt(role: &str) -> String {
+    format!("gpupin: the policy forbids this GPU, and the role `{}` is exempt", one_line(role))
+}
+
 /// What the program left behind.
 pub(super) fn left(words: &[OsString], ended: Ended, count: usize, is_leased: bool) -> String {
     let how = match ended {
