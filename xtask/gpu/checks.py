@@ -176,6 +176,13 @@ def identity(uuid):
     for ours, theirs in [("name", "name"), ("uuid", "uuid"), ("pci", "pci.bus_id"), ("vram", "memory.total"), ("compute_capability", "compute_cap")]:
         table.row(ours, gpu.get(ours), "the same UUID" if theirs == "uuid" and smi(theirs) == gpu.get(ours) else smi(theirs))
     table.rows[1][1] = "a UUID"
+    for ours, theirs in [("temperature", "temperature.gpu"), ("throttle", "clocks_event_reasons.active"), ("uncorrected_errors", "ecc.errors.uncorrected.volatile.total")]:
+        table.row(ours, gpu.get(ours), smi(theirs))
+    limits = ("slowdown_temperature", "shutdown_temperature")
+    told = [str(gpu.get(it) or gpu["silent"].get(it)) for it in limits]
+    theirs = run(["nvidia-smi", "-q", "-d", "TEMPERATURE"])[1].splitlines()
+    theirs = [" ".join(it.split()) for it in theirs if "lowdown" in it or "hutdown" in it]
+    table.row(", ".join(limits), ", ".join(told), "; ".join(theirs))
     for command in (["doctor"], ["which"]):
         status, out, err = gpupin(*command, "--no-policy")
         table.row(f"`gpupin {command[0]}`", f"exit {status}", (out + err).strip().splitlines()[-1][:160])

@@ -18,8 +18,28 @@ const REQUIREMENTS: &str = "xtask/clients/requirements.txt";
 /// Older releases of NVIDIA's bindings, each in a directory of its own.
 const OLD_BINDINGS: &[&str] = &["11.450.51", "12.535.77", "12.560.30"];
 
-const NVTOP: &str = "http://deb.debian.org/debian/pool/contrib/n/nvtop/nvtop_3.0.1-1_amd64.deb";
-const NVTOP_SHA256: &str = "cbb1158617a8a8429836539cf91b2d98f22189f24d2fb2da1ea58743398fd266";
+/// nvtop as Debian 12 has it. It asks for process lists in their first layout.
+const NVTOP: File = File {
+    address: "http://deb.debian.org/debian/pool/contrib/n/nvtop/nvtop_3.0.1-1_amd64.deb",
+    sha256: "cbb1158617a8a8429836539cf91b2d98f22189f24d2fb2da1ea58743398fd266",
+};
+
+/// The sources of nvtop as Debian 13 has it, whose own binary needs a newer C library than that of Debian 12. It asks for the newest layout.
+const NVTOP_SOURCES: File = File {
+    address: "http://deb.debian.org/debian/pool/main/n/nvtop/nvtop_3.2.0.orig.tar.gz",
+    sha256: "d26df685455023cedc4dda033862dcddb67402fbdb685da70da78492f73c41d0",
+};
+const NVTOP_DIRECTORY: &str = "nvtop-3.2.0";
+
+/// The makers of GPUs that nvtop looks for by itself, all of which but NVIDIA need more libraries.
+const OTHER_MAKERS: &[&str] =
+    &["AMDGPU", "INTEL", "MSM", "PANFROST", "PANTHOR", "V3D", "TPU", "ASCEND"];
+
+/// A file to fetch.
+struct File {
+    address: &'static str,
+    sha256: &'static str,
+}
 
 /// Where its program lies among the tools.
 pub(crate) const NVTOP_PROGRAM: &str = "nvtop/usr/bin/nvtop";
@@ -40,6 +60,7 @@ pub(crate) fn check() -> Result<()> {
     let tools = tools();
     install(&tools)?;
     let nvtop = nvtop(&tools);
+    let newer_nvtop = newer_nvtop(&tools);
     quiet(&mut cargo(["build", "--quiet", "--package", "gpupin"]))?;
     let busy = fs::read_to_string(root().join("scenes/busy.toml"))?;
     for (driver, bindings) in DRIVERS {
@@ -72,6 +93,23 @@ pub(crate) fn check() -> Result<()> {
                 println!("note: nvtop was skipped: {error:#}");
             }
             Err(error) => anyhow::bail!("{error:#}"),
+        }
+        match &newer_nvtop {
+            Ok(program) => {
+                let mut check = client(&tools, &scene, &["nvtop", &program.to_string_lossy()]);
+                println!("{}", display(&check));
+                // It takes rows of 32 bytes for shorter ones.
+                let wanted = if *driver == "535.54.03" { DIFFERS } else { 0 };
+                let code = check.output()?.status.code();
+                ensure!(
+                    code == Some(wanted),
+                    "`{}`: {code:?} instead of {wanted}",
+                    display(&check)
+                );
+            }
+            Err(error) => {
+                println!("note: {NVTOP_DIRECTORY} was not built, so it was skipped: {error:#}");
+            }
         }
     }
     for name in ["numba", "bindings"] {
@@ -136,11 +174,36 @@ pub(crate) fn nvtop(tools: &Path) -> Result<PathBuf> {
         return Ok(program);
     }
     let package = tools.join("nvtop.deb");
-    let mut fetch = Command::new("curl");
-    fetch.args(["--fail", "--silent", "--show-error", "--location", "--output"]);
-    quiet(fetch.arg(&package).arg(NVTOP))?;
-    let sum = stdout(Command::new("sha256sum").arg(&package))?;
-    ensure!(sum.starts_with(NVTOP_SHA256), "`{NVTOP}` is not what it was");
+    fetch(&NVTOP, &package)?;
     quiet(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(tools.join("nvtop")))?;
     Ok(program)
+}
+
+/// Debian's sources of a newer nvtop, built; that takes a C compiler, `make` and the headers of ncurses.
+fn newer_nvtop(tools: &Path) -> Result<PathBuf> {
+    let sources = tools.join(NVTOP_DIRECTORY);
+    let build = sources.join("build");
+    let program = build.join("src/nvtop");
+    if program.exists() {
+        return Ok(program);
+    }
+    let archive = tools.join("nvtop.tar.gz");
+    fetch(&NVTOP_SOURCES, &archive)?;
+    quiet(Command::new("tar").arg("--extract").arg("--file").arg(&archive).current_dir(tools))?;
+    let mut configure = Command::new(tools.join("venv/bin/cmake"));
+    configure.arg("-S").arg(&sources).arg("-B").arg(&build).arg("-DCMAKE_BUILD_TYPE=Release");
+    configure.args(OTHER_MAKERS.iter().map(|it| format!("-D{it}_SUPPORT=OFF")));
+    quiet(configure.arg("-DNVIDIA_SUPPORT=ON"))?;
+    quiet(Command::new("make").arg("--directory").arg(&build))?;
+    Ok(program)
+}
+
+fn fetch(file: &File, to: &Path) -> Result<()> {
+    let File { address, sha256 } = file;
+    let mut fetch = Command::new("curl");
+    fetch.args(["--fail", "--silent", "--show-error", "--location", "--output"]);
+    quiet(fetch.arg(to).arg(address))?;
+    let sum = stdout(Command::new("sha256sum").arg(to))?;
+    ensure!(sum.starts_with(sha256), "`{address}` is not what it was");
+    Ok(())
 }

@@ -72,6 +72,16 @@ pub struct GpuStatus {
     pub utilization: Answer<u32>,
     /// Degrees Celsius.
     pub temperature: Answer<u32>,
+    /// Degrees Celsius at which the hardware slows down. From Ada on the driver may have none to tell.
+    pub slowdown_temperature: Answer<u32>,
+    /// Degrees Celsius at which the hardware stops.
+    pub shutdown_temperature: Answer<u32>,
+    /// What keeps the clocks down now.
+    pub throttle: Answer<Vec<Throttle>>,
+    /// Errors of memory that were corrected since the driver was loaded; [`Silence::Unsupported`] without error correction.
+    pub corrected_errors: Answer<u64>,
+    /// Errors of memory that could not be corrected since the driver was loaded.
+    pub uncorrected_errors: Answer<u64>,
     /// Milliwatts.
     pub power: Answer<u32>,
     /// Milliwatts.
@@ -85,6 +95,54 @@ pub struct GpuStatus {
     pub accounting: Answer<bool>,
     /// The minor number of `/dev/nvidiaN`.
     pub minor: Answer<u32>,
+}
+
+/// Why the clocks of a GPU are lower than they could be: NVML's `nvmlClocksEventReason*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Throttle {
+    /// Nothing runs.
+    GpuIdle,
+    /// A user set the clocks.
+    ApplicationsClocks,
+    /// The power limit is reached, as it often is at work.
+    SwPowerCap,
+    /// The hardware at least halves the clocks: too hot, or too much power.
+    HwSlowdown,
+    /// GPUs of a group go as slow as the slowest.
+    SyncBoost,
+    /// The driver keeps the GPU or its memory from becoming hotter than it should.
+    SwThermalSlowdown,
+    /// The hardware at least halves the clocks, because it is too hot.
+    HwThermalSlowdown,
+    /// The hardware at least halves the clocks, because the power supply asks for it.
+    HwPowerBrake,
+    /// A display asks for certain clocks.
+    DisplayClock,
+}
+
+impl Throttle {
+    pub const ALL: [Self; 9] = [
+        Self::GpuIdle,
+        Self::ApplicationsClocks,
+        Self::SwPowerCap,
+        Self::HwSlowdown,
+        Self::SyncBoost,
+        Self::SwThermalSlowdown,
+        Self::HwThermalSlowdown,
+        Self::HwPowerBrake,
+        Self::DisplayClock,
+    ];
+
+    /// Its bit in NVML's mask.
+    pub fn bit(self) -> u64 {
+        1 << self as u64
+    }
+
+    /// What a mask of NVML says. Bits that NVML did not have in 2026 say nothing.
+    pub(crate) fn of_bits(bits: u64) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|it| bits & it.bit() != 0).collect()
+    }
 }
 
 /// Who uses a GPU. A list that is silent proves nothing about who is not on it.

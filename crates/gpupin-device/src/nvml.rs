@@ -17,15 +17,15 @@ use gpupin_policy::{Bytes, ComputeCapability, Gpu, GpuUuid, Inventory, Mig, Nvml
 
 use self::{
     code::Code,
-    library::{Clock, Handle, Library, Number},
+    library::{Clock, Handle, Library, Limit, MemoryErrors, Number},
     processes::Row,
 };
 use crate::{
     answer::{Answer, Silence},
     kind::Kind,
     machine::{
-        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Unreadable,
-        Usage,
+        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Throttle,
+        Unreadable, Usage,
     },
 };
 
@@ -172,6 +172,8 @@ impl Machine for Nvml {
     fn status(&self, gpu: &GpuUuid) -> Result<GpuStatus, Silence> {
         self.about(gpu, |library, handle| {
             let number = |it| library.number(handle, it).map_err(Silence::from);
+            let limit = |it| library.temperature_limit(handle, it).map_err(Silence::from);
+            let errors = |it| library.memory_errors(handle, it).map_err(Silence::from);
             let memory = library.memory(handle);
             if memory.as_ref().is_err_and(|code| code.blames_handle()) {
                 return memory.map(|_| unreachable!("it is an error"));
@@ -187,6 +189,11 @@ impl Machine for Nvml {
                 memory_reserved: of_memory(|it| it.reserved),
                 utilization: library.utilization(handle).map_err(Silence::from),
                 temperature: library.temperature(handle).map_err(Silence::from),
+                slowdown_temperature: limit(Limit::Slowdown),
+                shutdown_temperature: limit(Limit::Shutdown),
+                throttle: library.throttle(handle).map(Throttle::of_bits).map_err(Silence::from),
+                corrected_errors: errors(MemoryErrors::Corrected),
+                uncorrected_errors: errors(MemoryErrors::Uncorrected),
                 power: number(Number::Power),
                 power_limit: number(Number::EnforcedPowerLimit),
                 sm_clock: library.clock(handle, Clock::Sm).map_err(Silence::from),

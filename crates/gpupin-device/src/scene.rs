@@ -25,8 +25,7 @@ pub use builtin::BUILT_IN;
 pub use code::{CUDA_CODES, NVML_CODES};
 pub use fault::{Fault, Obstacle};
 pub use format::{
-    Clocks, ComputeMode, Ecc, Library, Pcie, Scene, SceneGpu, SceneInstance, SceneProcess,
-    Throttle, UseKind,
+    Clocks, ComputeMode, Ecc, Library, Pcie, Scene, SceneGpu, SceneInstance, SceneProcess, UseKind,
 };
 pub use live::Live;
 pub use machine::{SceneMachine, milliwatts};

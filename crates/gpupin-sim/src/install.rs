@@ -20,26 +20,47 @@ pub enum InstallError {
     Write { path: PathBuf, source: io::Error },
     #[error("`{}` cannot be used", path.display())]
     NotLibrary { path: PathBuf, source: elf::NotElf },
+    /// What a scene may say, and what the processes of a simulation tell each other, could differ.
+    #[error("`{}` was built from other sources than this program", path.display())]
+    OtherBuild { path: PathBuf },
 }
 
-/// The library beside a program, where `cargo` or a package puts it.
+/// A symbol that only libraries of the same sources have.
+const BUILD: &str = concat!("gpupin_sim_build_", env!("GPUPIN_SIM_BUILD"));
+
+#[expect(unsafe_code, reason = "the name of a symbol for others is everybody's")]
+// SAFETY: nothing else is called so, and it is never read.
+#[unsafe(export_name = concat!("gpupin_sim_build_", env!("GPUPIN_SIM_BUILD")))]
+#[used]
+static OF_THIS_BUILD: u8 = 0;
+
+/// The library beside a program, where `cargo` or a package puts it: the first of this build, or if there is none the first.
 pub fn beside(program: &Path) -> Option<PathBuf> {
     let directory = program.parent()?;
     let places = [
-        // Where cargo leaves it; the one beside the program may be older.
         directory.join("deps").join(LIBRARY),
         directory.join(LIBRARY),
         directory.join("../lib/gpupin").join(LIBRARY),
     ];
-    places.into_iter().find(|it| it.is_file())
+    let found: Vec<_> = places.into_iter().filter(|it| it.is_file()).collect();
+    let ours = found.iter().find(|it| read(it).is_ok());
+    ours.or(found.first()).cloned()
+}
+
+/// The bytes of a library of this build.
+fn read(library: &Path) -> Result<Vec<u8>, InstallError> {
+    let path = || library.to_owned();
+    let bytes = fs::read(library).map_err(|source| InstallError::Read { path: path(), source })?;
+    let is_ours = elf::has(&bytes, BUILD)
+        .map_err(|source| InstallError::NotLibrary { path: path(), source })?;
+    if is_ours { Ok(bytes) } else { Err(InstallError::OtherBuild { path: path() }) }
 }
 
 /// Puts the driver's libraries of a scene into a directory, which must be empty.
 ///
 /// Where the scene has none, files that are no libraries keep the machine's own from being found instead.
 pub fn install(library: &Path, scene: &Scene, directory: &Path) -> Result<(), InstallError> {
-    let bytes = fs::read(library)
-        .map_err(|source| InstallError::Read { path: library.to_owned(), source })?;
+    let bytes = read(library)?;
     let nvml = Profile::of(&scene.driver).functions();
     let is_nvml = |name: &str| name.starts_with("nvml");
     let is_cuda = |name: &str| name.starts_with("cu");

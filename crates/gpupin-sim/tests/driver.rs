@@ -82,6 +82,40 @@ fn a_library_has_the_functions_of_its_driver_and_no_other() {
 }
 
 #[test]
+fn a_library_of_another_build_is_passed_over_and_refused() {
+    let program = env::current_exe().unwrap();
+    let library = fs::read(program.with_file_name(gpupin_sim::LIBRARY)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join(gpupin_sim::LIBRARY);
+    let other = directory.path().join("deps").join(gpupin_sim::LIBRARY);
+    fs::create_dir(other.parent().unwrap()).unwrap();
+    fs::write(&other, other_build(library.clone())).unwrap();
+    let beside = || gpupin_sim::beside(&directory.path().join("gpupin"));
+    assert_eq!(beside().as_ref(), Some(&other), "who has no other is told of this one");
+    fs::write(&own, library).unwrap();
+    assert_eq!(beside().as_ref(), Some(&own));
+
+    let scene = Scene::parse(BUILT_IN[0].1).unwrap();
+    let libraries = directory.path().join("lib");
+    fs::create_dir(&libraries).unwrap();
+    let refused = gpupin_sim::install(&other, &scene, &libraries).unwrap_err();
+    assert!(matches!(refused, gpupin_sim::InstallError::OtherBuild { .. }), "{refused}");
+    gpupin_sim::install(&own, &scene, &libraries).unwrap();
+}
+
+/// The same library, as if one digit of its build were another.
+fn other_build(mut library: Vec<u8>) -> Vec<u8> {
+    let name = b"gpupin_sim_build_";
+    let mut at = 0;
+    while let Some(found) = library[at..].windows(name.len()).position(|it| it == name) {
+        at += found + name.len();
+        library[at] = if library[at] == b'0' { b'1' } else { b'0' };
+    }
+    assert_ne!(at, 0, "the library has no build");
+    library
+}
+
+#[test]
 fn nvml_wrapper_reads_the_scene() {
     check("nvml_wrapper_reads_the_scene", "busy", |state, libraries| {
         let path = nvml(libraries);
@@ -163,6 +197,11 @@ fn answers(machine: &dyn Machine) -> BTreeMap<String, Option<String>> {
                     ("reserved", text(&it.memory_reserved)),
                     ("utilization", text(&it.utilization)),
                     ("temperature", text(&it.temperature)),
+                    ("slowdown temperature", text(&it.slowdown_temperature)),
+                    ("shutdown temperature", text(&it.shutdown_temperature)),
+                    ("throttle", text(&it.throttle)),
+                    ("corrected errors", text(&it.corrected_errors)),
+                    ("uncorrected errors", text(&it.uncorrected_errors)),
                     ("power", text(&it.power)),
                     ("power limit", text(&it.power_limit)),
                     ("clock", text(&it.sm_clock)),
@@ -200,6 +239,9 @@ fn faults() -> Vec<String> {
         "nvmlDeviceGetPciInfo",
         "nvmlDeviceGetUtilizationRates",
         "nvmlDeviceGetTemperature*",
+        "nvmlDeviceGetTemperatureThreshold",
+        "nvmlDeviceGetCurrentClocks*",
+        "nvmlDeviceGetTotalEccErrors",
         "nvmlDeviceGetPowerUsage",
         "nvmlDeviceGetEnforcedPowerLimit",
         "nvmlDeviceGetClockInfo",
@@ -226,7 +268,14 @@ fn faults() -> Vec<String> {
 fn no_fault_looks_like_a_healthy_machine() {
     let test = "no_fault_looks_like_a_healthy_machine";
     check(test, "accounting", |state, libraries| {
-        let healthy = BUILT_IN.iter().find(|it| it.0 == "accounting").unwrap().1;
+        let (_, healthy) = BUILT_IN.iter().find(|it| it.0 == "accounting").unwrap();
+        let healthy = &healthy.replace("fans =", "ecc = { enabled = true, corrected = 3 }\nfans =");
+        let change = |text: &str| {
+            let new = state.join("new");
+            fs::write(&new, text).unwrap();
+            fs::rename(new, state.join("scene.toml")).unwrap();
+        };
+        change(healthy);
         let scene_machine =
             || -> Option<Box<dyn Machine>> { Some(Box::new(SceneMachine::open(state).ok()?)) };
         let nvml_machine = || -> Option<Box<dyn Machine>> {
@@ -242,10 +291,8 @@ fn no_fault_looks_like_a_healthy_machine() {
         let mut broken: Vec<_> = faults().iter().map(|it| format!("{healthy}\n{it}\n")).collect();
         broken.push(healthy.replacen("fans =", "lost = true\nfans =", 1));
         for text in broken {
-            let new = state.join("new");
-            fs::write(&new, &text).unwrap();
-            fs::rename(new, state.join("scene.toml")).unwrap();
-            let fault = text.strip_prefix(healthy).unwrap_or("lost");
+            change(&text);
+            let fault = text.strip_prefix(healthy.as_str()).unwrap_or("lost");
             for machine in [scene_machine(), nvml_machine()] {
                 // A machine that cannot be opened says enough.
                 let Some(machine) = machine else { continue };

@@ -17,6 +17,7 @@ use crate::{failure::Failure, machine::snapshot::Snapshot, project::Project};
 
 mod driver;
 mod environment;
+mod health;
 mod lease;
 mod policy;
 mod processes;
@@ -64,6 +65,7 @@ type Group = (&'static str, fn(&Patient, &mut Found));
 /// Every group of checks, in the order in which a cause comes before what it causes.
 pub(crate) const GROUPS: &[Group] = &[
     ("driver", driver::check),
+    ("health", health::check),
     ("policy", policy::check),
     ("environment", environment::check),
     ("processes", processes::check),

@@ -5,21 +5,21 @@
 //! `GPUPIN_SYSROOT`, below which `proc` and `sys` lie. `GPUPIN_DRIVER_TIMEOUT` says how long an answer of the driver is waited for.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use gpupin_device::{
     DriverFiles, Machine, MachineError, NVML_LIBRARY, Nvml, Watchdog,
     cuda::{self, CUDA_LIBRARY, CudaError, CudaView},
-    scene::SceneMachine,
+    scene::{BUILT_IN, SceneMachine},
 };
 
 use crate::failure::{Exit, Failure};
 
+pub(crate) mod health;
 pub(crate) mod snapshot;
 
 pub(crate) const NVML_VARIABLE: &str = "GPUPIN_NVML_LIBRARY";
@@ -36,15 +36,25 @@ pub(crate) struct MachineArgs {
     machine: Option<OsString>,
 }
 
+/// That a scene is neither a file nor part of gpupin.
+pub(crate) fn no_scene(scene: &OsStr) -> Failure {
+    let names: Vec<_> = BUILT_IN.iter().map(|it| it.0).collect();
+    Failure::usage(format!("there is no scene `{}`", scene.display()))
+        .hint(format!("name a file, or one of {}", names.join(", ")))
+}
+
 impl MachineArgs {
     /// The scene, or what the driver of this machine says.
     pub(crate) fn open(&self) -> Result<Box<dyn Machine>, Failure> {
         match &self.machine {
-            Some(scene) => {
-                let patience = Patience::of_environment()?;
-                let machine = SceneMachine::find(scene).context("failed to open the scene")?;
-                Ok(Box::new(Watchdog::new(Box::new(machine), patience.answer)))
-            }
+            Some(scene) => match SceneMachine::find(scene) {
+                Ok(machine) => {
+                    let patience = Patience::of_environment()?;
+                    Ok(Box::new(Watchdog::new(Box::new(machine), patience.answer)))
+                }
+                Err(_) if !Path::new(scene).exists() => Err(no_scene(scene)),
+                Err(error) => Err(Failure::new(Exit::Failed, error)),
+            },
             None => driver().map_err(Failure::from),
         }
     }

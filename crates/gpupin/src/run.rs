@@ -102,6 +102,11 @@ pub(crate) fn run(
         terminal.warning("the GPU is not here: running without any GPU");
     } else {
         terminal.status(&words::start(&choice, project.policy.pin.as_, lease.as_deref()));
+        if let Some(role) = &order.role
+            && choice.is_forbidden_to_the_rest(&project.policy, &inventory)
+        {
+            terminal.status(&words::exempt(role));
+        }
     }
     run.run(isolation, variables, lease, terminal)
 }

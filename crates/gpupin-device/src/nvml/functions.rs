@@ -3,11 +3,12 @@
 #![expect(unsafe_code, reason = "functions of the driver's library are looked up by name")]
 #![expect(non_snake_case, reason = "the fields are called as NVML calls its functions")]
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    nvmlAccountingStats_t, nvmlClockType_t, nvmlDevice_t, nvmlEnableState_t, nvmlMemory_t,
-    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t, nvmlTemperatureSensors_t, nvmlUtilization_t,
+    nvmlAccountingStats_t, nvmlClockType_t, nvmlDevice_t, nvmlEccCounterType_t, nvmlEnableState_t,
+    nvmlMemory_t, nvmlMemory_v2_t, nvmlMemoryErrorType_t, nvmlPciInfo_t, nvmlReturn_t,
+    nvmlTemperatureSensors_t, nvmlTemperatureThresholds_t, nvmlUtilization_t,
 };
 
 macro_rules! functions {
@@ -75,6 +76,15 @@ functions! {
     nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t, *mut nvmlMemory_v2_t);
     nvmlDeviceGetUtilizationRates(nvmlDevice_t, *mut nvmlUtilization_t);
     nvmlDeviceGetTemperature(nvmlDevice_t, nvmlTemperatureSensors_t, *mut c_uint);
+    nvmlDeviceGetTemperatureThreshold(nvmlDevice_t, nvmlTemperatureThresholds_t, *mut c_uint);
+    nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t, *mut c_ulonglong);
+    nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t, *mut c_ulonglong);
+    nvmlDeviceGetTotalEccErrors(
+        nvmlDevice_t,
+        nvmlMemoryErrorType_t,
+        nvmlEccCounterType_t,
+        *mut c_ulonglong
+    );
     nvmlDeviceGetClockInfo(nvmlDevice_t, nvmlClockType_t, *mut c_uint);
     nvmlDeviceGetPowerUsage(nvmlDevice_t, *mut c_uint);
     nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t, *mut c_uint);

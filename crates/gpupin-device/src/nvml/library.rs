@@ -92,6 +92,20 @@ pub(super) enum Clock {
     Memory = 2,
 }
 
+/// The limits of temperature that are asked of a GPU, with NVML's numbers.
+#[derive(Clone, Copy)]
+pub(super) enum Limit {
+    Shutdown = 0,
+    Slowdown = 1,
+}
+
+/// The counts of errors of memory that are asked of a GPU, with NVML's numbers.
+#[derive(Clone, Copy)]
+pub(super) enum MemoryErrors {
+    Corrected = 0,
+    Uncorrected = 1,
+}
+
 impl Library {
     pub(super) fn start(path: &Path) -> Result<Self, MachineError> {
         calling("dlopen");
@@ -243,6 +257,36 @@ impl Library {
         // SAFETY: the handle is of this library, and the function writes one number.
         Code::check(unsafe { function(gpu.0, OF_THE_GPU, &raw mut temperature) })?;
         Ok(temperature)
+    }
+
+    /// Degrees Celsius.
+    pub(super) fn temperature_limit(&self, gpu: Handle, limit: Limit) -> Result<u32, Code> {
+        let function = named!(self.nvmlDeviceGetTemperatureThreshold)?;
+        let mut temperature = 0;
+        // SAFETY: the handle is of this library, and the function writes one number.
+        Code::check(unsafe { function(gpu.0, limit as c_uint, &raw mut temperature) })?;
+        Ok(temperature)
+    }
+
+    /// A bit for each reason why the clocks are low.
+    pub(super) fn throttle(&self, gpu: Handle) -> Result<u64, Code> {
+        match get(named!(self.nvmlDeviceGetCurrentClocksEventReasons), gpu, 0) {
+            // Its name before driver 535.
+            Err(Code::FUNCTION_NOT_FOUND) => {
+                get(named!(self.nvmlDeviceGetCurrentClocksThrottleReasons), gpu, 0)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Errors since the driver was loaded.
+    pub(super) fn memory_errors(&self, gpu: Handle, errors: MemoryErrors) -> Result<u64, Code> {
+        const SINCE_LOADED: c_uint = 0;
+        let function = named!(self.nvmlDeviceGetTotalEccErrors)?;
+        let mut many = 0;
+        // SAFETY: the handle is of this library, and the function writes one number.
+        Code::check(unsafe { function(gpu.0, errors as c_uint, SINCE_LOADED, &raw mut many) })?;
+        Ok(many)
     }
 
     /// Megahertz.

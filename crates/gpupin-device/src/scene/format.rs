@@ -6,6 +6,7 @@ use gpupin_policy::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::fault::Fault;
+use crate::machine::Throttle;
 
 /// The version of the format.
 const SCENE_VERSION: u32 = 1;
@@ -228,21 +229,6 @@ pub struct Ecc {
     pub uncorrected: u64,
 }
 
-/// Why a GPU runs slower than it could.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Throttle {
-    GpuIdle,
-    ApplicationsClocks,
-    SwPowerCap,
-    HwSlowdown,
-    SyncBoost,
-    SwThermalSlowdown,
-    HwThermalSlowdown,
-    HwPowerBrake,
-    DisplayClock,
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComputeMode {
@@ -255,7 +241,8 @@ pub enum ComputeMode {
 impl Scene {
     /// Reads the text of a scene; the error says where and what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let scene: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let scene: Self =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         scene.check()?;
         Ok(scene)
     }

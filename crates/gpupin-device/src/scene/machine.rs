@@ -4,14 +4,17 @@ use gpupin_policy::{Bytes, Gpu, GpuUuid, Inventory, Mig};
 
 use super::{
     code::{machine_error, silence},
-    format::{Library, Scene, SceneGpu, UseKind},
+    format::{Ecc, Library, Scene, SceneGpu, UseKind},
     live::Live,
     process::Running,
 };
 use crate::{
     answer::{Answer, Silence},
     kind::Kind,
-    machine::{Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, Unreadable, Usage},
+    machine::{
+        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, Throttle, Unreadable,
+        Usage,
+    },
 };
 
 /// The machine of a scene, in this process.
@@ -252,9 +255,15 @@ impl Machine for SceneMachine {
         let used = memory.clone().and(running.clone());
         let is_instance = gpu.uuid != *uuid;
         // What the driver tells about a whole GPU only.
-        let whole = |function: &str, value: u32| {
-            if is_instance { Err(Silence::Unsupported) } else { self.value(function, uuid, value) }
+        let of_whole = |function: &str| {
+            if is_instance { Err(Silence::Unsupported) } else { self.ask_gpu(function, uuid) }
         };
+        let whole = |function: &str, value: u32| of_whole(function).map(|()| value);
+        let errors = |count: fn(Ecc) -> u64| {
+            let ecc = gpu.ecc.filter(|it| it.enabled).ok_or(Silence::Unsupported);
+            of_whole("nvmlDeviceGetTotalEccErrors").and(ecc.map(count))
+        };
+        let (slowdown, shutdown) = gpu.temperature_limits;
         let load = running.map(|it| gpu.load(&it));
         let minor = gpu.minor.unwrap_or(u32::try_from(index).unwrap_or(u32::MAX));
         Ok(GpuStatus {
@@ -263,6 +272,13 @@ impl Machine for SceneMachine {
             memory_reserved: memory.map(|()| Bytes::new(gpu.kept(uuid))),
             utilization: whole("nvmlDeviceGetUtilizationRates", 0).and(load),
             temperature: whole("nvmlDeviceGetTemperature", gpu.temperature),
+            slowdown_temperature: whole("nvmlDeviceGetTemperatureThreshold", slowdown),
+            shutdown_temperature: whole("nvmlDeviceGetTemperatureThreshold", shutdown),
+            throttle: of_whole("nvmlDeviceGetCurrentClocksEventReasons").map(|()| {
+                Throttle::ALL.into_iter().filter(|it| gpu.throttle.contains(it)).collect()
+            }),
+            corrected_errors: errors(|it| it.corrected),
+            uncorrected_errors: errors(|it| it.uncorrected),
             power: whole("nvmlDeviceGetPowerUsage", milliwatts(gpu.power)),
             power_limit: whole("nvmlDeviceGetEnforcedPowerLimit", milliwatts(gpu.power_limit)),
             sm_clock: whole("nvmlDeviceGetClockInfo", gpu.clocks.sm),

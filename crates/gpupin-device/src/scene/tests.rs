@@ -185,3 +185,90 @@ fn broken_scenes_say_what_is_wrong() {
         assert!(error.contains(why), "{new}: {error}");
     }
 }
+
+/// The page about scenes.
+const PAGE: &str = include_str!("../../../../docs/scenes.md");
+
+/// The TOML of the page, block by block.
+fn blocks() -> Vec<&'static str> {
+    let starts = PAGE.split("```toml\n").skip(1);
+    starts.map(|it| it.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn every_example_of_the_page_is_a_scene() {
+    assert!(blocks().len() > 2);
+    for block in blocks() {
+        Scene::parse(block).unwrap();
+    }
+}
+
+#[test]
+fn the_defaults_of_the_page_are_the_defaults() {
+    let block = blocks()[0];
+    let whole = Scene::parse(block).unwrap();
+    let required =
+        ["version", "host", "driver", "uuid", "name", "vram", "compute-capability", "pci"];
+    let is_required = |it: &&str| {
+        *it == "[[gpu]]" || it.split_once(' ').is_some_and(|(key, _)| required.contains(&key))
+    };
+    let lines = block.lines().map(|it| it.split('#').next().unwrap().trim_end());
+    let least = lines.filter(is_required).collect::<Vec<_>>().join("\n");
+    let least = Scene::parse(&least).unwrap();
+    assert_eq!(format!("{whole:#?}"), format!("{least:#?}"));
+}
+
+#[test]
+fn every_key_and_word_of_a_scene_is_on_the_page() {
+    let whole = blocks().join("\n");
+    let key = |key: &str| {
+        let in_block = whole.lines().any(|it| it.split_once(" = ").is_some_and(|it| it.0 == key));
+        in_block
+            || PAGE.contains(&format!("| `{key}` |"))
+            || ["{ ", ", "].iter().any(|it| PAGE.contains(&format!("{it}{key} = ")))
+    };
+    let word =
+        |word: &str| PAGE.contains(&format!("`{word}`")) || PAGE.contains(&format!("\"{word}\""));
+    let gpu = "[[gpu]]\nuuid = 'GPU-8932f937-d72c-4106-c12f-20bd9faed9f6'\n";
+    for text in [
+        "no-such = 1".to_owned(),
+        format!("{gpu}no-such = 1"),
+        format!("{gpu}clocks = {{ no-such = 1 }}"),
+        format!("{gpu}pcie = {{ no-such = 1 }}"),
+        format!("{gpu}ecc = {{ no-such = 1 }}"),
+        format!("{gpu}[[gpu.process]]\nno-such = 1"),
+        format!("{gpu}[[gpu.instance]]\nno-such = 1"),
+        "[[fault]]\nno-such = 1".to_owned(),
+    ] {
+        for name in expected(&text) {
+            let is_table = ["gpu", "fault"].contains(&name.as_str());
+            let nested = ["instance", "process", "clocks", "pcie"].contains(&name.as_str());
+            let table = is_table && whole.contains(&format!("[[{name}]]"))
+                || nested && whole.contains(&format!("[gpu.{name}]"));
+            assert!(table || key(&name), "the page does not have the key `{name}`");
+        }
+    }
+    for (name, value) in
+        [("throttle", "['no-such']"), ("compute-mode", "'no-such'"), ("library", "'no-such'")]
+    {
+        let table = if name == "library" { "" } else { gpu };
+        for it in expected(&format!("{table}{name} = {value}")) {
+            assert!(word(&it), "the page does not have `{it}` of `{name}`");
+        }
+    }
+    for it in expected(&format!("{gpu}[[gpu.process]]\nkind = 'no-such'")) {
+        assert!(word(&it), "the page does not have the kind `{it}`");
+    }
+    for (_, name, _) in super::NVML_CODES.iter().chain(super::CUDA_CODES) {
+        assert!(word(name), "the page does not have the code `{name}`");
+    }
+}
+
+/// The names that the reader would have taken instead of the wrong one in a scene.
+fn expected(text: &str) -> Vec<String> {
+    let error = Scene::parse(text).unwrap_err();
+    let (_, names) = error.split_once("expected").unwrap_or_else(|| panic!("{error}"));
+    let names: Vec<_> = names.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    assert!(names.len() > 1, "{error}");
+    names
+}

@@ -1,6 +1,9 @@
 use std::ffi::{c_int, c_uint, c_ulonglong};
 
-use gpupin_device::scene::{Clocks, SceneGpu, Throttle, milliwatts};
+use gpupin_device::{
+    Throttle,
+    scene::{Clocks, SceneGpu, milliwatts},
+};
 use nvml_wrapper_sys::bindings::{
     nvmlBAR1Memory_t, nvmlClockId_t, nvmlClockType_t, nvmlEccCounterType_t, nvmlEnableState_t,
     nvmlFieldValue_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlMemoryErrorType_t, nvmlPcieUtilCounter_t,
@@ -157,12 +160,12 @@ device! {
 
     fn nvmlDeviceGetSupportedClocksThrottleReasons(reasons: *mut c_ulonglong) |it| {
         it.whole()?;
-        put(reasons, 0x1ff)
+        put(reasons, bits(&Throttle::ALL))
     }
 
     fn nvmlDeviceGetSupportedClocksEventReasons(reasons: *mut c_ulonglong) |it| {
         it.whole()?;
-        put(reasons, 0x1ff)
+        put(reasons, bits(&Throttle::ALL))
     }
 
     fn nvmlDeviceGetFanSpeed(speed: *mut c_uint) |it| {
@@ -268,18 +271,7 @@ device! {
 }
 
 fn bits(reasons: &[Throttle]) -> c_ulonglong {
-    let bit = |reason: &Throttle| match reason {
-        Throttle::GpuIdle => 0x1,
-        Throttle::ApplicationsClocks => 0x2,
-        Throttle::SwPowerCap => 0x4,
-        Throttle::HwSlowdown => 0x8,
-        Throttle::SyncBoost => 0x10,
-        Throttle::SwThermalSlowdown => 0x20,
-        Throttle::HwThermalSlowdown => 0x40,
-        Throttle::HwPowerBrake => 0x80,
-        Throttle::DisplayClock => 0x100,
-    };
-    reasons.iter().map(bit).fold(0, |all, it| all | it)
+    reasons.iter().fold(0, |all, it| all | it.bit())
 }
 
 /// Megahertz now, within what was locked.

@@ -20,7 +20,7 @@ use crate::{
 /// Tell whether this machine, this shell and this project let work land on the right GPU
 ///
 /// Every check says what it saw, and what to do about a problem. What cannot be found out is told as such, and is not taken for
-/// well. Nothing is changed.
+/// well. Nothing is changed. Errors of the past (Xid) are not looked for: only the kernel's log keeps them, see `dmesg`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

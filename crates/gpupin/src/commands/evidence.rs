@@ -197,7 +197,11 @@ fn text(evidence: &Evidence) -> String {
     let mut line = |name: &str, value: &str| {
         writeln!(text, "{name:<10} {value}").expect("a `String` takes everything");
     };
-    line("verdict", &words::verdict(evidence));
+    if evidence.reasons.is_empty() {
+        line("verdict", &words::verdict(evidence));
+    } else {
+        line("verdict", &words::bare_verdict(evidence));
+    }
     for reason in &evidence.reasons {
         line("", &words::reason(reason, evidence));
     }

@@ -14,6 +14,7 @@ use crate::{
     failure::{Exit, Failure},
     machine::{
         MachineArgs,
+        health::{Ailment, AilmentKind, ailments},
         snapshot::{GpuNow, Meaning, Snapshot, Standing, snapshot},
         system_root,
     },
@@ -26,7 +27,7 @@ use crate::{
 /// List the GPUs of this machine, what uses them, and which one the policy means
 ///
 /// Index is the number that `nvidia-smi` gives a GPU. It may not be that of CUDA: see `gpupin which`. What the driver does not say is
-/// `?`, what a GPU does not have `-`.
+/// `?`, what a GPU does not have `-`. *Too hot* and *slowed down* is what the driver calls so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -165,10 +166,7 @@ fn gpu_rows(now: &Snapshot) -> Vec<Vec<String>> {
 }
 
 fn gpu_row(gpu: &GpuNow) -> Vec<String> {
-    let unknown = |what: &str| match gpu.silent.get(what).map(String::as_str) {
-        Some("not supported") => "-".to_owned(),
-        _ => "?".to_owned(),
-    };
+    let unknown = |what: &str| if gpu.lacks(what) { "-".to_owned() } else { "?".to_owned() };
     let number =
         |it: Option<u32>, what, unit| it.map_or_else(|| unknown(what), |it| format!("{it} {unit}"));
     let used = gpu.memory_used.map_or_else(|| unknown("memory_used"), memory);
@@ -184,12 +182,17 @@ fn gpu_row(gpu: &GpuNow) -> Vec<String> {
             format!("{}/{gpu_instance}/{compute_instance}", gpu.index)
         }
     };
+    let is_hot = ailments(gpu).iter().any(|it| it.kind == AilmentKind::Heat);
+    let mut heat = number(gpu.temperature, "temperature", "°C");
+    if is_hot {
+        heat = format!("{heat}, {}", AilmentKind::Heat.words());
+    }
     vec![
         index,
         named(gpu),
         format!("{used} of {}", memory(gpu.vram)),
         number(gpu.utilization, "utilization", "%"),
-        number(gpu.temperature, "temperature", "°C"),
+        heat,
         power,
         gpu.pci.clone(),
         gpu.uuid.to_string(),
@@ -203,10 +206,15 @@ fn named(gpu: &GpuNow) -> String {
         Some(Standing::Forbidden) => vec!["forbidden".to_owned()],
         None => Vec::new(),
     };
-    notes.extend(gpu.roles.iter().map(|it| format!("role {it}")));
-    if notes.is_empty() {
+    let roles: Vec<_> = gpu.roles.iter().map(|it| format!("role {it}")).collect();
+    if roles.is_empty() && notes.is_empty() {
         return gpu.name.clone();
     }
+    // A role is exempt from `forbid`: who reads only one of the two would be wrong.
+    if gpu.standing == Some(Standing::Forbidden) && !roles.is_empty() {
+        return format!("{} (forbidden except for {})", gpu.name, roles.join(", "));
+    }
+    notes.extend(roles);
     format!("{} ({})", gpu.name, notes.join(", "))
 }
 
@@ -250,6 +258,10 @@ fn notes(now: &Snapshot) -> Vec<String> {
     }
     for it in &now.unreadable {
         notes.push(format!("index {}: {}", it.index, it.why));
+    }
+    for gpu in &now.gpus {
+        let ailing = |it: Ailment| format!("index {}: {}: {}", gpu.index, it.kind.words(), it.why);
+        notes.extend(ailments(gpu).into_iter().map(ailing));
     }
     for gpu in &now.gpus {
         for (what, why) in &gpu.silent {

@@ -85,7 +85,9 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 fn recordable(machine: &dyn Machine, is_scene: bool) -> Result<Inventory, Failure> {
     if machine.kind() != Kind::Measured && !is_scene {
         return Err(Failure::usage("this machine is simulated, and a lock file is for real ones")
-            .hint("`--machine SCENE` records a scene on purpose"));
+            .hint(
+                "`--machine SCENE` records a scene on purpose, and with `--check` compares one",
+            ));
     }
     let inventory = machine.inventory()?;
     if let Some(it) = machine.unreadable()?.first() {

@@ -10,12 +10,12 @@ use std::{
 use anyhow::Context as _;
 use gpupin_device::scene::{BUILT_IN, Library, Live};
 use gpupin_run::supervise::{Group, Happening, Program, Supervised};
-use gpupin_sim::{Resident, STATE_VARIABLE};
+use gpupin_sim::{InstallError, Resident, STATE_VARIABLE};
 use tempfile::TempDir;
 
 use crate::{
     failure::{Exit, Failure},
-    machine::{CUDA_VARIABLE, NVML_VARIABLE, ROOT_VARIABLE},
+    machine::{CUDA_VARIABLE, NVML_VARIABLE, ROOT_VARIABLE, no_scene},
     terminal::Terminal,
 };
 
@@ -25,13 +25,16 @@ use crate::{
 /// programs that use the CUDA driver's own interface; PyTorch and others that need CUDA's runtime do not. Editing `scene.toml` in the
 /// directory that `GPUPIN_SIM` names makes things happen. The exit code is the command's.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The machine: one of `--list`, or a file
-    #[arg(long, value_name = "SCENE", default_value = "mixed")]
-    scene: OsString,
+    /// The machine: one of `--list`, or a file [default: mixed]
+    #[arg(long, value_name = "SCENE")]
+    scene: Option<OsString>,
 
     /// Keep the state here, and go on from it if there is one
-    #[arg(long, value_name = "DIR", conflicts_with = "scene")]
+    ///
+    /// The scene is its `scene.toml` then, so that `--scene` is only for a new one.
+    #[arg(long, value_name = "DIR")]
     keep_state: Option<PathBuf>,
 
     /// List the scenes that are part of gpupin
@@ -46,6 +49,18 @@ pub(crate) struct Args {
     #[arg(last = true, value_name = "COMMAND", required_unless_present_any = ["list", "print"])]
     command: Vec<OsString>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  gpupin sim -- bash                              a shell on a machine with two different GPUs
+  gpupin sim --scene busy -- nvtop
+  gpupin sim --print mixed > mine.toml            a machine to change; docs/scenes.md has every key
+  gpupin sim --scene mine.toml -- gpupin doctor
+  gpupin sim --scene lost --keep-state state -- bash
+
+Exit codes: the command's, 126 or 127 if it could not be started, 2 if the simulation could not";
+
+const DEFAULT_SCENE: &str = "mixed";
 
 /// Tells a process which of the scene's it is: its place, from 0.
 const RESIDENT_VARIABLE: &str = "GPUPIN_SIM_RESIDENT";
@@ -64,7 +79,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         return Ok(Exit::Clean);
     }
     if let Some(scene) = &args.print {
-        let (_, text) = BUILT_IN.iter().find(|it| scene == it.0).ok_or_else(|| unknown(scene))?;
+        let (_, text) = BUILT_IN.iter().find(|it| scene == it.0).ok_or_else(|| no_scene(scene))?;
         write!(terminal.out(), "{text}").context("failed to write output")?;
         return Ok(Exit::Clean);
     }
@@ -77,8 +92,11 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let scene = live.scene()?;
     let libraries = own.path().join("lib");
     std::fs::create_dir(&libraries).context("failed to make a directory")?;
-    gpupin_sim::install(&library()?, &scene, &libraries)
-        .map_err(|it| Failure::new(Exit::Failed, it))?;
+    gpupin_sim::install(&library()?, &scene, &libraries).map_err(|error| {
+        let is_other = matches!(error, InstallError::OtherBuild { .. });
+        let failure = Failure::new(Exit::Failed, error);
+        if is_other { failure.hint(both_anew()) } else { failure }
+    })?;
 
     let residents = start_residents(&live, &state)?;
     terminal.status(&format!(
@@ -95,20 +113,27 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 
 /// The state directory, made from the scene unless there is one.
 fn prepare(args: &Args, state: &Path) -> Result<Live, Failure> {
-    if state.join("scene.toml").exists() {
+    let own = state.join("scene.toml");
+    if own.exists() {
+        if let Some(scene) = &args.scene {
+            let text = format!(
+                "`{}` has a state already, so `--scene {}` cannot be its scene",
+                state.display(),
+                scene.display()
+            );
+            return Err(Failure::usage(text).hint(format!(
+                "leave `--scene` out to go on from it, name another directory, or edit `{}`",
+                own.display()
+            )));
+        }
         return Ok(Live::open(state)?);
     }
-    let found = Live::find(&args.scene).map_err(|error| {
-        let is_name = !Path::new(&args.scene).exists();
-        if is_name { unknown(&args.scene) } else { Failure::from(error) }
+    let scene = args.scene.as_deref().unwrap_or(OsStr::new(DEFAULT_SCENE));
+    let found = Live::find(scene).map_err(|error| {
+        let is_name = !Path::new(scene).exists();
+        if is_name { no_scene(scene) } else { Failure::from(error) }
     });
     Ok(found?.copy_to(state)?)
-}
-
-fn unknown(scene: &OsStr) -> Failure {
-    let names: Vec<_> = BUILT_IN.iter().map(|it| it.0).collect();
-    Failure::usage(format!("there is no scene `{}`", scene.display()))
-        .hint(format!("name a file, or one of {}", names.join(", ")))
 }
 
 fn library() -> Result<PathBuf, Failure> {
@@ -119,10 +144,14 @@ fn library() -> Result<PathBuf, Failure> {
     gpupin_sim::beside(&program).ok_or_else(|| {
         let directory = program.parent().unwrap_or(Path::new("/"));
         let missing = directory.join(gpupin_sim::LIBRARY);
-        Failure::usage(format!("`{}` was not found", missing.display())).hint(format!(
-            "build it with `cargo build -p gpupin-sim`, or say where it lies with `{LIBRARY_VARIABLE}`"
-        ))
+        Failure::usage(format!("`{}` was not found", missing.display())).hint(both_anew())
     })
+}
+
+fn both_anew() -> String {
+    format!(
+        "build both with `cargo build -p gpupin -p gpupin-sim`, or say with `{LIBRARY_VARIABLE}` where the library of this build lies"
+    )
 }
 
 /// Starts what the scene has running, so that it is found in `/proc` too.

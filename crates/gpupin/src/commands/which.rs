@@ -351,7 +351,7 @@ const READ: [&str; 3] = ["CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_VI
 fn of_process(running: &Running, terminal: &mut Terminal) -> Vec<(Variable, &'static str)> {
     if running.environment.is_empty() {
         terminal.warning(
-            "the process tells no environment at all: a kernel thread, or one that erased it",
+            "the process tells no environment at all: a kernel thread, one that erased it, or one that was started with none",
         );
     }
     if running.is_elsewhere.is_none() {

@@ -33,12 +33,15 @@ fn container(patient: &Patient, found: &mut Found) {
     match (patient.is_in_container(), filter) {
         (true, filter) => {
             let count = patient.inventory().map(|it| it.gpus.len());
-            let count = count.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
-            let filter = filter.map_or_else(
-                || "it says nothing of how it was given GPUs".to_owned(),
-                |it| format!("`NVIDIA_VISIBLE_DEVICES={it}`"),
-            );
-            let seen = format!("this is one: {filter}, GPUs here: {count}, numbered anew from 0");
+            let count = match count {
+                None => "which GPUs it has is unknown".to_owned(),
+                Some(0) => "it has no GPU".to_owned(),
+                Some(1) => "its GPU is number 0 here".to_owned(),
+                Some(count) => format!("its {count} GPUs are numbered anew from 0"),
+            };
+            let filter =
+                filter.map_or_else(String::new, |it| format!(" (`NVIDIA_VISIBLE_DEVICES={it}`)"));
+            let seen = format!("this is one{filter}; {count}");
             match patient.unknown_gpus() {
                 Some(unknown) => found.unknown(NAME, format!("{seen}; {unknown}"), GPUS_FIRST),
                 None => found.ok(NAME, seen),

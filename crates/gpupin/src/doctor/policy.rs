@@ -93,9 +93,15 @@ fn forbidden(project: &Project, patient: &Patient, inventory: &Inventory, found:
     }
     let is_forbidden = |gpu: &&Gpu| forbid.iter().any(|it| it.matches(gpu));
     let here: Vec<_> = inventory.usable().filter(is_forbidden).collect();
+    let shown = |gpu: &&Gpu| {
+        let plays = project.policy.roles.iter().filter(|it| it.1.selector.matches(gpu));
+        let roles: Vec<_> = plays.map(|it| format!("role {}", it.0)).collect();
+        let but = if roles.is_empty() { "" } else { ", except for " };
+        format!("{}{but}{}", names(&[gpu]), roles.join(", "))
+    };
     let seen = match here.as_slice() {
         [] => "no GPU of this machine is".to_owned(),
-        here => names(here),
+        here => here.iter().map(shown).collect::<Vec<_>>().join("; "),
     };
     match patient.unknown_gpus() {
         Some(unknown) if here.is_empty() => found.unknown(NAME, unknown, GPUS_FIRST),

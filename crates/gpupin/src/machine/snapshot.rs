@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use gpupin_device::{Answer, Kind, Machine, MachineError, ProcessKind, strangers};
+use gpupin_device::{
+    Answer, Kind, Machine, MachineError, ProcessKind, Silence, Throttle, strangers,
+};
 use gpupin_policy::{Bytes, Gpu, GpuUuid, Inventory, Mig, Policy};
 use gpupin_run::process::Process;
 
@@ -59,12 +61,25 @@ pub(crate) struct GpuNow {
     pub(crate) utilization: Option<u32>,
     /// Degrees Celsius.
     pub(crate) temperature: Option<u32>,
+    pub(crate) slowdown_temperature: Option<u32>,
+    pub(crate) shutdown_temperature: Option<u32>,
+    pub(crate) throttle: Option<Vec<Throttle>>,
+    /// Of memory, since the driver was loaded.
+    pub(crate) corrected_errors: Option<u64>,
+    pub(crate) uncorrected_errors: Option<u64>,
     /// Milliwatts.
     pub(crate) power: Option<u32>,
     pub(crate) power_limit: Option<u32>,
     pub(crate) processes: Vec<ProcessNow>,
     /// What is not known, and why.
     pub(crate) silent: BTreeMap<&'static str, String>,
+}
+
+impl GpuNow {
+    /// Whether this GPU or driver has no such thing, as opposed to not telling it.
+    pub(crate) fn lacks(&self, what: &str) -> bool {
+        self.silent.get(what).is_some_and(|why| *why == Silence::Unsupported.to_string())
+    }
 }
 
 /// What the policy has to say about a GPU.
@@ -181,6 +196,15 @@ fn gpu_now(
         known.of("memory_reserved", status.as_ref().map(|it| amount(&it.memory_reserved)));
     let utilization = known.of("utilization", status.as_ref().map(|it| it.utilization.clone()));
     let temperature = known.of("temperature", status.as_ref().map(|it| it.temperature.clone()));
+    let slowdown_temperature =
+        known.of("slowdown_temperature", status.as_ref().map(|it| it.slowdown_temperature.clone()));
+    let shutdown_temperature =
+        known.of("shutdown_temperature", status.as_ref().map(|it| it.shutdown_temperature.clone()));
+    let throttle = known.of("throttle", status.as_ref().map(|it| it.throttle.clone()));
+    let corrected_errors =
+        known.of("corrected_errors", status.as_ref().map(|it| it.corrected_errors.clone()));
+    let uncorrected_errors =
+        known.of("uncorrected_errors", status.as_ref().map(|it| it.uncorrected_errors.clone()));
     let power = known.of("power", status.as_ref().map(|it| it.power.clone()));
     let power_limit = known.of("power_limit", status.as_ref().map(|it| it.power_limit.clone()));
     let processes = processes(machine, gpu, users, root, &mut silent);
@@ -204,6 +228,11 @@ fn gpu_now(
         memory_reserved,
         utilization,
         temperature,
+        slowdown_temperature,
+        shutdown_temperature,
+        throttle,
+        corrected_errors,
+        uncorrected_errors,
         power,
         power_limit,
         processes,

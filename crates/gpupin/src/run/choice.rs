@@ -177,6 +177,12 @@ impl Wanted {
 }
 
 impl Choice {
+    /// Whether it has a GPU that only a role may have.
+    pub(super) fn is_forbidden_to_the_rest(&self, policy: &Policy, inventory: &Inventory) -> bool {
+        let mut taken = inventory.usable().filter(|it| self.uuids.contains(&it.uuid));
+        taken.any(|gpu| policy.forbid.iter().any(|it| it.matches(gpu)))
+    }
+
     /// What the program gets, given the GPUs that it will find.
     pub(crate) fn variables(
         &self,

@@ -37,6 +37,11 @@ pub(super) fn start(choice: &Choice, pin_as: PinAs, lease: Option<&Lease>) -> St
     )
 }
 
+/// That a role has a GPU which `forbid` keeps from the rest of the project.
+pub(super) fn exempt(role: &str) -> String {
+    format!("gpupin: the policy forbids this GPU, and the role `{}` is exempt", one_line(role))
+}
+
 /// What the program left behind.
 pub(super) fn left(words: &[OsString], ended: Ended, count: usize, is_leased: bool) -> String {
     let how = match ended {
@@ -59,10 +64,6 @@ pub(super) fn end(evidence: &Evidence, path: &str, terminal: &mut Terminal) {
 
 /// `proved (simulated): only on RTX 3090`.
 pub(crate) fn verdict(evidence: &Evidence) -> String {
-    let kind = match evidence.kind {
-        Kind::Measured => String::new(),
-        kind => format!(" ({kind})"),
-    };
     let pinned = evidence.gpus.iter().filter(|it| it.pinned);
     let pinned = pinned.map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ");
     let why = match evidence.verdict {
@@ -70,7 +71,15 @@ pub(crate) fn verdict(evidence: &Evidence) -> String {
         Verdict::Violated => reasons(evidence, |it| matches!(it, Reason::SeenElsewhere { .. })),
         Verdict::Unproved => reasons(evidence, |_| true),
     };
-    format!("{}{kind}: {why}", evidence.verdict)
+    format!("{}: {why}", bare_verdict(evidence))
+}
+
+/// `proved (simulated)`, for where the reasons follow.
+pub(crate) fn bare_verdict(evidence: &Evidence) -> String {
+    match evidence.kind {
+        Kind::Measured => evidence.verdict.to_string(),
+        kind => format!("{} ({kind})", evidence.verdict),
+    }
 }
 
 /// Two reasons and how many there are beside them.
@@ -96,10 +105,12 @@ pub(crate) fn reason(reason: &Reason, evidence: &Evidence) -> String {
         Reason::SeenElsewhere { gpu, pid } => format!("process {pid} used {}", name(gpu)),
         Reason::NoGpuUseSeen => "it was seen on no GPU".to_owned(),
         Reason::SampledOnly { gpu } => {
-            format!(
-                "only samples tell that it did not use {} (`--isolate` keeps it away)",
-                name(gpu)
-            )
+            let way = if evidence.isolation.requested {
+                "`--isolate` did not keep it away"
+            } else {
+                "`--isolate` keeps it away"
+            };
+            format!("only samples tell that it did not use {} ({way})", name(gpu))
         }
         Reason::AccountingIncomplete { gpu, why } => {
             format!("the driver's accounting of {} does not tell all: {}", name(gpu), one_line(why))

@@ -19,30 +19,35 @@ pub(crate) struct Running {
     pub(crate) is_elsewhere: Option<bool>,
 }
 
+const IN_CONTAINERS: &str = "a container numbers its processes itself: take the number from `gpupin gpus` or `ps` where you ask";
+
 impl Running {
     pub(crate) fn read(pid: u32, root: &Path) -> Result<Self, Failure> {
-        let process = Process::read(pid).map_err(|error| {
-            let text = match error.kind() {
-                io::ErrorKind::NotFound => format!("there is no process {pid}"),
-                _ => format!("failed to read `/proc/{pid}`: {error}"),
-            };
-            Failure::usage(text)
+        let process = Process::read(pid).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                Failure::usage(format!("there is no process {pid}")).hint(IN_CONTAINERS)
+            }
+            _ => Failure::usage(format!("failed to read `/proc/{pid}`: {error}")),
         })?;
-        let environment =
-            fs::read(format!("/proc/{pid}/environ")).map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied => Failure::usage(format!(
-                    "no permission to read the environment of process {pid}, which runs as user {}",
-                    process.uid
-                ))
-                .hint("ask as that user, or as root"),
-                _ => Failure::usage(format!("failed to read `/proc/{pid}/environ`: {error}")),
-            })?;
+        let user = Users::read(root).name(process.uid);
+        let environment = fs::read(format!("/proc/{pid}/environ"));
         // What took its number meanwhile is another process.
         if !Process::is_alive(process.id) {
             return Err(Failure::usage(format!("process {pid} ended")));
         }
+        let environment = environment.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                let user = user.clone().unwrap_or_else(|| process.uid.to_string());
+                let me = rustix::process::geteuid().as_raw();
+                Failure::usage(format!(
+                    "no permission to read the environment of process {pid}, which runs as user {user}"
+                ))
+                .hint(way_in(me, process.uid))
+            }
+            _ => Failure::usage(format!("failed to read `/proc/{pid}/environ`: {error}")),
+        })?;
         Ok(Self {
-            user: Users::read(root).name(process.uid),
+            user,
             environment: variables(&environment),
             is_elsewhere: is_elsewhere(pid),
             process,
@@ -71,6 +76,17 @@ impl Running {
     }
 }
 
+/// How the user `me` could come to read what a process of `owner` was started with.
+fn way_in(me: u32, owner: u32) -> &'static str {
+    match me {
+        _ if me == owner => {
+            "it has more rights than you, or keeps its memory to itself: ask as root on the host"
+        }
+        0 => "root of a container may not see it either: ask as root on the host",
+        _ => "ask as that user, or as root",
+    }
+}
+
 /// The text of `/proc/PID/environ`. Where a name is there twice, C takes the first.
 fn variables(environ: &[u8]) -> Vec<(String, String)> {
     let mut variables: Vec<(String, String)> = Vec::new();
@@ -92,7 +108,19 @@ fn is_elsewhere(pid: u32) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::variables;
+    use super::{variables, way_in};
+
+    #[test]
+    fn nobody_is_told_to_become_who_he_is() {
+        for (me, owner, expected) in [
+            (1000, 0, "ask as that user, or as root"),
+            (0, 0, "on the host"),
+            (0, 1000, "on the host"),
+        ] {
+            assert!(way_in(me, owner).contains(expected), "{me} {owner}");
+        }
+        assert!(!way_in(1000, 1000).contains("that user"));
+    }
 
     #[test]
     fn the_first_of_two_equal_names_counts() {

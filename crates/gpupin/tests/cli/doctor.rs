@@ -41,6 +41,11 @@ fn a_check_says_what_it_saw_and_what_to_do() {
           ok           driver: 580.65.06, asked: scene `mixed`
           ok           GPUs: 2 GPUs answer
 
+        health
+          ok           heat: index 0: 35 °C, slows down at 95 °C, stops at 98 °C; index 1: 35 °C, slows down at 95 °C, stops at 98 °C
+          ok           speed: index 0: not slowed down; index 1: not slowed down
+          ok           memory errors: no GPU here has error correction that counts them
+
         policy
           ok           policy: `gpupin.toml`
           ok           GPU: RTX 3090: RTX 3090 (GPU-8932f937-d72c-4106-c12f-20bd9faed9f6)
@@ -63,7 +68,7 @@ fn a_check_says_what_it_saw_and_what_to_do() {
         python
           ok           python: there is none on `PATH`, and no environment is active
 
-        14 ok, 1 problem, 1 cannot be told"#]];
+        17 ok, 1 problem, 1 cannot be told"#]];
     expected.assert_eq(&text.join("\n"));
     assert_eq!(outcome.code, 1);
 }
@@ -119,6 +124,33 @@ fn what_a_silent_gpu_could_tell_is_not_taken_for_well() {
     let fault = "\n[[fault]]\nfunction = \"nvmlDeviceGetComputeRunningProcesses\"\nreturn = \"no-permission\"\n";
     let json = doctor(&project().file("scene.toml", scene + fault), "scene.toml");
     assert_eq!(states(&json, "PIDs"), ["unknown"], "{json:#}");
+}
+
+#[test]
+fn health_is_what_the_driver_says_and_else_unknown() {
+    let scene = scenes().into_iter().find(|it| it.0 == "mixed").unwrap().1;
+    let silent =
+        |function| format!("\n[[fault]]\nfunction = \"{function}\"\nreturn = \"unknown\"\n");
+    let limits = silent("nvmlDeviceGetTemperatureThreshold");
+    let reasons = silent("nvmlDeviceGetCurrentClocks*");
+    for (added, heat, speed, errors) in [
+        ("temperature = 99", "problem", "ok", "ok"),
+        ("throttle = [\"hw-power-brake\"]", "ok", "problem", "ok"),
+        ("ecc = { enabled = true, uncorrected = 1 }", "ok", "ok", "problem"),
+        (limits.as_str(), "ok", "ok", "ok"),
+        (reasons.as_str(), "ok", "unknown", "ok"),
+        ((limits.clone() + &reasons).as_str(), "unknown", "unknown", "ok"),
+        (silent("nvmlDeviceGetTotalEccErrors").as_str(), "ok", "ok", "unknown"),
+    ] {
+        let json = doctor(&project().file("scene.toml", format!("{scene}{added}\n")), "scene.toml");
+        let found = (states(&json, "heat"), states(&json, "speed"), states(&json, "memory errors"));
+        assert_eq!(found, (vec![heat], vec![speed], vec![errors]), "{added}: {json:#}");
+    }
+    // Of a lost GPU nothing is known.
+    let json = doctor(&project(), "lost");
+    for name in ["heat", "speed", "memory errors"] {
+        assert_eq!(states(&json, name), ["unknown"], "{name}: {json:#}");
+    }
 }
 
 #[test]

@@ -19,7 +19,8 @@ fn runs_are_listed_shown_and_checked() {
     let verdicts: Vec<_> = list.lines().filter_map(|it| it.split_whitespace().nth(1)).collect();
     assert_eq!(verdicts, ["unproved", "violated"], "{list}");
     let shown = sandbox.gpupin(&["evidence", "show"]).out;
-    assert!(shown.starts_with("verdict    violated (simulated): process "), "{shown}");
+    assert!(shown.starts_with("verdict    violated (simulated)\n           process "), "{shown}");
+    assert_eq!(shown.matches("used RTX 5060 Ti").count(), 1, "{shown}");
     assert!(shown.contains("(GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01): forbidden"), "{shown}");
     let checked = sandbox.gpupin(&["evidence", "check"]);
     assert_eq!(checked.code, 0, "{checked:?}");

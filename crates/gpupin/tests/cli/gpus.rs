@@ -51,6 +51,20 @@ fn a_gpu_is_shown_with_what_the_policy_says_of_it() {
 }
 
 #[test]
+fn a_role_on_a_forbidden_gpu_is_shown_as_the_exception_it_is() {
+    let policy =
+        format!("{POLICY}roles.tts.name = \"RTX 5060 Ti\"\nroles.llm.name = \"RTX 3090\"\n");
+    let sandbox = Sandbox::new().file("gpupin.toml", policy);
+    let text = sandbox.gpupin(&["gpus", "--machine", "mixed"]).out;
+    assert!(text.contains("RTX 5060 Ti (forbidden except for role tts)"), "{text}");
+    assert!(text.contains("RTX 3090 (the policy's, role llm)"), "{text}");
+    let text = sandbox.gpupin(&["doctor", "--machine", "mixed"]).out;
+    let forbidden =
+        "forbidden: RTX 5060 Ti (GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01), except for role tts\n";
+    assert!(text.contains(forbidden), "{text}");
+}
+
+#[test]
 fn a_lost_gpu_is_no_success() {
     check(
         &["--machine", "lost"],
@@ -74,19 +88,20 @@ fn what_a_gpu_does_not_say_is_no_number() {
     check(
         &["--machine", "faulty"],
         &expect![[r#"
-        exit code: 0
-        ----- stdout
-        `workstation` · driver 580.65.06 · CUDA 13.0 · asked: scene `faulty` · everything here is simulated
+            exit code: 0
+            ----- stdout
+            `workstation` · driver 580.65.06 · CUDA 13.0 · asked: scene `faulty` · everything here is simulated
 
-        index  GPU                      memory           busy  heat   power  PCI           UUID
-        0      RTX 5060 Ti (forbidden)  3 GiB of 16 GiB  ?     35 °C  -      0000:01:00.0  GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01
-        1      RTX 3090 (the policy's)  0 of 24 GiB      ?     97 °C  -      0000:02:00.0  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
+            index  GPU                      memory           busy  heat            power  PCI           UUID
+            0      RTX 5060 Ti (forbidden)  3 GiB of 16 GiB  ?     35 °C           -      0000:01:00.0  GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01
+            1      RTX 3090 (the policy's)  0 of 24 GiB      ?     97 °C, too hot  -      0000:02:00.0  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6
 
-        the policy means RTX 3090: index 1
-        index 0: utilization unknown: Unknown Error (NVML error 999)
-        index 1: compute processes unknown: no permission
-        index 1: utilization unknown: Unknown Error (NVML error 999)
-    "#]],
+            the policy means RTX 3090: index 1
+            index 1: too hot: 97 °C, slows down at 95 °C, stops at 98 °C; the hardware halves its clocks for it, or more
+            index 0: utilization unknown: Unknown Error (NVML error 999)
+            index 1: compute processes unknown: no permission
+            index 1: utilization unknown: Unknown Error (NVML error 999)
+        "#]],
     );
 }
 
@@ -102,6 +117,19 @@ fn without_a_driver_there_is_a_way_on() {
         hint: install the NVIDIA driver; in a container, give it the GPU with the capability `utility` (`--gpus`, `NVIDIA_DRIVER_CAPABILITIES=compute,utility`); without a GPU, ask a scene with `--machine`
     "#]],
     );
+}
+
+#[test]
+fn a_scene_that_is_not_there_is_told_with_those_that_are() {
+    let outcome = Sandbox::new().gpupin(&["gpus", "--machine", "mixd"]);
+    expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: there is no scene `mixd`
+
+        hint: name a file, or one of accounting, busy, faulty, lost, mig, mixed, no-driver, no-gpu, one, twin-3090
+    "#]]
+    .assert_eq(&outcome.whole());
 }
 
 #[test]

@@ -156,6 +156,9 @@ fn a_role_has_its_own_gpu() {
     let script =
         ["-q", "--no-observe", "--role", "tts", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"];
     assert_eq!(run(&sandbox, &script).out, format!("{OTHER}\n"));
+    let exempt = |args: &[&str]| run(&sandbox, args).err.contains("the role `tts` is exempt");
+    assert!(exempt(&["--role", "tts", "--", "true"]), "the policy forbids it to the rest");
+    assert!(!exempt(&["--", "true"]));
     let misspelt = run(&sandbox, &["--role", "stt", "--", "true"]);
     assert!(misspelt.err.contains("the policy has the roles `tts`"), "{misspelt:?}");
 }

@@ -5,6 +5,7 @@ use std::{
     process::Stdio,
 };
 
+use expect_test::expect;
 use gpupin_device::{
     Machine as _,
     scene::{BUILT_IN, SceneMachine},
@@ -43,6 +44,54 @@ fn the_command_decides_the_exit_code() {
     let unknown = check(&["--scene", "mixd", "--", "true"], 2);
     assert!(unknown.err.contains("hint: name a file, or one of accounting"), "{}", unknown.err);
     check(&["--scene", "mixed"], 2);
+}
+
+#[test]
+fn a_kept_state_is_made_of_any_scene_and_keeps_it() {
+    let sandbox = Sandbox::new();
+    let keep = |scene: &[&str]| {
+        let args = [&["sim", "--keep-state", "state"], scene, &["--", "/bin/true"]].concat();
+        sandbox.gpupin(&args)
+    };
+    assert_eq!(keep(&["--scene", "twin-3090"]).code, 0);
+    assert_eq!(sandbox.read("state/scene.toml"), scene("twin-3090"));
+    assert_eq!(keep(&[]).code, 0);
+    let refused = keep(&["--scene", "mixed"]);
+    assert_eq!(refused.code, 2);
+    let said = refused.err.replace(sandbox.path().to_str().unwrap(), "…");
+    expect![[r#"
+        error: `…/state` has a state already, so `--scene mixed` cannot be its scene
+
+        hint: leave `--scene` out to go on from it, name another directory, or edit `…/state/scene.toml`
+    "#]].assert_eq(&said);
+    assert_eq!(sandbox.read("state/scene.toml"), scene("twin-3090"));
+}
+
+#[test]
+fn a_library_of_another_build_is_told() {
+    let library = Path::new(GPUPIN).with_file_name("deps").join(gpupin_sim::LIBRARY);
+    let mut bytes = fs::read(library).unwrap();
+    let name = b"gpupin_sim_build_";
+    let places: Vec<_> =
+        bytes.windows(name.len()).enumerate().filter(|it| it.1 == name).map(|it| it.0).collect();
+    for at in places {
+        let digit = &mut bytes[at + name.len()];
+        *digit = if *digit == b'0' { b'1' } else { b'0' };
+    }
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path().join("other.so"), bytes).unwrap();
+    let sandbox = sandbox.variable("GPUPIN_SIM_LIBRARY", "other.so");
+    let outcome = sandbox.gpupin(&["sim", "--", "/bin/true"]);
+    assert_eq!(outcome.code, 2, "{}", outcome.whole());
+    expect![[r#"
+        error: `other.so` was built from other sources than this program
+
+        hint: build both with `cargo build -p gpupin -p gpupin-sim`, or say with `GPUPIN_SIM_LIBRARY` where the library of this build lies
+    "#]].assert_eq(&outcome.err);
+}
+
+fn scene(name: &str) -> &'static str {
+    BUILT_IN.iter().find(|it| it.0 == name).unwrap().1
 }
 
 /// Prints the UUID of the GPU that a program uses in this environment of the scene `mixed`.

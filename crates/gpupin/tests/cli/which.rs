@@ -295,6 +295,8 @@ fn a_process_that_is_not_there_is_told() {
         exit code: 2
         ----- stderr
         error: there is no process 1073741824
+
+        hint: a container numbers its processes itself: take the number from `gpupin gpus` or `ps` where you ask
     "#]],
     );
 }
