@@ -138,8 +138,8 @@ fn the_example_is_fixed_and_restored() {
               start.sh
               tests/test_stt.py
             22 findings are left:
-                 1  GP101 unpinned-entry-point: unsafe: line 37 of `scripts/check_gpu.py` may choose a GPU that is not there then
-                    scripts/check_gpu.py:10
+                 1  GP101 unpinned-entry-point: unsafe: line 36 of `scripts/check_gpu.py` may choose a GPU that is not there then
+                    scripts/check_gpu.py:9
                  1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
                     deploy/assistant-tts.service:9
                  1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
@@ -157,13 +157,13 @@ fn the_example_is_fixed_and_restored() {
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/bench_llm.py`
                     scripts/bench_llm.py:21
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/check_gpu.py`
-                    scripts/check_gpu.py:38
-                 1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
                     scripts/check_gpu.py:37
+                 1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
+                    scripts/check_gpu.py:36
                  1  GP205 flag-replaces-mask: unsafe: the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes
                     start.sh:25
                  2  GP302 weak-verification: no fix is known
-                    assistant/orchestrator.py:118, scripts/check_gpu.py:39
+                    assistant/orchestrator.py:118, scripts/check_gpu.py:38
                  2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
                     assistant/__main__.py:9, start.ps1:10
             `gpupin undo` takes the changes back
@@ -198,7 +198,7 @@ fn the_example_is_fixed_and_restored() {
                  1  GP204 silent-cpu-fallback: no fix is known
                     assistant/vad.py:21
                  5  GP301 missing-verification: no fix is known
-                    assistant/tts.py:23, notebooks/latency.ipynb:56, scripts/bench_llm.py:20, scripts/finetune.py:21, tests/test_stt.py:8
+                    assistant/tts.py:22, notebooks/latency.ipynb:54, scripts/bench_llm.py:19, scripts/finetune.py:20, tests/test_stt.py:8
                  1  GP302 weak-verification: no fix is known
                     assistant/orchestrator.py:119
             `gpupin undo` takes the changes back

@@ -187,7 +187,7 @@ fn no_order_is_left_behind_where_a_mask_moves() {
     check(
         &[],
         &format!("import os\nimport torch\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n{MAIN}"),
-        &format!("HEADER\n\nimport os\nimport torch\n{MAIN}"),
+        &format!("HEADER\n\nimport torch\n{MAIN}"),
     );
 }
 
