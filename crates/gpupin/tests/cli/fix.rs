@@ -460,11 +460,19 @@ fn uncommitted_changes_are_not_mixed_with_fixes() {
 }
 
 #[test]
-fn only_changes_below_the_paths_are_in_the_way() {
-    let sandbox = project().file("app/a.py", PROGRAM).file("other/b.py", PROGRAM).repository();
+fn only_changes_in_files_that_would_be_changed_are_in_the_way() {
+    let sandbox = project()
+        .file("app/a.py", PROGRAM)
+        .file("app/notes.py", "x = 1\n")
+        .file("other/b.py", PROGRAM)
+        .repository();
     sandbox.commit();
-    let sandbox = sandbox.file("other/b.py", format!("{PROGRAM}# more\n"));
+    let sandbox =
+        sandbox.file("other/b.py", format!("{PROGRAM}# more\n")).file("app/notes.py", "x = 2\n");
+    let before = tree(sandbox.path());
     assert_eq!(sandbox.gpupin(&["fix", "other"]).code, 2);
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 2);
+    assert_eq!(tree(sandbox.path()), before);
     assert_eq!(sandbox.gpupin(&["fix", "app"]).code, 0);
     let missing = sandbox.gpupin(&["fix", "missing"]);
     assert!(missing.err.contains("failed to read `missing`"), "{}", missing.whole());
