@@ -175,7 +175,7 @@ fn the_example_is_fixed_and_restored() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 23 findings in 14 files: GP101 1, GP103 1, GP104 1, GP105 1, GP106 1, GP108 1, GP109 1, GP111 1, GP201 9, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
+            fixed 22 findings in 14 files: GP101 1, GP104 1, GP105 1, GP106 1, GP108 1, GP109 1, GP111 1, GP201 9, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1; and 1 that fixes brought: GP103 1
               .env
               assistant/__main__.py
               assistant/llm.py
@@ -301,7 +301,7 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
             2 findings are left:
                  1  GP101 unpinned-entry-point: its fix was not made
                     one.py:1
-                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
+                 1  GP201 ordinal-outside-pin: its fix was not made: it rests on the pin of `one.py`, which was not made
                     one.py:3
             `gpupin undo` takes the changes back
         "#]],
@@ -329,15 +329,66 @@ fn a_fix_that_would_bring_a_finding_is_not_made() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 1 finding in 1 file: GP201 1
-              speak.py
-            1 finding is left:
+            nothing to fix
+            2 findings are left:
                  1  GP101 unpinned-entry-point: its fix was not made: it would bring GP106 to `os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"` in `speak.py`: `CUDA_DEVICE_ORDER`, `CUDA_VISIBLE_DEVICES` are set after `import torch`: it works only while nothing before it touches the GPU
                     speak.py:1
-            `gpupin undo` takes the changes back
+                 1  GP201 ordinal-outside-pin: its fix was not made: it rests on the pin of `speak.py`, which was not made
+                    speak.py:3
         "#]],
     );
     assert!(sandbox.read("speak.py").starts_with("import torch"));
+}
+
+#[test]
+fn no_ordinal_changes_in_a_module_whose_programs_pin_is_refused() {
+    let sandbox = project()
+        .file("main.py", "import torch\nimport llm\nimport speak\nif __name__ == \"__main__\":\n    speak.run()\n")
+        .file(
+            "gpupin.toml",
+            format!("{POLICY}[lint.per-file-ignores]\n\"main.py\" = [\"GP101\"]\n"),
+        )
+        .file("llm.py", "import torch\ndef load(x):\n    return x.to(\"cuda:1\")\n")
+        .file("speak.py", format!("import llm\n{PROGRAM}def run():\n    pass\n"));
+    let read_only = project()
+        .file("main.py", "import llm\nif __name__ == \"__main__\":\n    llm.load(1)\n")
+        .file("llm.py", "import torch\ndef load(x):\n    return x.to(\"cuda:1\")\n");
+    let path = read_only.path().join("main.py");
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    for sandbox in [&sandbox, &read_only] {
+        let before = tree(sandbox.path());
+        let outcome = sandbox.gpupin(&["fix", "--unsafe-fixes"]);
+        assert!(outcome.err.contains("nothing to fix"), "{}", outcome.whole());
+        assert!(outcome.err.contains("it rests on the pin of"), "{}", outcome.whole());
+        assert_eq!(tree(sandbox.path()), before);
+    }
+}
+
+#[test]
+fn a_container_of_several_machines_is_told_to_have_no_fix_and_why() {
+    let other = LOCK
+        .replace("version = 1\n", "")
+        .replace("workstation", "other")
+        .replace("GPU-8932f937", "GPU-1111f937")
+        .replace("GPU-5b1c0f6e", "GPU-2222f937");
+    let sandbox = project()
+        .file("gpupin.lock", format!("{LOCK}{other}"))
+        .file("run.sh", "docker run --gpus all image\n");
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
+        exit code: 1
+        ----- stderr
+        nothing to fix
+        1 finding is left:
+             1  GP501 container-gpu-unpinned: no fix: a UUID is one machine's, and `gpupin.lock` records 2 machines
+                run.sh:1
+    "#]],
+    );
+    assert!(sandbox.gpupin(&["scan", "--color", "never"]).out.contains("= no fix: a UUID is"));
 }
 
 #[test]
@@ -394,7 +445,7 @@ fn what_a_fix_cannot_touch_is_not_judged_with_each_try() {
     for other in ["a", "b", "c", "d", "e"] {
         assert!(sandbox.read(&format!("{other}.py")).starts_with("# gpupin"), "{other}");
     }
-    assert!(outcome.err.contains("1 finding is left"), "{}", outcome.err);
+    assert!(outcome.err.contains("2 findings are left"), "{}", outcome.err);
 }
 
 #[test]
@@ -508,6 +559,7 @@ fn json_tells_what_was_done_and_what_is_left() {
     let document = sandbox.gpupin(&["fix", "--output-format", "json"]).json();
     expect![[r#"
         {
+          "brought": [],
           "files": [
             "main.py"
           ],
