@@ -145,20 +145,28 @@ fn kept(sandbox: &Sandbox) -> (usize, usize) {
 fn old_entries_go_with_the_bytes_that_only_they_need() {
     let sandbox = project();
     assert_eq!(kept(&sandbox), (2, 3));
-    check(&sandbox, &["prune", "--keep", "1"], &expect![[r#"
+    check(
+        &sandbox,
+        &["prune", "--keep", "1"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         removed 1 entry and 0 copies of files, 0 bytes
-    "#]]);
+    "#]],
+    );
     // Both have the same bytes, so that the latest can still be taken back.
     assert_eq!(kept(&sandbox), (1, 3));
     assert_eq!(sandbox.gpupin(&["undo"]).code, 0);
     assert_eq!(sandbox.read("a.py"), "1\n");
-    check(&sandbox, &["prune", "--keep", "0"], &expect![[r#"
+    check(
+        &sandbox,
+        &["prune", "--keep", "0"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         removed 1 entry and 3 copies of files, 6 bytes
-    "#]]);
+    "#]],
+    );
     assert_eq!(kept(&sandbox), (0, 0));
 }
 
@@ -189,12 +197,16 @@ fn what_an_unreadable_entry_may_need_stays() {
     let entry = ".gpupin/journal/261126-082513b.json";
     let text = sandbox.read(entry).replace("\"version\": 1", "\"version\": 99");
     let sandbox = sandbox.file(entry, text);
-    check(&sandbox, &["prune", "--keep", "1"], &expect![[r#"
+    check(
+        &sandbox,
+        &["prune", "--keep", "1"],
+        &expect![[r#"
         exit code: 0
         ----- stderr
         removed 1 entry and 0 copies of files, 0 bytes
         warning: an entry cannot be read, so that no copy of a file was removed: it may need any
-    "#]]);
+    "#]],
+    );
     assert_eq!(kept(&sandbox), (1, 3));
 }
 
