@@ -14,6 +14,7 @@ use crate::{
     fix::{
         self, Change, Description, TreeLock,
         asking::Asking,
+        package,
         rounds::{self, Changed, Choose, Wish},
         summary::Summary,
         unified,
@@ -164,6 +165,9 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     for problem in &refused {
         let path = one_line(&problem.path);
         terminal.warning(&format!("left `{path}` alone: {}", one_line(&problem.message)));
+    }
+    if let Some(needed) = package::undeclared(&project, &fixing.changed) {
+        terminal.warning(&needed);
     }
     if args.before.diff && args.output_format == Format::Full {
         let colour = terminal.has_colour();

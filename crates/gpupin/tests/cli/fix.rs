@@ -247,10 +247,27 @@ fn unsafe_fixes_wait_until_they_are_asked_for() {
             -    torch.zeros(1).to("cuda:1")
             +    torch.zeros(1).to("cuda:0")
             ----- stderr
+            warning: `main.py` imports the package `gpupin` then, which the project does not declare as a dependency
             would fix 2 findings in 1 file: GP101 1, GP201 1
               main.py
         "#]],
     );
+}
+
+#[test]
+fn a_package_that_a_fix_needs_and_nobody_declares_is_told() {
+    let style = format!("{POLICY}[lint]\nstyle = \"import\"\n");
+    let sandbox = project().file("gpupin.toml", style).file("app/main.py", PROGRAM);
+    let args = &["fix", "--unsafe-fixes", "--check"];
+    let told = |sandbox: &Sandbox| {
+        let outcome = sandbox.gpupin(args);
+        outcome.err.lines().filter(|it| it.starts_with("warning")).collect::<Vec<_>>().join("\n")
+    };
+    expect!["warning: `app/main.py` imports the package `gpupin` then, which the project does not declare as a dependency"].assert_eq(&told(&sandbox));
+    let sandbox = sandbox.file("app/requirements.txt", "torch\n").file("setup.py", "");
+    expect!["warning: `app/main.py` imports the package `gpupin` then, which the project does not declare as a dependency (looked at `app/requirements.txt`, `setup.py`)"].assert_eq(&told(&sandbox));
+    let sandbox = sandbox.file("requirements-gpu.txt", "gpupin\n");
+    assert_eq!(told(&sandbox), "");
 }
 
 #[test]
