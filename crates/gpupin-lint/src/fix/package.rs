@@ -12,7 +12,7 @@ pub fn is_place(path: &str) -> bool {
     matches!(
         file,
         "pyproject.toml" | "setup.cfg" | "setup.py" | "environment.yml" | "environment.yaml"
-    ) || (file.starts_with("requirements") && file.ends_with(".txt"))
+    ) || (file.starts_with("requirements") && file.rsplit('.').next() == Some("txt"))
 }
 
 /// Whether a file declares that a project depends on the package.

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeSet,
+    fs,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -15,7 +16,7 @@ use crate::{
         self, Change, Description, TreeLock,
         asking::Asking,
         package,
-        rounds::{self, Changed, Choose, Wish},
+        rounds::{self, Changed, Choose, Files, Wish},
         summary::Summary,
         unified,
     },
@@ -136,7 +137,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let fixing = {
         let mut wish = Wish { rules: &rules, choose };
         let obstacle = |it: &Path| fix::obstacle(it).or_else(|| foreign(&project.root, it));
-        rounds::fix(&project, &request, session, &mut wish, obstacle, terminal)
+        let files = Files { obstacle, read: |it: &Path| fs::read(it) };
+        rounds::fix(&project, &request, session, &mut wish, &files, terminal)
     };
     if writes && !args.allow_dirty {
         refuse_dirty(&project, &fixing.changed.iter().map(|it| it.key.clone()).collect())?;

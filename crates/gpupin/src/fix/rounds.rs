@@ -7,8 +7,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
 };
 
 use gpupin_lint::{
@@ -66,6 +66,15 @@ pub(crate) struct Fixing {
     pub(crate) spoiling: BTreeMap<usize, String>,
     /// Files that were to be changed and are left alone.
     pub(crate) refused: Vec<Problem>,
+    /// In which the changes are made.
+    pub(crate) session: Session,
+}
+
+/// Files as they are: on the disk, or in an editor.
+pub(crate) struct Files<O, R> {
+    /// Why a file cannot be changed.
+    pub(crate) obstacle: O,
+    pub(crate) read: R,
 }
 
 /// Says whether a fix is wanted, and may ask somebody.
@@ -94,13 +103,13 @@ pub(crate) struct Wish<'a> {
     pub(crate) choose: &'a mut dyn Choose,
 }
 
-/// Fixes what is wanted. `obstacle` tells why a file cannot be changed.
+/// Fixes what is wanted.
 pub(crate) fn fix(
     project: &Project,
     request: &Request,
     session: Session,
     wish: &mut Wish<'_>,
-    obstacle: impl Fn(&std::path::Path) -> Option<String>,
+    files: &Files<impl Fn(&Path) -> Option<String>, impl Fn(&Path) -> io::Result<Vec<u8>>>,
     terminal: &mut Terminal,
 ) -> Fixing {
     let paths: BTreeMap<String, PathBuf> =
@@ -122,7 +131,7 @@ pub(crate) fn fix(
                         return None;
                     }
                     let original = match unit {
-                        Some(unit) => Original::of(&paths[key], unit, &obstacle).map(Some),
+                        Some(unit) => Original::of(&paths[key], unit, files).map(Some),
                         None if project.root.join(key).exists() => {
                             Err("it is there, and was not scanned".to_owned())
                         }
@@ -229,7 +238,15 @@ pub(crate) fn fix(
         .into_iter()
         .map(|(key, message)| Problem { path: project.shown(&key), message })
         .collect();
-    Fixing { changed: changed.collect(), fixed, brought, scan, spoiling, refused }
+    Fixing {
+        changed: changed.collect(),
+        fixed,
+        brought,
+        scan,
+        spoiling,
+        refused,
+        session: judge.into_session(),
+    }
 }
 
 /// Files as they were.
@@ -271,14 +288,14 @@ struct Original {
 
 impl Original {
     fn of(
-        path: &std::path::Path,
+        path: &Path,
         unit: &Unit,
-        obstacle: &impl Fn(&std::path::Path) -> Option<String>,
+        files: &Files<impl Fn(&Path) -> Option<String>, impl Fn(&Path) -> io::Result<Vec<u8>>>,
     ) -> Result<Self, String> {
-        if let Some(why) = obstacle(path) {
+        if let Some(why) = (files.obstacle)(path) {
             return Err(why);
         }
-        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        let bytes = (files.read)(path).map_err(|error| error.to_string())?;
         let source = &unit.source;
         match encode(&source.text, source.encoding) {
             Some(written) if written == bytes => {
