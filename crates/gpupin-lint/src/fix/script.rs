@@ -145,6 +145,14 @@ impl<'a> Script<'a> {
         written
     }
 
+    /// Ends a line of a cell and begins another one, where the line at `place` is.
+    pub(super) fn next_line(&self, place: usize) -> Option<String> {
+        match self.element(place) {
+            Some(element) => Some(format!("\\n\",{}\"", element.separator)),
+            None => self.line_of_string(place).map(|_| "\\n".to_owned()),
+        }
+    }
+
     /// The string of a list that holds the line which starts at `place`.
     fn element(&self, place: usize) -> Option<Element<'a>> {
         if self.layout.is_some() {
@@ -244,9 +252,14 @@ impl<'a> Script<'a> {
     fn removable_of_notebook(&self, place: Span) -> Option<Removable> {
         let (start, end) = (place.start as usize, place.end as usize);
         let opening = start.checked_sub(1)?;
-        self.element(start)?;
         let statement =
             Statement { range: place.range(), block: 0, of_block: None, is_plain: true };
+        if let Some(lines) = self.line_of_string(start) {
+            let rest = &self.source.text[end..lines.end];
+            let is_whole = lines.start == start && matches!(rest, "" | "\\n");
+            return is_whole.then_some(Removable { lines, comment: String::new(), statement });
+        }
+        self.element(start)?;
         let rest = &self.source.text[end..];
         // In one line of its own, with nothing behind it.
         let is_whole = |rest: &str| rest.starts_with('"');
@@ -265,6 +278,18 @@ impl<'a> Script<'a> {
         })
     }
 
+    /// The line at a place of a cell that is one string, with the line end in it.
+    fn line_of_string(&self, place: usize) -> Option<Range<usize>> {
+        let cell = self.source.cells.iter().find(|it| it.span.range().contains(&place))?;
+        if !self.source.slice(cell.span).starts_with('"') {
+            return None;
+        }
+        let lines = || cell.lines.iter().map(|it| *it as usize);
+        let start = lines().filter(|it| *it <= place).max()?;
+        let end = lines().find(|it| *it > place).unwrap_or(cell.span.end as usize - 1);
+        Some(start..end)
+    }
+
     /// The line of a statement once more, with parts replaced, to be put in front of it. `None` if the statement does
     /// not stand in a line of its own.
     pub(super) fn copied(
@@ -280,7 +305,8 @@ impl<'a> Script<'a> {
             return None;
         }
         // The last line of a cell begins behind its quote.
-        let is_last = self.layout.is_none() && !text[lines.start..].starts_with('"');
+        let in_string = self.layout.is_none() && self.line_of_string(lines.start).is_some();
+        let is_last = self.layout.is_none() && !in_string && !text[lines.start..].starts_with('"');
         let (start, mut line) =
             if is_last { (lines.start - 1, "\"".to_owned()) } else { (lines.start, String::new()) };
         let mut copied = lines.start;
@@ -292,6 +318,7 @@ impl<'a> Script<'a> {
         line.push_str(text.get(copied..end)?);
         match self.element(start + 1) {
             _ if self.layout.is_some() => line.push_str(line_end(text)),
+            _ if in_string => line.push_str("\\n"),
             Some(element) => line = format!("{line}\\n\",{}", element.separator),
             None => return None,
         }
