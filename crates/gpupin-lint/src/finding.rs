@@ -23,6 +23,8 @@ pub struct Finding {
     /// What else to know; shown by the full format.
     pub help: Option<String>,
     pub fix: Option<Fix>,
+    /// Why there is no fix, where others of the rule have one.
+    pub unfixable: Option<String>,
     /// The entry points a finding about order depends on.
     pub programs: Vec<UnitId>,
     /// Position among the findings with the same rule, file and statement text; see [`crate::baseline`].
@@ -47,6 +49,8 @@ pub struct Fix {
     pub edits: Vec<Edit>,
     /// Files that do not exist yet: a `conftest.py` that pins the tests below it.
     pub new_files: Vec<NewFile>,
+    /// Entry points of programs that must be pinned for the fix to be right, and are not yet.
+    pub rests_on: Vec<UnitId>,
 }
 
 /// A file to be made.
@@ -92,7 +96,15 @@ pub(crate) fn once_per_place(mut found: Vec<Finding>) -> Vec<Finding> {
 impl Finding {
     #[must_use]
     pub fn with_fix(mut self, title: impl Into<String>, safety: Safety, edits: Vec<Edit>) -> Self {
-        self.fix = Some(Fix { title: title.into(), safety, edits, new_files: Vec::new() });
+        let title = title.into();
+        let (new_files, rests_on) = (Vec::new(), Vec::new());
+        self.fix = Some(Fix { title, safety, edits, new_files, rests_on });
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn without_fix(mut self, why: impl Into<String>) -> Self {
+        self.unfixable = Some(why.into());
         self
     }
 
@@ -101,6 +113,15 @@ impl Finding {
     pub fn creating(mut self, file: NewFile) -> Self {
         if let Some(fix) = &mut self.fix {
             fix.new_files.push(file);
+        }
+        self
+    }
+
+    /// The fix is right only once these programs are pinned.
+    #[must_use]
+    pub(crate) fn resting_on(mut self, programs: Vec<UnitId>) -> Self {
+        if let Some(fix) = &mut self.fix {
+            fix.rests_on = programs;
         }
         self
     }

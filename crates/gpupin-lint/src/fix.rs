@@ -7,6 +7,7 @@ mod assign;
 mod container;
 pub(crate) mod launch;
 pub(crate) mod mask;
+pub mod package;
 pub(crate) mod pin;
 pub(crate) mod reach;
 mod remaining;

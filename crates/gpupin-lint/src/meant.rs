@@ -116,14 +116,27 @@ impl<'a> Meant<'a> {
         self.is_declared() && !machines.is_empty() && machines.iter().all(hit)
     }
 
-    /// The UUID of the one GPU that is meant, if there is one machine and one such GPU.
-    pub(crate) fn uuid(&self, project: &Project<'_>) -> Option<String> {
-        let ([selector], [machine]) = (&*self.selectors, project.lock.machines()) else {
-            return None;
+    /// The UUID of the one GPU that is meant, if there is one machine and one such GPU. If not, why.
+    pub(crate) fn uuid(&self, project: &Project<'_>) -> Result<String, String> {
+        let selector = match &*self.selectors {
+            [selector] => selector,
+            [] => return Err("no policy says which GPU is meant".to_owned()),
+            _ => return Err("programs of several roles share it".to_owned()),
+        };
+        let machine = match project.lock.machines() {
+            [machine] => machine,
+            [] => return Err("no machine is recorded in `gpupin.lock`".to_owned()),
+            more => {
+                let count = more.len();
+                return Err(format!(
+                    "a UUID is one machine's, and `gpupin.lock` records {count} machines"
+                ));
+            }
         };
         match (&*matching(selector, machine), selector.count) {
-            ([gpu], 1) => Some(gpu.uuid.to_string()),
-            _ => None,
+            ([gpu], 1) => Ok(gpu.uuid.to_string()),
+            (_, 1) => Err(format!("on `{}` not exactly one GPU is the policy's", machine.host)),
+            (_, count) => Err(format!("the policy wants {count} GPUs")),
         }
     }
 }

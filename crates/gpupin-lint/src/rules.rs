@@ -154,6 +154,7 @@ impl Rule {
             related: Vec::new(),
             help: None,
             fix: None,
+            unfixable: None,
             programs: Vec::new(),
             occurrence: 0,
         }

@@ -39,6 +39,7 @@ mod hunks;
 pub(crate) mod journal;
 mod judge;
 mod obstacle;
+pub(crate) mod package;
 pub(crate) mod rounds;
 pub(crate) mod steps;
 pub(crate) mod summary;

@@ -165,6 +165,12 @@ impl Session {
         self.memory.contents.insert(key, contents);
     }
 
+    /// The next scan need not read these again.
+    pub(crate) fn knowing(mut self, units: Vec<Unit>) -> Self {
+        self.memory.units = units.into_iter().map(|it| (it.source.path.clone(), it)).collect();
+        self
+    }
+
     /// The files that were found.
     pub(crate) fn files(&self) -> &[File] {
         &self.files

@@ -349,13 +349,10 @@ fn in_python(
 ) -> Option<(usize, String)> {
     let source = piece.source;
     let event = project.event(write.unit, write.event);
-    // `!command` and `%env` are no Python.
-    let opening = piece.lead().trim_start().trim_start_matches(['"', '[', ' ']);
     if source.language == Language::Notebook
-        && (opening.starts_with(['!', '%'])
-            || is_cell_of_another_language(source, piece.name.start))
+        && let Some(magic) = magic(source, piece.name.start)
     {
-        return None;
+        return in_magic(source, write.unit, piece, (name, value), magic);
     }
     let value = piece.requoted(value);
     let of_statement = |span: &Span| *span == event.span;
@@ -378,10 +375,54 @@ fn in_python(
     Some((start, format!("{quote}{name}{}{value}, ", piece.gap())))
 }
 
-/// Whether a place of a notebook is in a cell such as `%%bash`.
-fn is_cell_of_another_language(source: &Source, place: usize) -> bool {
-    let mut cells = source.cells.iter();
-    let cell = cells.find(|it| it.span.range().contains(&place));
-    let first = cell.and_then(|it| it.lines.first()).map(|it| *it as usize);
-    first.is_some_and(|it| source.text[it..].starts_with("%%"))
+/// What is no Python in a notebook.
+#[derive(Clone, Copy)]
+enum Magic {
+    /// `%env X=1`, in a line that begins here.
+    Line(usize),
+    /// `!command`, `%%bash`.
+    Shell,
+}
+
+fn magic(source: &Source, place: usize) -> Option<Magic> {
+    let cell = source.cells.iter().find(|it| it.span.range().contains(&place))?;
+    let lines = || cell.lines.iter().map(|it| *it as usize);
+    let line = lines().filter(|it| *it <= place).max()?;
+    let begins = |it: usize, with: char| source.text[it..place].trim_start().starts_with(with);
+    if lines().next().is_some_and(|it| source.text[it..].starts_with("%%")) || begins(line, '!') {
+        return Some(Magic::Shell);
+    }
+    begins(line, '%').then_some(Magic::Line(line))
+}
+
+/// Another `%env` line in front, or another word in front of a command.
+fn in_magic(
+    source: &Source,
+    unit: UnitId,
+    piece: &Piece<'_>,
+    (name, value): (&str, &str),
+    magic: Magic,
+) -> Option<(usize, String)> {
+    let old = &source.text[piece.value.clone()];
+    let quote = ["\\\"", "'"]
+        .into_iter()
+        .find(|it| old.len() > it.len() && old.starts_with(it) && old.ends_with(it));
+    let quote = quote.unwrap_or_default();
+    let (gap, value) = (piece.gap(), format!("{quote}{value}{quote}"));
+    match magic {
+        Magic::Line(line) => {
+            let next = Script::of(unit, source)?.next_line(line)?;
+            let lead = &source.text[line..piece.name.start];
+            Some((line, format!("{lead}{name}{gap}{value}{next}")))
+        }
+        Magic::Shell => {
+            let word = piece.lead().split_whitespace().last().unwrap_or_default();
+            let option = match word {
+                "-e" | "--env" => format!("{word} "),
+                _ => String::new(),
+            };
+            let is_word = !matches!(piece.lead().chars().last(), Some('\'' | '$' | '\\'));
+            (gap == "=" && is_word).then(|| (piece.name.start, format!("{name}={value} {option}")))
+        }
+    }
 }

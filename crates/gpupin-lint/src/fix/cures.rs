@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod masks;
+mod removal;
 mod safety;
 
 const UUID: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
@@ -159,7 +160,7 @@ fn a_block_that_comes_too_late_is_moved() {
         &format!(
             "import os\nimport torch\n\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n\nx = 1\n{MAIN}"
         ),
-        &format!("HEADER\n\nimport os\nimport torch\n\nx = 1\n{MAIN}"),
+        &format!("HEADER\n\nimport torch\n\nx = 1\n{MAIN}"),
     );
 }
 
@@ -181,7 +182,7 @@ fn what_does_nothing_goes_and_its_block_stays() {
     check(
         &["GP105"],
         "import os\nimport torch\nif torch.cuda.is_available():\n    # on the 3090\n    os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n",
-        "HEADER\n\nimport os\nimport torch\nif torch.cuda.is_available():\n    # on the 3090\n    pass\n",
+        "HEADER\n\nimport torch\nif torch.cuda.is_available():\n    # on the 3090\n    pass\n",
     );
 }
 
@@ -377,7 +378,7 @@ fn comments_stay_unless_they_are_for_tools() {
         &format!(
             "import os\nimport torch\nos.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"  # noqa: E402\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"  # TODO(anna): why 1?\n{MAIN}"
         ),
-        &format!("HEADER\n\nimport os\nimport torch\n# TODO(anna): why 1?\n{MAIN}"),
+        &format!("HEADER\n\nimport torch\n# TODO(anna): why 1?\n{MAIN}"),
     );
 }
 

@@ -79,6 +79,26 @@ pub(crate) fn need_no_more<'s>(
     Ok(())
 }
 
+/// Whether commands start one process, where the launcher itself is not pinned and sees every GPU. If not, which does not.
+pub(super) fn start_one_each(starts: &[&Start]) -> Result<(), String> {
+    for start in starts {
+        let word = |at: usize| start.words.get(at).and_then(text);
+        let counts = processes(start);
+        let launcher = match (word(0), word(1)) {
+            (Some("accelerate"), Some("launch")) => Some("accelerate launch"),
+            (Some("deepspeed"), _) => Some("deepspeed"),
+            _ => None,
+        };
+        let each = match (&counts, launcher) {
+            (Some((flag, count)), _) if matches!(&**count, "gpu" | "auto") => flag,
+            (None, Some(launcher)) => launcher,
+            _ => continue,
+        };
+        return Err(format!("`{each}` starts a process for each GPU: they would share one"));
+    }
+    Ok(())
+}
+
 /// Options that say how many processes a launcher starts, each with a GPU, or over how many GPUs a server lays a model.
 const PROCESSES: &[&str] = &[
     "--nproc-per-node",

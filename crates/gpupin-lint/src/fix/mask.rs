@@ -111,7 +111,10 @@ pub(crate) fn for_order(project: &Project<'_>, (unit, order): (UnitId, EventId))
         project.unit(unit).source.language,
         Language::Compose | Language::Kubernetes | Language::Dockerfile
     );
-    let Some(uuid) = meant.uuid(project).filter(|_| !in_container) else { return Vec::new() };
+    let uuid = match meant.uuid(project) {
+        Ok(uuid) if !in_container => uuid,
+        _ => return Vec::new(),
+    };
     let place = project.event(unit, order);
     let events = (0..).map(EventId).zip(&project.unit(unit).events);
     let beside = events.filter(|(_, it)| {

@@ -25,7 +25,8 @@ mod risk;
 
 pub(crate) use block::PCI_BUS_ID;
 pub(super) use block::variables;
-use block::{BEGIN, Block, Carried, END, IMPORT, block, is_installed, lines, put};
+pub(super) use block::{BEGIN, END};
+use block::{Block, Carried, IMPORT, block, is_installed, lines, put};
 
 /// A place that sets or removes a variable.
 type Place = (UnitId, EventId);
@@ -255,7 +256,7 @@ impl Cure {
             (_, None) => "Pin the policy's GPU where the program starts".to_owned(),
         };
         for (unit, statements) in removed {
-            let edits = scripts[&unit].remove(&statements);
+            let edits = scripts[&unit].remove(project, &statements, &cure.edits);
             // A statement that stands in a block of gpupin's is replaced with it.
             let is_new = |it: &Edit| {
                 cure.edits.iter().all(|other| {

@@ -163,22 +163,34 @@ fn environment(project: &Project<'_>, moment: &Moment) -> Option<Environment> {
 }
 
 /// Whether a number in a file certainly counts among exactly the policy's GPUs: every program that runs it is pinned.
-/// A file that no program runs, such as one of settings, may be read by any of them.
 pub(crate) fn where_read(project: &Project<'_>, unit: UnitId) -> Result<(), String> {
-    let is_python = |it: UnitId| {
-        matches!(project.unit(it).source.language, Language::Python | Language::Notebook)
-    };
-    let uses_a_gpu = |it: &&Program| it.kind != Kind::Module && !it.uses.is_empty();
-    let runs = |it: &&Program| it.runs(unit) && it.kind != Kind::Module;
-    let mut programs: Vec<&Program> = project.programs.iter().filter(runs).collect();
-    if programs.is_empty() && is_python(unit) {
-        return Err("no program is seen to run it".to_owned());
-    }
+    let programs = readers(project, unit);
     if programs.is_empty() {
-        programs = project.programs.iter().filter(uses_a_gpu).collect();
-    }
-    if programs.is_empty() {
-        return Err("no program is seen that reads it".to_owned());
+        let is_code = is_python(project, unit);
+        let why = if is_code { "to run it" } else { "that reads it" };
+        return Err(format!("no program is seen {why}"));
     }
     programs.into_iter().try_for_each(|it| by_its_pin(project, it))
+}
+
+/// The programs that a number in a file counts for and that have no certain pin.
+pub(crate) fn unpinned_readers(project: &Project<'_>, unit: UnitId) -> Vec<UnitId> {
+    let mut programs = readers(project, unit);
+    programs.retain(|it| by_its_pin(project, it).is_err());
+    programs.into_iter().map(|it| it.entry).collect()
+}
+
+/// The programs that run a file. One that no program runs, such as one of settings, may be read by any of them.
+fn readers<'p>(project: &'p Project<'_>, unit: UnitId) -> Vec<&'p Program> {
+    let uses_a_gpu = |it: &&Program| it.kind != Kind::Module && !it.uses.is_empty();
+    let runs = |it: &&Program| it.runs(unit) && it.kind != Kind::Module;
+    let programs: Vec<&Program> = project.programs.iter().filter(runs).collect();
+    if programs.is_empty() && !is_python(project, unit) {
+        return project.programs.iter().filter(uses_a_gpu).collect();
+    }
+    programs
+}
+
+fn is_python(project: &Project<'_>, unit: UnitId) -> bool {
+    matches!(project.unit(unit).source.language, Language::Python | Language::Notebook)
 }

@@ -2,7 +2,7 @@
 
 use super::launch;
 use crate::{
-    program::{MASK, Program, Write},
+    program::{MASK, Program, Write, pins::sure_text},
     project::Project,
 };
 
@@ -21,6 +21,13 @@ pub(super) fn goes_with<N: AsRef<str>>(
     let starts = launch::under(project, program, write);
     launch::need_no_more(starts.iter().copied(), gpus)?;
     counts::goes_with(project, program, i64::from(gpus))?;
+    let is_outside = write.is_some_and(|it| !program.runs(it.unit));
+    // A mask of one GPU left nothing to others before.
+    let was_one = write.and_then(|it| sure_text(project, it)).is_some_and(|it| !it.contains(','));
+    if !is_outside && !was_one && gpus == 1 {
+        launch::start_one_each(&starts)?;
+        counts::has_one_process(project, program)?;
+    }
     choices::goes_with(project, program)?;
     let is_uuid = pin.iter().any(|it| it.0.as_ref() == MASK && it.1.starts_with("GPU-"));
     if !is_uuid {

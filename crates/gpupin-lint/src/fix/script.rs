@@ -11,6 +11,8 @@ use crate::{
     unit::UnitId,
 };
 
+mod removal;
+
 /// A Python file in which lines can be put and taken out.
 pub(super) struct Script<'a> {
     unit: UnitId,
@@ -143,6 +145,14 @@ impl<'a> Script<'a> {
         written
     }
 
+    /// Ends a line of a cell and begins another one, where the line at `place` is.
+    pub(super) fn next_line(&self, place: usize) -> Option<String> {
+        match self.element(place) {
+            Some(element) => Some(format!("\\n\",{}\"", element.separator)),
+            None => self.line_of_string(place).map(|_| "\\n".to_owned()),
+        }
+    }
+
     /// The string of a list that holds the line which starts at `place`.
     fn element(&self, place: usize) -> Option<Element<'a>> {
         if self.layout.is_some() {
@@ -209,38 +219,47 @@ impl<'a> Script<'a> {
 
     /// The statement around a place, if it has its lines for itself and nobody needs what it gives.
     pub(super) fn removable(&self, place: Span) -> Option<Removable> {
-        let text = &self.source.text;
         let Some(layout) = &self.layout else {
             return self.removable_of_notebook(place);
         };
         let statement = layout.around(&place.range())?;
+        self.whole(statement).filter(|it| it.statement.is_plain && !self.has_comment(it))
+    }
+
+    /// A statement that has its lines for itself.
+    fn whole(&self, statement: &Statement) -> Option<Removable> {
+        let text = &self.source.text;
         let range = &statement.range;
         let start = text[..range.start].rfind('\n').map_or(0, |it| it + 1);
         let end = text[range.end..].find('\n').map_or(text.len(), |it| range.end + it + 1);
         let before = text[start..range.start].trim();
         let behind = text[range.end..end].trim();
         let is_whole = before.is_empty() && (behind.is_empty() || behind.starts_with('#'));
-        let statement_text = &text[range.clone()];
-        // A comment within it would be lost.
-        let has_comment = statement_text.contains('\n') && statement_text.contains('#');
         let mut comment = String::new();
         if !behind.is_empty() && !is_for_tools(behind) {
             let indent = &text[start..range.start];
             comment = [indent, behind, line_end(text)].concat();
         }
-        (statement.is_plain && is_whole && !has_comment).then(|| Removable {
-            lines: start..end,
-            comment,
-            statement: statement.clone(),
-        })
+        is_whole.then(|| Removable { lines: start..end, comment, statement: statement.clone() })
+    }
+
+    /// Whether a comment within a statement would be lost with it.
+    fn has_comment(&self, it: &Removable) -> bool {
+        let text = &self.source.text[it.statement.range.clone()];
+        text.contains('\n') && text.contains('#')
     }
 
     fn removable_of_notebook(&self, place: Span) -> Option<Removable> {
         let (start, end) = (place.start as usize, place.end as usize);
         let opening = start.checked_sub(1)?;
-        self.element(start)?;
         let statement =
             Statement { range: place.range(), block: 0, of_block: None, is_plain: true };
+        if let Some(lines) = self.line_of_string(start) {
+            let rest = &self.source.text[end..lines.end];
+            let is_whole = lines.start == start && matches!(rest, "" | "\\n");
+            return is_whole.then_some(Removable { lines, comment: String::new(), statement });
+        }
+        self.element(start)?;
         let rest = &self.source.text[end..];
         // In one line of its own, with nothing behind it.
         let is_whole = |rest: &str| rest.starts_with('"');
@@ -259,6 +278,18 @@ impl<'a> Script<'a> {
         })
     }
 
+    /// The line at a place of a cell that is one string, with the line end in it.
+    fn line_of_string(&self, place: usize) -> Option<Range<usize>> {
+        let cell = self.source.cells.iter().find(|it| it.span.range().contains(&place))?;
+        if !self.source.slice(cell.span).starts_with('"') {
+            return None;
+        }
+        let lines = || cell.lines.iter().map(|it| *it as usize);
+        let start = lines().filter(|it| *it <= place).max()?;
+        let end = lines().find(|it| *it > place).unwrap_or(cell.span.end as usize - 1);
+        Some(start..end)
+    }
+
     /// The line of a statement once more, with parts replaced, to be put in front of it. `None` if the statement does
     /// not stand in a line of its own.
     pub(super) fn copied(
@@ -274,7 +305,8 @@ impl<'a> Script<'a> {
             return None;
         }
         // The last line of a cell begins behind its quote.
-        let is_last = self.layout.is_none() && !text[lines.start..].starts_with('"');
+        let in_string = self.layout.is_none() && self.line_of_string(lines.start).is_some();
+        let is_last = self.layout.is_none() && !in_string && !text[lines.start..].starts_with('"');
         let (start, mut line) =
             if is_last { (lines.start - 1, "\"".to_owned()) } else { (lines.start, String::new()) };
         let mut copied = lines.start;
@@ -286,48 +318,11 @@ impl<'a> Script<'a> {
         line.push_str(text.get(copied..end)?);
         match self.element(start + 1) {
             _ if self.layout.is_some() => line.push_str(line_end(text)),
+            _ if in_string => line.push_str("\\n"),
             Some(element) => line = format!("{line}\\n\",{}", element.separator),
             None => return None,
         }
         Some((start, line))
-    }
-
-    /// Takes statements out; of a block that would be empty, `pass` remains.
-    pub(super) fn remove(&self, statements: &[Removable]) -> Vec<Edit> {
-        let edit = |range: &Range<usize>, text: &str| Edit {
-            unit: self.unit,
-            span: Span::new(range.start, range.end),
-            replacement: text.to_owned(),
-        };
-        let mut lines: Vec<(Range<usize>, String)> = Vec::new();
-        let mut edits = Vec::new();
-        let mut sorted: Vec<_> = statements.iter().collect();
-        sorted.sort_by_key(|it| it.lines.start);
-        sorted.dedup();
-        let mut emptied = Vec::new();
-        for it in &sorted {
-            let Statement { range, block, of_block, .. } = &it.statement;
-            let of_this_block = sorted.iter().filter(|it| it.statement.block == *block).count();
-            if *of_block == Some(of_this_block) && !emptied.contains(block) {
-                emptied.push(*block);
-                edits.push(edit(range, "pass"));
-                continue;
-            }
-            match lines.last_mut() {
-                Some((last, comments)) if last.end == it.lines.start => {
-                    last.end = it.lines.end;
-                    comments.push_str(&it.comment);
-                }
-                _ => lines.push((it.lines.clone(), it.comment.clone())),
-            }
-        }
-        for (range, comments) in &mut lines {
-            if comments.is_empty() {
-                range.end = self.without_double_blank(range);
-            }
-        }
-        edits.extend(lines.iter().map(|(range, comments)| edit(range, comments)));
-        edits
     }
 
     /// Where lines to be taken out end, so that no blank line stands behind another one.
@@ -365,7 +360,7 @@ pub(crate) fn without(
     let of_statement = project.unit(unit).events.iter().filter(|it| it.span == place);
     let edits = match Script::of(unit, &project.unit(unit).source) {
         Some(script) if of_statement.count() == 1 => {
-            script.removable(place).map(|it| script.remove(&[it]))
+            script.removable(place).map(|it| script.remove(project, &[it], &[]))
         }
         _ => None,
     };

@@ -71,10 +71,15 @@ fn check(
         if let Some(help) = help {
             finding = finding.with_help(help);
         }
-        let uuid = meant.uuid(project);
-        let new = uuid.as_ref().and_then(|it| edit(project, id, event.span, container, it));
-        found.push(match uuid.zip(new) {
-            Some((uuid, (span, replacement))) => {
+        let uuid = match meant.uuid(project) {
+            Ok(uuid) => uuid,
+            Err(why) => {
+                found.push(finding.without_fix(why));
+                continue;
+            }
+        };
+        found.push(match edit(project, id, event.span, container, &uuid) {
+            Some((span, replacement)) => {
                 let edit = Edit { unit: id, span, replacement };
                 let safety = safety(project, &meant, (id, at), &uuid);
                 finding.with_fix("Name the GPU by its UUID", safety, vec![edit])
@@ -224,8 +229,8 @@ fn judge(
 ) -> Option<(String, Option<String>)> {
     let who = container.shown();
     let by_uuid = match meant.uuid(project) {
-        Some(uuid) => format!("ask for the GPU by its UUID: `{uuid}`"),
-        None => "ask for the GPU by its UUID, as `nvidia-smi -L` prints it".to_owned(),
+        Ok(uuid) => format!("ask for the GPU by its UUID: `{uuid}`"),
+        Err(_) => "ask for the GPU by its UUID, as `nvidia-smi -L` prints it".to_owned(),
     };
     match &container.request {
         GpuRequest::All => Some((format!("{who} gets every GPU of the machine"), Some(by_uuid))),

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use crate::{
     catalogue::Numbering,
     finding::{Edit, Finding, Safety, Severity},
+    fix::reach,
     meant::Meant,
     needle::Needle,
     project::{Known, Literal, Project},
@@ -102,7 +103,10 @@ fn with_ordinal_0(
     let edit = Edit { unit: finding.unit, span, replacement };
     let why =
         "where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for";
-    finding.with_fix("Use ordinal 0, the pinned GPU", Safety::Unsafe(why.to_owned()), vec![edit])
+    let rests_on = reach::unpinned_readers(project, finding.unit);
+    finding
+        .with_fix("Use ordinal 0, the pinned GPU", Safety::Unsafe(why.to_owned()), vec![edit])
+        .resting_on(rests_on)
 }
 
 /// What to write for the index: in a text `f"cuda:{gpu}"`, for the value itself, or for a call's argument.

@@ -115,7 +115,13 @@ fn fixed(
         Safety::Unsafe("the number may be used for something else too".to_owned())
     };
     let title = if is_refused { "Say `cuda`" } else { "Use ordinal 0" };
-    finding.with_fix(format!("{title}, the pinned GPU"), safety, edits)
+    let mut rests_on = Vec::new();
+    if safety != Safety::Safe {
+        let units: BTreeSet<UnitId> = edits.iter().map(|it| it.unit).chain([used.unit]).collect();
+        rests_on.extend(units.into_iter().flat_map(|it| reach::unpinned_readers(project, it)));
+    }
+    let title = format!("{title}, the pinned GPU");
+    finding.with_fix(title, safety, edits).resting_on(rests_on)
 }
 
 fn safety(project: &Project<'_>, used: &Use<'_>, edits: &[Edit]) -> Safety {

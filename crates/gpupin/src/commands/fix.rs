@@ -1,4 +1,6 @@
 use std::{
+    collections::BTreeSet,
+    fs,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -13,7 +15,8 @@ use crate::{
     fix::{
         self, Change, Description, TreeLock,
         asking::Asking,
-        rounds::{self, Changed, Choose, Wish},
+        package,
+        rounds::{self, Changed, Choose, Files, Wish},
         summary::Summary,
         unified,
     },
@@ -122,8 +125,10 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     };
     let request = args.files.request(paths, scan::selection(&judged, &project)?);
     let session = Session::open(&project, &request, terminal)?.repeatable();
-    if writes && !args.allow_dirty {
-        refuse_dirty(&project, &request.paths)?;
+    // Nobody is to answer in vain.
+    if args.before.interactive && !args.allow_dirty {
+        let found: BTreeSet<String> = session.files().iter().map(|it| it.key.clone()).collect();
+        refuse_dirty(&project, &found)?;
     }
 
     let mut wanted = if args.unsafe_fixes { Wanted::All } else { Wanted::Safe };
@@ -132,8 +137,12 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let fixing = {
         let mut wish = Wish { rules: &rules, choose };
         let obstacle = |it: &Path| fix::obstacle(it).or_else(|| foreign(&project.root, it));
-        rounds::fix(&project, &request, session, &mut wish, obstacle, terminal)
+        let files = Files { obstacle, read: |it: &Path| fs::read(it) };
+        rounds::fix(&project, &request, session, &mut wish, &files, terminal)
     };
+    if writes && !args.allow_dirty {
+        refuse_dirty(&project, &fixing.changed.iter().map(|it| it.key.clone()).collect())?;
+    }
     tell_missing_entry_points(&project, terminal);
     tell_unread(&project, &fixing.scan, |_| true, terminal);
     for problem in &fixing.scan.problems {
@@ -158,6 +167,9 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     for problem in &refused {
         let path = one_line(&problem.path);
         terminal.warning(&format!("left `{path}` alone: {}", one_line(&problem.message)));
+    }
+    if let Some(needed) = package::undeclared(&project, &fixing.changed) {
+        terminal.warning(&needed);
     }
     if args.before.diff && args.output_format == Format::Full {
         let colour = terminal.has_colour();
@@ -206,12 +218,13 @@ fn foreign(root: &Path, file: &Path) -> Option<String> {
 /// How many files a message names.
 const NAMED: usize = 5;
 
-/// What somebody has not committed yet is lost among the fixes.
-fn refuse_dirty(project: &Project, paths: &[PathBuf]) -> Result<(), Failure> {
+/// What somebody has not committed yet in files that are to be changed is lost among the fixes.
+fn refuse_dirty(project: &Project, files: &BTreeSet<String>) -> Result<(), Failure> {
+    if files.is_empty() {
+        return Ok(());
+    }
     let mut dirty = git::dirty(&project.root)?.unwrap_or_default();
-    let tops: Vec<_> =
-        paths.iter().map(|it| project::normal(&project.working_directory.join(it))).collect();
-    dirty.retain(|it| tops.iter().any(|top| project.root.join(it).starts_with(top)));
+    dirty.retain(|it| files.contains(it));
     // What an earlier fix left, another may go on with.
     let dirty: Vec<_> =
         dirty.into_iter().filter(|it| !fix::is_as_left(&project.root, it)).collect();

@@ -16,12 +16,15 @@ use crate::{
     terminal::{BOLD, Terminal, one_line},
 };
 
+mod prune;
+
 /// List what `gpupin fix` changed
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  gpupin journal\n  gpupin journal 261126-0825    the files of one entry"
-)]
+#[command(args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Entry of the journal, or how it begins: show its files
     id: Option<String>,
 
@@ -32,6 +35,17 @@ pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
 }
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Prune(prune::Args),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gpupin journal
+  gpupin journal 261126-0825          the files of one entry
+  gpupin journal prune --keep 20      remove all but the latest entries";
 
 #[derive(Serialize)]
 struct Document {
@@ -61,6 +75,9 @@ struct JsonFile {
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    if let Some(Command::Prune(args)) = &args.command {
+        return prune::run(args, terminal);
+    }
     let found = args.place.find()?;
     let mut entries = Vec::new();
     if let Some(id) = &args.id {

@@ -9,6 +9,7 @@
 //! its bytes, not by the entry, because a crash may come before anybody can note it.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
@@ -25,7 +26,7 @@ use crate::{
         Description,
         steps::{self, Readers},
         time::{compact, rfc3339},
-        tree_lock::STATE,
+        tree_lock::{STATE, TreeLock},
         write::{is_temporary, put, target, temporary},
     },
 };
@@ -76,6 +77,17 @@ pub(crate) enum State {
     Written,
     /// Not replaced, for sure: it is none of this entry's business any more.
     Left,
+}
+
+/// What [`Journal::prune`] removed.
+#[derive(Debug, Default)]
+pub(crate) struct Pruned {
+    pub(crate) entries: usize,
+    pub(crate) objects: usize,
+    /// Of the objects.
+    pub(crate) bytes: u64,
+    /// Nobody can tell which bytes an entry needs that cannot be read.
+    pub(crate) keeps_objects: bool,
 }
 
 /// The journal of one project.
@@ -154,6 +166,35 @@ impl Journal {
     /// Removes an entry that turned out to be about nothing.
     pub(super) fn remove(&self, entry: &Entry) -> io::Result<()> {
         steps::remove(&self.entry_path(&entry.id))
+    }
+
+    /// Removes entries, and the bytes that no other entry needs. A crash leaves at most bytes, which the next time takes.
+    pub(crate) fn prune(&self, _lock: &TreeLock, ids: &[String]) -> Result<Pruned, Failure> {
+        let failed = || format!("failed to remove from `{}`", self.directory.display());
+        let mut pruned = Pruned::default();
+        for id in ids {
+            steps::remove(&self.entry_path(id)).with_context(failed)?;
+            pruned.entries += 1;
+        }
+        let mut needed = BTreeSet::new();
+        for id in self.ids()? {
+            let Ok(entry) = self.read(&id) else {
+                pruned.keeps_objects = true;
+                return Ok(pruned);
+            };
+            needed
+                .extend(entry.files.into_iter().flat_map(|it| it.old.into_iter().chain([it.new])));
+        }
+        for object in fs::read_dir(self.directory.join("objects")).into_iter().flatten() {
+            let object = object.with_context(failed)?;
+            let is_needed = object.file_name().to_str().is_none_or(|it| needed.contains(it));
+            if !is_needed {
+                pruned.bytes += object.metadata().map_or(0, |it| it.len());
+                steps::remove(&object.path()).with_context(failed)?;
+                pruned.objects += 1;
+            }
+        }
+        Ok(pruned)
     }
 
     /// Keeps bytes under their hash.

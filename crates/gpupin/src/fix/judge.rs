@@ -23,6 +23,10 @@ impl<'a> Judge<'a> {
         Self { project, request, session, part: None }
     }
 
+    pub(super) fn into_session(self) -> Session {
+        self.session
+    }
+
     /// The first time.
     pub(super) fn scan(&mut self, terminal: &mut Terminal) -> Scan {
         self.session.scan(self.project, self.request, terminal)

@@ -7,12 +7,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
 };
 
 use gpupin_lint::{
-    finding::{Edit, Finding, Safety},
+    finding::{Edit, Finding, Fix, Safety},
     fix::{self, Wanted},
     language::encode,
     selection::Selection,
@@ -48,19 +48,33 @@ pub(crate) struct Changed {
 /// How new files are written.
 const UTF_8: Encoding = Encoding { byte_order_mark: false, charset: Charset::Utf8 };
 
+/// How many, by path and code.
+pub(crate) type Counts = BTreeMap<(String, &'static str), usize>;
+
 /// What fixing comes to.
 #[derive(Debug)]
 pub(crate) struct Fixing {
     /// In path order.
     pub(crate) changed: Vec<Changed>,
-    /// How many findings of each rule were fixed in each file, by path and code.
-    pub(crate) fixed: BTreeMap<(String, &'static str), usize>,
+    /// How many findings of each rule were fixed in each file, of those that there were at first.
+    pub(crate) fixed: Counts,
+    /// The same of those that one fix brought and another one mended.
+    pub(crate) brought: Counts,
     /// The project as it is then.
     pub(crate) scan: Scan,
     /// Of findings that are left although their fix was wanted, by their place in the scan: what it would spoil.
     pub(crate) spoiling: BTreeMap<usize, String>,
     /// Files that were to be changed and are left alone.
     pub(crate) refused: Vec<Problem>,
+    /// In which the changes are made.
+    pub(crate) session: Session,
+}
+
+/// Files as they are: on the disk, or in an editor.
+pub(crate) struct Files<O, R> {
+    /// Why a file cannot be changed.
+    pub(crate) obstacle: O,
+    pub(crate) read: R,
 }
 
 /// Says whether a fix is wanted, and may ask somebody.
@@ -89,13 +103,13 @@ pub(crate) struct Wish<'a> {
     pub(crate) choose: &'a mut dyn Choose,
 }
 
-/// Fixes what is wanted. `obstacle` tells why a file cannot be changed.
+/// Fixes what is wanted.
 pub(crate) fn fix(
     project: &Project,
     request: &Request,
     session: Session,
     wish: &mut Wish<'_>,
-    obstacle: impl Fn(&std::path::Path) -> Option<String>,
+    files: &Files<impl Fn(&Path) -> Option<String>, impl Fn(&Path) -> io::Result<Vec<u8>>>,
     terminal: &mut Terminal,
 ) -> Fixing {
     let paths: BTreeMap<String, PathBuf> =
@@ -117,7 +131,7 @@ pub(crate) fn fix(
                         return None;
                     }
                     let original = match unit {
-                        Some(unit) => Original::of(&paths[key], unit, &obstacle).map(Some),
+                        Some(unit) => Original::of(&paths[key], unit, files).map(Some),
                         None if project.root.join(key).exists() => {
                             Err("it is there, and was not scanned".to_owned())
                         }
@@ -159,7 +173,13 @@ pub(crate) fn fix(
         }
         let is_last = spoiled.blamed.is_empty() && !work.trial.passes();
         if is_last && !judge.is_narrow() {
-            break;
+            let lacking = work.without_pin(&untouchable);
+            if lacking.is_empty() {
+                break;
+            }
+            let (reverted, _) = work.revert(work.sharing(lacking));
+            scan = judge.rescan(scan, restored(reverted, &originals), terminal);
+            continue;
         }
         let reverted = work.sharing(spoiled.blamed.keys().cloned().collect());
         if is_last || reverted.iter().any(|it| judge.leaves_out(it)) {
@@ -176,13 +196,7 @@ pub(crate) fn fix(
         }
         let bad = spoiled.blamed;
         let (reverted, made) = work.revert(reverted);
-        let restored = reverted
-            .into_iter()
-            .map(|key| {
-                let original = originals[&key].as_ref().map(|it| it.bytes.clone());
-                (key, original)
-            })
-            .collect();
+        let restored = restored(reverted, &originals);
         let any = bad.values().next().cloned().unwrap_or_default();
         let why = |id: &Id| bad.get(&id.path).unwrap_or(&any).clone();
         let most = if judge.is_narrow() { Most::Many } else { Most::Few };
@@ -191,11 +205,18 @@ pub(crate) fn fix(
         }
         scan = judge.rescan(scan, restored, terminal);
     }
-    let fixed = work.fixed();
+    let (fixed, brought) = work.fixed(&before.ids);
     let units = &scan.units;
     scan.analysis.findings.retain(|it| is_wanted(units, wish.rules, it));
     let lines = FirstLines::of(&scan, &originals);
-    let why = |it: &Finding| work.trial.why(&lines.id(units, it)).map(str::to_owned);
+    let why = |it: &Finding| {
+        let rests = |fix: &Fix| {
+            let path = work.refused_pin(units, fix, &untouchable)?;
+            Some(format!("it rests on the pin of `{}`, which was not made", project.shown(&path)))
+        };
+        let own = work.trial.why(&lines.id(units, it)).map(str::to_owned);
+        own.or_else(|| it.fix.as_ref().and_then(rests))
+    };
     let findings = scan.analysis.findings.iter().enumerate();
     let spoiling = findings.filter_map(|(at, it)| Some((at, why(it)?))).collect();
     let changed = work.contents.into_iter().filter_map(|(key, (text, bytes))| {
@@ -217,7 +238,24 @@ pub(crate) fn fix(
         .into_iter()
         .map(|(key, message)| Problem { path: project.shown(&key), message })
         .collect();
-    Fixing { changed: changed.collect(), fixed, scan, spoiling, refused }
+    Fixing {
+        changed: changed.collect(),
+        fixed,
+        brought,
+        scan,
+        spoiling,
+        refused,
+        session: judge.into_session(),
+    }
+}
+
+/// Files as they were.
+fn restored(
+    keys: BTreeSet<String>,
+    originals: &BTreeMap<String, Option<Original>>,
+) -> BTreeMap<String, Option<Vec<u8>>> {
+    let bytes = |key: &String| originals[key].as_ref().map(|it| it.bytes.clone());
+    keys.into_iter().map(|key| (key.clone(), bytes(&key))).collect()
 }
 
 /// The texts of files with the bytes that they are written as; or the files whose encoding cannot write them.
@@ -250,14 +288,14 @@ struct Original {
 
 impl Original {
     fn of(
-        path: &std::path::Path,
+        path: &Path,
         unit: &Unit,
-        obstacle: &impl Fn(&std::path::Path) -> Option<String>,
+        files: &Files<impl Fn(&Path) -> Option<String>, impl Fn(&Path) -> io::Result<Vec<u8>>>,
     ) -> Result<Self, String> {
-        if let Some(why) = obstacle(path) {
+        if let Some(why) = (files.obstacle)(path) {
             return Err(why);
         }
-        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        let bytes = (files.read)(path).map_err(|error| error.to_string())?;
         let source = &unit.source;
         match encode(&source.text, source.encoding) {
             Some(written) if written == bytes => {
@@ -284,6 +322,8 @@ struct Work {
     within: BTreeSet<String>,
     /// The files that the last round changed.
     last: BTreeSet<String>,
+    /// Of the fixes that pin programs, where these start.
+    pins: BTreeMap<Id, BTreeSet<String>>,
     trial: Trial,
 }
 
@@ -293,6 +333,8 @@ struct Applied {
     id: Id,
     /// What it changes.
     files: BTreeSet<String>,
+    /// Programs that it needs to be pinned.
+    rests_on: BTreeSet<String>,
 }
 
 impl Work {
@@ -302,13 +344,38 @@ impl Work {
         tried.flat_map(|it| it.files.iter().cloned()).collect()
     }
 
-    /// How many findings of each rule were fixed in each file.
-    fn fixed(&self) -> BTreeMap<(String, &'static str), usize> {
-        let mut fixed = BTreeMap::new();
+    /// How many findings of each rule were fixed in each file: of those that there were at first, and of others.
+    fn fixed(&self, first: &BTreeSet<Id>) -> (Counts, Counts) {
+        let (mut fixed, mut brought) = (Counts::new(), Counts::new());
         for it in &self.applied {
-            *fixed.entry((it.id.path.clone(), it.id.code)).or_default() += 1;
+            let counts = if first.contains(&it.id) { &mut fixed } else { &mut brought };
+            *counts.entry((it.id.path.clone(), it.id.code)).or_default() += 1;
         }
-        fixed
+        (fixed, brought)
+    }
+
+    /// A program that a fix needs to be pinned, and that is not because its own fix cannot be made.
+    fn refused_pin(
+        &self,
+        units: &[Unit],
+        fix: &Fix,
+        untouchable: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        let mut programs = fix.rests_on.iter().map(|it| &units[it.0 as usize].source.path);
+        programs.find(|it| self.is_pin_refused(it, untouchable)).cloned()
+    }
+
+    fn is_pin_refused(&self, path: &str, untouchable: &BTreeMap<String, String>) -> bool {
+        let mut pins = self.pins.iter();
+        untouchable.contains_key(path)
+            || pins.any(|(id, it)| it.contains(path) && self.trial.why(id).is_some())
+    }
+
+    /// Files of fixes that were made before it was known that the pin they need cannot be.
+    fn without_pin(&self, untouchable: &BTreeMap<String, String>) -> BTreeSet<String> {
+        let lacks =
+            |it: &&Applied| it.rests_on.iter().any(|it| self.is_pin_refused(it, untouchable));
+        self.applied.iter().filter(lacks).flat_map(|it| it.files.iter().cloned()).collect()
     }
 
     /// Some files and those that share a fix with them, since a fix is made whole or not at all.
@@ -346,9 +413,10 @@ impl Work {
     ) -> Result<BTreeMap<String, String>, BTreeMap<String, String>> {
         let units = &scan.units;
         let ids = (0..).map(UnitId).zip(units);
-        let new_untouchable = |path: &str| untouchable.contains_key(path);
+        let named = untouchable;
+        let new_untouchable = |path: &str| named.contains_key(path);
         let untouchable: BTreeSet<UnitId> =
-            ids.filter(|it| untouchable.contains_key(&it.1.source.path)).map(|it| it.0).collect();
+            ids.filter(|it| named.contains_key(&it.1.source.path)).map(|it| it.0).collect();
         let touchable = |it: &&Finding| {
             let fix = it.fix.as_ref();
             fix.is_some_and(|it| {
@@ -356,6 +424,7 @@ impl Work {
                 it.edits.iter().all(|it| !untouchable.contains(&it.unit))
                     && it.edits.iter().all(|it| self.within.contains(key(it)))
                     && it.new_files.iter().all(|it| !new_untouchable(&it.path))
+                    && self.refused_pin(units, it, named).is_none()
             })
         };
         let findings: Vec<&Finding> = scan
@@ -388,12 +457,16 @@ impl Work {
             let finding = findings[*at];
             let path = |id: UnitId| unit(id).source.path.clone();
             let fix = finding.fix.iter();
+            let rests_on = fix.clone().flat_map(|it| &it.rests_on).map(|it| path(*it));
+            let rests_on = rests_on.collect();
             let edited = fix.clone().flat_map(|it| &it.edits).map(|it| path(it.unit));
             let made = fix.flat_map(|it| &it.new_files).map(|it| it.path.clone());
-            self.applied.push(Applied {
-                id: lines.id(units, finding),
-                files: edited.chain(made).collect(),
-            });
+            let id = lines.id(units, finding);
+            if finding.rule.is_about_programs() {
+                let pinned = programs(scan, finding).chain([path(finding.unit)]);
+                self.pins.insert(id.clone(), pinned.collect());
+            }
+            self.applied.push(Applied { id, files: edited.chain(made).collect(), rests_on });
         }
         let changes = |it: &(UnitId, String)| unit(it.0).source.text != it.1;
         let texts: BTreeMap<String, String> = fixed
@@ -456,6 +529,7 @@ struct Before {
     findings: BTreeMap<(&'static str, String), usize>,
     /// The programs that findings about programs are about, by code.
     programs: BTreeSet<(&'static str, String)>,
+    ids: BTreeSet<Id>,
 }
 
 impl Before {
@@ -463,10 +537,12 @@ impl Before {
         let errors = scan.units.iter().map(|it| (it.source.path.clone(), it.syntax_errors.len()));
         let about = scan.analysis.findings.iter().filter(|it| it.rule.is_about_programs());
         let programs = about.flat_map(|it| programs(scan, it).map(|path| (it.rule.code, path)));
+        let lines = FirstLines(BTreeMap::new());
         Self {
             syntax_errors: errors.collect(),
             findings: counted(scan),
             programs: programs.collect(),
+            ids: scan.analysis.findings.iter().map(|it| lines.id(&scan.units, it)).collect(),
         }
     }
 

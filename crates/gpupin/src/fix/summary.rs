@@ -7,7 +7,7 @@ use serde::Serialize;
 use gpupin_lint::{Rule, finding::Safety};
 
 use crate::{
-    fix::rounds::Fixing,
+    fix::rounds::{Counts, Fixing},
     project::Project,
     scan::Problem,
     terminal::{Terminal, one_line},
@@ -28,21 +28,22 @@ impl Summary {
         let count = |number: usize, what: &str| {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
-        let mut by_rule: BTreeMap<&str, usize> = BTreeMap::new();
-        for ((_, code), number) in &fixing.fixed {
-            *by_rule.entry(code).or_default() += number;
-        }
+        let brought: usize = fixing.brought.values().sum();
         let done = if self.writes { "fixed" } else { "would fix" };
         if fixing.changed.is_empty() {
             terminal.status("nothing to fix");
         } else {
-            let rules: Vec<_> = by_rule.iter().map(|it| format!("{} {}", it.0, it.1)).collect();
-            terminal.status(&format!(
+            let mut status = format!(
                 "{done} {} in {}: {}",
-                count(by_rule.values().sum(), "finding"),
+                count(fixing.fixed.values().sum(), "finding"),
                 count(fixing.changed.len(), "file"),
-                rules.join(", "),
-            ));
+                by_rule(&fixing.fixed),
+            );
+            if brought > 0 {
+                let rules = by_rule(&fixing.brought);
+                status = format!("{status}; and {brought} that fixes brought: {rules}");
+            }
+            terminal.status(&status);
             for it in &fixing.changed {
                 let new = if it.old.is_none() { " (new)" } else { "" };
                 let path = one_line(&project.shown(&it.key));
@@ -80,11 +81,14 @@ impl Summary {
         fixing: &Fixing,
         refused: &[Problem],
     ) -> Document {
-        let fixed = fixing.fixed.iter().map(|((path, code), findings)| JsonFixed {
-            path: project.shown(path),
-            code,
-            findings: *findings,
-        });
+        let counted = |counts: &Counts| -> Vec<JsonFixed> {
+            let each = counts.iter().map(|((path, code), findings)| JsonFixed {
+                path: project.shown(path),
+                code,
+                findings: *findings,
+            });
+            each.collect()
+        };
         let left = left(project, fixing, self.unsafe_too).into_iter();
         let left = left.flat_map(|(code, (rule, reasons))| {
             reasons.into_iter().map(move |(why, places)| JsonLeft {
@@ -98,7 +102,8 @@ impl Summary {
         Document {
             version: 1,
             files: fixing.changed.iter().map(|it| project.shown(&it.key)).collect(),
-            fixed: fixed.collect(),
+            fixed: counted(&fixing.fixed),
+            brought: counted(&fixing.brought),
             left: left.collect(),
             refused: refused
                 .iter()
@@ -106,6 +111,15 @@ impl Summary {
                 .collect(),
         }
     }
+}
+
+/// `GP101 1, GP201 3`.
+fn by_rule(counts: &Counts) -> String {
+    let mut by_rule: BTreeMap<&str, usize> = BTreeMap::new();
+    for ((_, code), number) in counts {
+        *by_rule.entry(code).or_default() += number;
+    }
+    by_rule.iter().map(|it| format!("{} {}", it.0, it.1)).collect::<Vec<_>>().join(", ")
 }
 
 /// How many places of what is left are named for people.
@@ -131,7 +145,10 @@ fn left(project: &Project, fixing: &Fixing, unsafe_too: bool) -> BTreeMap<&'stat
     let mut left: BTreeMap<&'static str, Left> = BTreeMap::new();
     for (at, finding) in fixing.scan.analysis.findings.iter().enumerate() {
         let why = match (finding.fix.as_ref().map(|it| &it.safety), fixing.spoiling.get(&at)) {
-            (None, _) => "no fix is known".to_owned(),
+            (None, _) => match &finding.unfixable {
+                Some(why) => format!("no fix: {why}"),
+                None => "no fix is known".to_owned(),
+            },
             (Some(_), Some(why)) => format!("its fix was not made: {why}"),
             (Some(Safety::Unsafe(why)), _) if !unsafe_too => format!("unsafe: {why}"),
             (Some(_), _) => "its fix was not made".to_owned(),
@@ -151,6 +168,8 @@ pub(crate) struct Document {
     version: u32,
     files: Vec<String>,
     fixed: Vec<JsonFixed>,
+    /// What one fix brought and another one mended: not among those that a scan shows before.
+    brought: Vec<JsonFixed>,
     left: Vec<JsonLeft>,
     refused: Vec<JsonRefused>,
 }

@@ -1,11 +1,12 @@
 //! Code actions: fixes, suppressions, and all safe fixes of a file at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use gpupin_lint::{
     finding::{Edit, Finding, NewFile, Safety},
-    fix::{Wanted, apply, suppression},
+    fix::suppression,
     source::Charset,
+    span::Span,
     unit::UnitId,
 };
 use lsp_types::{
@@ -14,14 +15,24 @@ use lsp_types::{
     TextDocumentEdit, TextEdit, WorkspaceEdit,
 };
 
+use similar::{Algorithm, DiffTag, capture_diff_slices};
+
 use super::{client::Abilities, diagnostic, places::Places};
+use crate::fix::rounds::Changed;
 
 pub(super) const FIX_ALL: CodeActionKind = CodeActionKind::new("source.fixAll.gpupin");
 
+/// What the editor asks about.
+pub(super) struct Asked<'a> {
+    pub(super) range: Range,
+    pub(super) context: &'a CodeActionContext,
+    /// What all safe fixes come to.
+    pub(super) fixed: &'a [Changed],
+}
+
 /// What can be done about the findings of one file that touch a range.
 pub(super) fn at(
-    range: Range,
-    context: &CodeActionContext,
+    &Asked { range, context, fixed }: &Asked<'_>,
     findings: &[&Finding],
     places: &mut Places<'_>,
     can: &Abilities,
@@ -44,13 +55,13 @@ pub(super) fn at(
         }
     }
     if is_wanted(&FIX_ALL, context) {
-        actions.extend(fix_all(findings, places, can));
+        actions.extend(fix_all(fixed, places, can));
     }
     actions
 }
 
 /// Kinds are hierarchical: who asks for `source` gets `source.fixAll.gpupin`.
-fn is_wanted(kind: &CodeActionKind, context: &CodeActionContext) -> bool {
+pub(super) fn is_wanted(kind: &CodeActionKind, context: &CodeActionContext) -> bool {
     let Some(only) = &context.only else { return true };
     only.iter().any(|it| {
         let rest = kind.as_str().strip_prefix(it.as_str());
@@ -100,18 +111,53 @@ fn quick_fix(
     }
 }
 
-fn fix_all(findings: &[&Finding], places: &mut Places<'_>, can: &Abilities) -> Option<CodeAction> {
-    let units = (0..).map(UnitId).zip(places.units).map(|it| it.0);
-    let untouchable: BTreeSet<_> = units.filter(|it| is_untouchable(places, *it)).collect();
-    let fixed = apply(places.units, findings, Wanted::Safe, &untouchable);
-    let applied = fixed.applied.iter().filter_map(|it| findings[*it].fix.as_ref());
-    let edits: Vec<_> = applied.flat_map(|it| it.edits.iter().cloned()).collect();
-    (!edits.is_empty()).then(|| CodeAction {
+fn fix_all(changed: &[Changed], places: &mut Places<'_>, can: &Abilities) -> Option<CodeAction> {
+    let mut edits = Vec::new();
+    let mut new_files = Vec::new();
+    for it in changed {
+        if it.old.is_none() {
+            new_files.push(NewFile { path: it.key.clone(), text: it.new_text.clone() });
+            continue;
+        }
+        let unit = places.units.binary_search_by(|unit| unit.source.path.cmp(&it.key)).ok()?;
+        let unit = UnitId(u32::try_from(unit).ok()?);
+        edits.extend(differences(unit, &it.old_text, &it.new_text));
+    }
+    let makes_files = !new_files.is_empty();
+    if changed.is_empty() || (makes_files && !can.new_files) {
+        return None;
+    }
+    let mut edit = workspace_edit(&edits, places, can);
+    if makes_files {
+        make_files(&mut edit, &new_files, places);
+    }
+    Some(CodeAction {
         title: "Apply all safe fixes of gpupin in this file".to_owned(),
         kind: Some(FIX_ALL),
-        edit: Some(workspace_edit(&edits, places, can)),
+        edit: Some(edit),
         ..CodeAction::default()
     })
+}
+
+/// The edits that make one text another, no larger than they need be: an editor keeps its marks beside them.
+fn differences(unit: UnitId, old: &str, new: &str) -> Vec<Edit> {
+    let lines = |it| -> Vec<&str> { str::split_inclusive(it, '\n').collect() };
+    let (old_lines, new_lines) = (lines(old), lines(new));
+    let operations = capture_diff_slices(Algorithm::Myers, &old_lines, &new_lines);
+    let changes = operations.iter().filter(|it| it.tag() != DiffTag::Equal).map(|it| {
+        let start: usize = old_lines[..it.old_range().start].iter().map(|it| it.len()).sum();
+        let old = old_lines[it.old_range()].concat();
+        let new = new_lines[it.new_range()].concat();
+        let same = |(a, b): &(char, char)| a == b;
+        let ahead: usize =
+            old.chars().zip(new.chars()).take_while(same).map(|it| it.0.len_utf8()).sum();
+        let (old, new) = (&old[ahead..], &new[ahead..]);
+        let behind = old.chars().rev().zip(new.chars().rev()).take_while(same);
+        let behind: usize = behind.map(|it| it.0.len_utf8()).sum();
+        let span = Span::new(start + ahead, start + ahead + old.len() - behind);
+        Edit { unit, span, replacement: new[..new.len() - behind].to_owned() }
+    });
+    changes.collect()
 }
 
 /// Puts the files that a fix makes behind what it edits.

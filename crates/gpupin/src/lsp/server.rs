@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    action,
+    action::{self, Asked},
     client::{Abilities, Client, text},
     document::Document,
     hover,
@@ -35,7 +35,10 @@ use super::{
     uri,
     workspace::{At, Workspace},
 };
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    fix::rounds::Changed,
+};
 
 pub(super) struct Server<'t> {
     pub(super) client: Client<'t>,
@@ -361,7 +364,7 @@ impl<'t> Server<'t> {
     }
 
     /// Answers about the text as it is now. An error of the program's own is the answer, and not its end.
-    fn answer(&mut self, work: impl FnOnce(&Self) -> Answer) -> Answer {
+    fn answer(&mut self, work: impl FnOnce(&mut Self) -> Answer) -> Answer {
         self.settle();
         let answer = guarded(|| work(self));
         answer.unwrap_or_else(|failure| Err(error(ErrorCode::InternalError, text(&failure))))
@@ -375,14 +378,25 @@ impl<'t> Server<'t> {
         json(&hover.flatten())
     }
 
-    fn code_actions(&self, params: &CodeActionParams) -> Answer {
+    fn code_actions(&mut self, params: &CodeActionParams) -> Answer {
         if !self.client.can.code_action_literals {
             return Ok(Value::Null);
         }
+        let fixed = self.fixed(params);
         let actions = self.in_file(&params.text_document.uri, |findings, places| {
-            action::at(params.range, &params.context, findings, places, &self.client.can)
+            let asked = Asked { range: params.range, context: &params.context, fixed: &fixed };
+            action::at(&asked, findings, places, &self.client.can)
         });
         json(&actions)
+    }
+
+    /// What all safe fixes of the file come to, if that is asked for.
+    fn fixed(&mut self, params: &CodeActionParams) -> Vec<Changed> {
+        let path = uri::path(&params.text_document.uri);
+        let path = path.filter(|_| action::is_wanted(&action::FIX_ALL, &params.context));
+        let Some(path) = path else { return Vec::new() };
+        let Some(owner) = self.owner(&path) else { return Vec::new() };
+        self.workspaces[owner].fixed(&path, &self.documents, self.client.terminal)
     }
 
     fn in_file<T>(

@@ -3,7 +3,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gpupin_lint::{Options, finding::Finding, unit::UnitId};
+use gpupin_lint::{
+    Options,
+    finding::{Finding, Safety},
+    unit::{Unit, UnitId},
+};
 use lsp_types::Diagnostic;
 
 use super::{
@@ -15,6 +19,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
+    fix::rounds::{self, Changed, Choose, Files, Fixing, Wish},
     overlay::Overlay,
     project::{self, InvalidFile, LOCK, POLICY, PYPROJECT, Project},
     scan::{self, Request, Scan, Session},
@@ -30,6 +35,8 @@ pub(super) struct Workspace {
     touched: BTreeSet<PathBuf>,
     /// Whether files may have come or gone.
     walk_again: bool,
+    /// What all safe fixes of a file come to, since the last scan.
+    fixed: Option<(PathBuf, Vec<Changed>)>,
 }
 
 /// What is scanned.
@@ -58,7 +65,7 @@ struct Open {
 
 impl Workspace {
     pub(super) fn new(at: At) -> Self {
-        Self { at, state: State::Closed, touched: BTreeSet::new(), walk_again: false }
+        Self { at, state: State::Closed, touched: BTreeSet::new(), walk_again: false, fixed: None }
     }
 
     /// Whether it answers for a file, however it was come by.
@@ -137,6 +144,9 @@ impl Workspace {
     ) -> bool {
         let touched = std::mem::take(&mut self.touched);
         let walk_again = std::mem::take(&mut self.walk_again);
+        if !touched.is_empty() || walk_again || !matches!(self.state, State::Open(_)) {
+            self.fixed = None;
+        }
         // While this runs, and if it does not come to its end, nothing is known.
         let state = std::mem::replace(&mut self.state, State::Closed);
         let open = match state {
@@ -177,6 +187,51 @@ impl Workspace {
         Some((findings, Places::new(project, &scan.units, documents, encoding)))
     }
 
+    /// What all safe fixes of a file come to, in the rounds that `gpupin fix` makes. In the end everything is as it was.
+    pub(super) fn fixed(
+        &mut self,
+        path: &Path,
+        documents: &Documents,
+        terminal: &mut Terminal,
+    ) -> Vec<Changed> {
+        if let Some((_, changed)) = self.fixed.as_ref().filter(|it| it.0 == path) {
+            return changed.clone();
+        }
+        if !self.has_safe_fix(path) {
+            return Vec::new();
+        }
+        let State::Open(open) = std::mem::replace(&mut self.state, State::Closed) else {
+            return Vec::new();
+        };
+        let Open { project, request, session, scan } = *open;
+        let rules = request.options.selection.clone();
+        let mut choose = SafeIn(project.key(path));
+        let mut wish = Wish { rules: &rules, choose: &mut choose };
+        let files = Files {
+            // What the editor does with a file is the editor's business.
+            obstacle: |_: &Path| None,
+            read: |it: &Path| match documents.get(&project::normal(it)) {
+                Some(document) => Ok(document.contents()),
+                None => std::fs::read(it),
+            },
+        };
+        let session = session.knowing(scan.units);
+        let fixing = rounds::fix(&project, &request, session, &mut wish, &files, terminal);
+        let Fixing { changed, scan, mut session, .. } = fixing;
+        let before = changed.iter().map(|it| (it.key.clone(), it.old.clone())).collect();
+        let scan = session.rescan(&project, &request, scan.units, before, terminal);
+        self.state = State::Open(Box::new(Open { project, request, session, scan }));
+        self.fixed = Some((path.to_owned(), changed.clone()));
+        changed
+    }
+
+    fn has_safe_fix(&self, path: &Path) -> bool {
+        let State::Open(open) = &self.state else { return false };
+        let Open { project, scan, .. } = &**open;
+        let key = project.key(path);
+        scan.analysis.findings.iter().any(|it| is_safe_in(&key, &scan.units, it))
+    }
+
     /// What is to be shown, by file.
     pub(super) fn diagnostics(
         &self,
@@ -207,6 +262,20 @@ impl Workspace {
         }
         shown
     }
+}
+
+/// Takes the safe fixes of one file.
+struct SafeIn(String);
+
+impl Choose for SafeIn {
+    fn wants(&mut self, _: &Project, units: &[Unit], it: &Finding, _: &mut Terminal) -> bool {
+        is_safe_in(&self.0, units, it)
+    }
+}
+
+fn is_safe_in(key: &str, units: &[Unit], finding: &Finding) -> bool {
+    units[finding.unit.0 as usize].source.path == key
+        && finding.fix.as_ref().is_some_and(|it| it.safety == Safety::Safe)
 }
 
 /// Opens the project and scans it.

@@ -65,6 +65,8 @@ fn group<'a>(report: &'a Report<'_>, finding: &'a Finding) -> Group<'a> {
         };
         let text = one_line(&format!("{}{why}", fix.title));
         group = group.element(Level::HELP.with_name(name).message(text));
+    } else if let Some(why) = &finding.unfixable {
+        group = group.element(Level::HELP.with_name("no fix").message(one_line(why)));
     }
     group
 }

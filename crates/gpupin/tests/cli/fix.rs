@@ -138,8 +138,8 @@ fn the_example_is_fixed_and_restored() {
               start.sh
               tests/test_stt.py
             22 findings are left:
-                 1  GP101 unpinned-entry-point: unsafe: line 37 of `scripts/check_gpu.py` may choose a GPU that is not there then
-                    scripts/check_gpu.py:10
+                 1  GP101 unpinned-entry-point: unsafe: line 36 of `scripts/check_gpu.py` may choose a GPU that is not there then
+                    scripts/check_gpu.py:9
                  1  GP104 wrong-device-order: unsafe: where the two orders differ, it changes which GPU an index means: in a container other GPUs may be numbered
                     deploy/assistant-tts.service:9
                  1  GP105 pin-after-freeze: unsafe: in its container that GPU may not be there
@@ -157,13 +157,13 @@ fn the_example_is_fixed_and_restored() {
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/bench_llm.py`
                     scripts/bench_llm.py:21
                  1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `scripts/check_gpu.py`
-                    scripts/check_gpu.py:38
-                 1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
                     scripts/check_gpu.py:37
+                 1  GP202 index-used-as-ordinal: unsafe: where no pin is in effect, ordinal 0 can be another GPU than the one that was looked for
+                    scripts/check_gpu.py:36
                  1  GP205 flag-replaces-mask: unsafe: the program then uses the GPUs of the mask it inherits, and the launcher may start another number of processes
                     start.sh:25
                  2  GP302 weak-verification: no fix is known
-                    assistant/orchestrator.py:118, scripts/check_gpu.py:39
+                    assistant/orchestrator.py:118, scripts/check_gpu.py:38
                  2  GP401 invalid-allocator-setting: unsafe: the setting takes effect, where PyTorch fails today
                     assistant/__main__.py:9, start.ps1:10
             `gpupin undo` takes the changes back
@@ -175,7 +175,7 @@ fn the_example_is_fixed_and_restored() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 23 findings in 14 files: GP101 1, GP103 1, GP104 1, GP105 1, GP106 1, GP108 1, GP109 1, GP111 1, GP201 9, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1
+            fixed 22 findings in 14 files: GP101 1, GP104 1, GP105 1, GP106 1, GP108 1, GP109 1, GP111 1, GP201 9, GP202 1, GP204 1, GP205 1, GP401 2, GP403 1; and 1 that fixes brought: GP103 1
               .env
               assistant/__main__.py
               assistant/llm.py
@@ -198,7 +198,7 @@ fn the_example_is_fixed_and_restored() {
                  1  GP204 silent-cpu-fallback: no fix is known
                     assistant/vad.py:21
                  5  GP301 missing-verification: no fix is known
-                    assistant/tts.py:23, notebooks/latency.ipynb:56, scripts/bench_llm.py:20, scripts/finetune.py:21, tests/test_stt.py:8
+                    assistant/tts.py:22, notebooks/latency.ipynb:54, scripts/bench_llm.py:19, scripts/finetune.py:20, tests/test_stt.py:8
                  1  GP302 weak-verification: no fix is known
                     assistant/orchestrator.py:119
             `gpupin undo` takes the changes back
@@ -247,10 +247,27 @@ fn unsafe_fixes_wait_until_they_are_asked_for() {
             -    torch.zeros(1).to("cuda:1")
             +    torch.zeros(1).to("cuda:0")
             ----- stderr
+            warning: `main.py` imports the package `gpupin` then, which the project does not declare as a dependency
             would fix 2 findings in 1 file: GP101 1, GP201 1
               main.py
         "#]],
     );
+}
+
+#[test]
+fn a_package_that_a_fix_needs_and_nobody_declares_is_told() {
+    let style = format!("{POLICY}[lint]\nstyle = \"import\"\n");
+    let sandbox = project().file("gpupin.toml", style).file("app/main.py", PROGRAM);
+    let args = &["fix", "--unsafe-fixes", "--check"];
+    let told = |sandbox: &Sandbox| {
+        let outcome = sandbox.gpupin(args);
+        outcome.err.lines().filter(|it| it.starts_with("warning")).collect::<Vec<_>>().join("\n")
+    };
+    expect!["warning: `app/main.py` imports the package `gpupin` then, which the project does not declare as a dependency"].assert_eq(&told(&sandbox));
+    let sandbox = sandbox.file("app/requirements.txt", "torch\n").file("setup.py", "");
+    expect!["warning: `app/main.py` imports the package `gpupin` then, which the project does not declare as a dependency (looked at `app/requirements.txt`, `setup.py`)"].assert_eq(&told(&sandbox));
+    let sandbox = sandbox.file("requirements-gpu.txt", "gpupin\n");
+    assert_eq!(told(&sandbox), "");
 }
 
 #[test]
@@ -301,7 +318,7 @@ fn files_that_cannot_be_changed_are_named_and_the_rest_goes_on() {
             2 findings are left:
                  1  GP101 unpinned-entry-point: its fix was not made
                     one.py:1
-                 1  GP201 ordinal-outside-pin: unsafe: ordinal 0 can be another GPU: no pin is certain in `one.py`
+                 1  GP201 ordinal-outside-pin: its fix was not made: it rests on the pin of `one.py`, which was not made
                     one.py:3
             `gpupin undo` takes the changes back
         "#]],
@@ -329,15 +346,66 @@ fn a_fix_that_would_bring_a_finding_is_not_made() {
         &expect![[r#"
             exit code: 1
             ----- stderr
-            fixed 1 finding in 1 file: GP201 1
-              speak.py
-            1 finding is left:
+            nothing to fix
+            2 findings are left:
                  1  GP101 unpinned-entry-point: its fix was not made: it would bring GP106 to `os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"` in `speak.py`: `CUDA_DEVICE_ORDER`, `CUDA_VISIBLE_DEVICES` are set after `import torch`: it works only while nothing before it touches the GPU
                     speak.py:1
-            `gpupin undo` takes the changes back
+                 1  GP201 ordinal-outside-pin: its fix was not made: it rests on the pin of `speak.py`, which was not made
+                    speak.py:3
         "#]],
     );
     assert!(sandbox.read("speak.py").starts_with("import torch"));
+}
+
+#[test]
+fn no_ordinal_changes_in_a_module_whose_programs_pin_is_refused() {
+    let sandbox = project()
+        .file("main.py", "import torch\nimport llm\nimport speak\nif __name__ == \"__main__\":\n    speak.run()\n")
+        .file(
+            "gpupin.toml",
+            format!("{POLICY}[lint.per-file-ignores]\n\"main.py\" = [\"GP101\"]\n"),
+        )
+        .file("llm.py", "import torch\ndef load(x):\n    return x.to(\"cuda:1\")\n")
+        .file("speak.py", format!("import llm\n{PROGRAM}def run():\n    pass\n"));
+    let read_only = project()
+        .file("main.py", "import llm\nif __name__ == \"__main__\":\n    llm.load(1)\n")
+        .file("llm.py", "import torch\ndef load(x):\n    return x.to(\"cuda:1\")\n");
+    let path = read_only.path().join("main.py");
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    for sandbox in [&sandbox, &read_only] {
+        let before = tree(sandbox.path());
+        let outcome = sandbox.gpupin(&["fix", "--unsafe-fixes"]);
+        assert!(outcome.err.contains("nothing to fix"), "{}", outcome.whole());
+        assert!(outcome.err.contains("it rests on the pin of"), "{}", outcome.whole());
+        assert_eq!(tree(sandbox.path()), before);
+    }
+}
+
+#[test]
+fn a_container_of_several_machines_is_told_to_have_no_fix_and_why() {
+    let other = LOCK
+        .replace("version = 1\n", "")
+        .replace("workstation", "other")
+        .replace("GPU-8932f937", "GPU-1111f937")
+        .replace("GPU-5b1c0f6e", "GPU-2222f937");
+    let sandbox = project()
+        .file("gpupin.lock", format!("{LOCK}{other}"))
+        .file("run.sh", "docker run --gpus all image\n");
+    check(
+        &sandbox,
+        &[],
+        &expect![[r#"
+        exit code: 1
+        ----- stderr
+        nothing to fix
+        1 finding is left:
+             1  GP501 container-gpu-unpinned: no fix: a UUID is one machine's, and `gpupin.lock` records 2 machines
+                run.sh:1
+    "#]],
+    );
+    assert!(sandbox.gpupin(&["scan", "--color", "never"]).out.contains("= no fix: a UUID is"));
 }
 
 #[test]
@@ -394,7 +462,7 @@ fn what_a_fix_cannot_touch_is_not_judged_with_each_try() {
     for other in ["a", "b", "c", "d", "e"] {
         assert!(sandbox.read(&format!("{other}.py")).starts_with("# gpupin"), "{other}");
     }
-    assert!(outcome.err.contains("1 finding is left"), "{}", outcome.err);
+    assert!(outcome.err.contains("2 findings are left"), "{}", outcome.err);
 }
 
 #[test]
@@ -460,11 +528,19 @@ fn uncommitted_changes_are_not_mixed_with_fixes() {
 }
 
 #[test]
-fn only_changes_below_the_paths_are_in_the_way() {
-    let sandbox = project().file("app/a.py", PROGRAM).file("other/b.py", PROGRAM).repository();
+fn only_changes_in_files_that_would_be_changed_are_in_the_way() {
+    let sandbox = project()
+        .file("app/a.py", PROGRAM)
+        .file("app/notes.py", "x = 1\n")
+        .file("other/b.py", PROGRAM)
+        .repository();
     sandbox.commit();
-    let sandbox = sandbox.file("other/b.py", format!("{PROGRAM}# more\n"));
+    let sandbox =
+        sandbox.file("other/b.py", format!("{PROGRAM}# more\n")).file("app/notes.py", "x = 2\n");
+    let before = tree(sandbox.path());
     assert_eq!(sandbox.gpupin(&["fix", "other"]).code, 2);
+    assert_eq!(sandbox.gpupin(&["fix"]).code, 2);
+    assert_eq!(tree(sandbox.path()), before);
     assert_eq!(sandbox.gpupin(&["fix", "app"]).code, 0);
     let missing = sandbox.gpupin(&["fix", "missing"]);
     assert!(missing.err.contains("failed to read `missing`"), "{}", missing.whole());
@@ -500,6 +576,7 @@ fn json_tells_what_was_done_and_what_is_left() {
     let document = sandbox.gpupin(&["fix", "--output-format", "json"]).json();
     expect![[r#"
         {
+          "brought": [],
           "files": [
             "main.py"
           ],

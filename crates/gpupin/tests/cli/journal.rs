@@ -133,3 +133,86 @@ fn an_entry_on_the_disk_is_the_golden_one() {
     let text = text.replace(root.to_str().unwrap(), "/work/project");
     expect_file!["../../../../wire/journal.json"].assert_eq(&text);
 }
+
+/// What lies in the journal of a project.
+fn kept(sandbox: &Sandbox) -> (usize, usize) {
+    let directory = sandbox.path().join(".gpupin/journal");
+    let count = |it: std::path::PathBuf| fs::read_dir(it).unwrap().count();
+    (count(directory.clone()) - 1, count(directory.join("objects")))
+}
+
+#[test]
+fn old_entries_go_with_the_bytes_that_only_they_need() {
+    let sandbox = project();
+    assert_eq!(kept(&sandbox), (2, 3));
+    check(
+        &sandbox,
+        &["prune", "--keep", "1"],
+        &expect![[r#"
+        exit code: 0
+        ----- stderr
+        removed 1 entry and 0 copies of files, 0 bytes
+    "#]],
+    );
+    // Both have the same bytes, so that the latest can still be taken back.
+    assert_eq!(kept(&sandbox), (1, 3));
+    assert_eq!(sandbox.gpupin(&["undo"]).code, 0);
+    assert_eq!(sandbox.read("a.py"), "1\n");
+    check(
+        &sandbox,
+        &["prune", "--keep", "0"],
+        &expect![[r#"
+        exit code: 0
+        ----- stderr
+        removed 1 entry and 3 copies of files, 6 bytes
+    "#]],
+    );
+    assert_eq!(kept(&sandbox), (0, 0));
+}
+
+#[test]
+fn entries_that_are_not_old_enough_stay() {
+    let entry = ".gpupin/journal/261126-082513.json";
+    let sandbox = project();
+    let of_year = |year: &str| {
+        sandbox.read(entry).replace("\"time\": \"2026", &format!("\"time\": \"{year}"))
+    };
+    let (old, future) = (of_year("2001"), of_year("2999"));
+    let sandbox = sandbox.file(entry, future);
+    let latest = ".gpupin/journal/261126-082513b.json";
+    let text = sandbox.read(latest).replace("\"time\": \"2026", "\"time\": \"2999");
+    let sandbox = sandbox.file(latest, text);
+    sandbox.gpupin(&["journal", "prune", "--older-than", "30d"]);
+    assert_eq!(kept(&sandbox).0, 2);
+    let sandbox = sandbox.file(entry, old);
+    sandbox.gpupin(&["journal", "prune", "--older-than", "30d", "--keep", "2"]);
+    assert_eq!(kept(&sandbox).0, 2);
+    sandbox.gpupin(&["journal", "prune", "--older-than", "30d"]);
+    assert_eq!(kept(&sandbox).0, 1);
+}
+
+#[test]
+fn what_an_unreadable_entry_may_need_stays() {
+    let sandbox = project();
+    let entry = ".gpupin/journal/261126-082513b.json";
+    let text = sandbox.read(entry).replace("\"version\": 1", "\"version\": 99");
+    let sandbox = sandbox.file(entry, text);
+    check(
+        &sandbox,
+        &["prune", "--keep", "1"],
+        &expect![[r#"
+        exit code: 0
+        ----- stderr
+        removed 1 entry and 0 copies of files, 0 bytes
+        warning: an entry cannot be read, so that no copy of a file was removed: it may need any
+    "#]],
+    );
+    assert_eq!(kept(&sandbox), (1, 3));
+}
+
+#[test]
+fn which_entries_go_must_be_said() {
+    let outcome = project().gpupin(&["journal", "prune"]);
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.err.contains("--keep"), "{}", outcome.whole());
+}

@@ -242,6 +242,64 @@ fn only_the_kinds_asked_for_are_offered() {
     assert!(editor.actions("lib.py", 1, &["source.fixAll"]).is_empty(), "none is safe");
 }
 
+/// A text of plain characters with the edits of an action made that are in its file.
+fn edited(editor: &Editor, action: &Value, name: &str, text: &str) -> String {
+    let documents = action["edit"]["documentChanges"].as_array().unwrap();
+    let uri = editor.uri(name);
+    let document = documents.iter().find(|it| it["textDocument"]["uri"] == uri).unwrap();
+    let mut edits: Vec<_> = document["edits"].as_array().unwrap().iter().collect();
+    edits.sort_by_key(|it| std::cmp::Reverse(it["range"]["start"]["line"].as_u64()));
+    let offset = |place: &Value| {
+        let line = usize::try_from(place["line"].as_u64().unwrap()).unwrap();
+        let before: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+        before + usize::try_from(place["character"].as_u64().unwrap()).unwrap()
+    };
+    let mut new = text.to_owned();
+    for edit in edits {
+        let range = offset(&edit["range"]["start"])..offset(&edit["range"]["end"]);
+        new.replace_range(range, edit["newText"].as_str().unwrap());
+    }
+    new
+}
+
+#[test]
+fn all_fixes_are_those_of_gpupin_fix_in_as_many_rounds() {
+    // Only once the program is pinned is ordinal 0 certain.
+    let program = "import os\nimport torch\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\nx = torch.zeros(1).to(\"cuda:1\")\nif __name__ == \"__main__\":\n    print(x)\n";
+    let other = "import torch\nif __name__ == \"__main__\":\n    torch.zeros(1).cuda()\n";
+    let sandbox = project().file("speak.py", program).file("other.py", other);
+    let mut editor = open(&sandbox);
+    let before = editor.diagnostics();
+    let all = editor.actions("speak.py", 0, &["source.fixAll"]);
+    assert_eq!(editor.diagnostics(), before, "nothing was changed to find out");
+    assert_eq!(titles(&all), ["Apply all safe fixes of gpupin in this file"]);
+    assert_eq!(editor.actions("speak.py", 0, &["source.fixAll"]), all);
+    let new = edited(&editor, &all[0], "speak.py", program);
+    // Of a text that was not saved.
+    let unsaved = format!("# mine\n{program}");
+    editor.open_file("speak.py", &unsaved);
+    let of_unsaved = editor.actions("speak.py", 0, &["source.fixAll"]);
+    assert_eq!(edited(&editor, &of_unsaved[0], "speak.py", &unsaved), format!("# mine\n\n{new}"));
+    assert_eq!(sandbox.gpupin(&["fix", "speak.py"]).code, 0);
+    assert_eq!(sandbox.read("speak.py"), new);
+    assert_eq!(sandbox.read("other.py"), other);
+}
+
+#[test]
+fn all_fixes_make_a_file_where_that_can_be_done() {
+    let test = "import torch\ndef test_it():\n    torch.zeros(1).cuda()\n";
+    let sandbox = project().file("tests/test_a.py", test).file("tests/test_b.py", test);
+    let mut editor = open(&sandbox);
+    let all = editor.actions("tests/test_a.py", 0, &["source.fixAll"]);
+    let changes = all[0]["edit"]["documentChanges"].as_array().unwrap();
+    assert_eq!(changes[0]["kind"], "create");
+    assert_eq!(changes[0]["uri"], editor.uri("tests/conftest.py"));
+    assert!(
+        !editor.actions("tests/test_a.py", 0, &["source.fixAll"]).is_empty(),
+        "it is not there yet"
+    );
+}
+
 #[test]
 fn a_suppression_makes_its_finding_vanish() {
     let sandbox = project();

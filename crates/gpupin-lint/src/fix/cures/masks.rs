@@ -187,7 +187,7 @@ fn no_order_is_left_behind_where_a_mask_moves() {
     check(
         &[],
         &format!("import os\nimport torch\nos.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"\n{MAIN}"),
-        &format!("HEADER\n\nimport os\nimport torch\n{MAIN}"),
+        &format!("HEADER\n\nimport torch\n{MAIN}"),
     );
 }
 
@@ -206,4 +206,86 @@ fn a_word_in_powershell_has_quotes() {
         &format!("//- a.ps1\n$env:CUDA_VISIBLE_DEVICES=0\npython main.py\n{program}"),
         &format!("//- a.ps1\n$env:CUDA_VISIBLE_DEVICES=\"UUID\"\npython main.py\n{program}"),
     );
+}
+
+/// A notebook with one cell, whose lines are strings of a list or all one string.
+fn cell(lines: &[&str], is_list: bool) -> String {
+    let json = |it: &str| serde_json::Value::from(it).to_string();
+    let text = lines.join("\n");
+    let strings: Vec<_> = text.split_inclusive('\n').map(json).collect();
+    let list = format!("[\n     {}\n   ]", strings.join(",\n     "));
+    let source = if is_list { list } else { json(&text) };
+    format!(
+        "//- a.ipynb\n{{\"cells\": [{{\"cell_type\": \"code\", \"source\": {source}}}], \"nbformat\": 4}}\n//- main.py\nimport torch\n{MAIN}"
+    )
+}
+
+#[test]
+fn the_order_is_set_as_the_mask_is_in_every_kind_of_a_notebooks_cell() {
+    for (before, after) in [
+        (
+            &["%env CUDA_VISIBLE_DEVICES=1", "!python main.py"][..],
+            &[
+                "%env CUDA_DEVICE_ORDER=PCI_BUS_ID",
+                "%env CUDA_VISIBLE_DEVICES=1",
+                "!python main.py",
+            ][..],
+        ),
+        (
+            &["x = 1", "%set_env CUDA_VISIBLE_DEVICES 1", "!python main.py"],
+            &[
+                "x = 1",
+                "%set_env CUDA_DEVICE_ORDER PCI_BUS_ID",
+                "%set_env CUDA_VISIBLE_DEVICES 1",
+                "!python main.py",
+            ],
+        ),
+        (
+            &["!CUDA_VISIBLE_DEVICES=1 python main.py"],
+            &["!CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1 python main.py"],
+        ),
+        (
+            &["%%bash", "CUDA_VISIBLE_DEVICES=1 python main.py"],
+            &["%%bash", "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1 python main.py"],
+        ),
+        (
+            &["%%bash", "export CUDA_VISIBLE_DEVICES=\"1\"", "python main.py"],
+            &[
+                "%%bash",
+                "export CUDA_DEVICE_ORDER=\"PCI_BUS_ID\" CUDA_VISIBLE_DEVICES=\"1\"",
+                "python main.py",
+            ],
+        ),
+        (
+            &["import os", "os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"", "import torch"],
+            &[
+                "import os",
+                "os.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"",
+                "os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"",
+                "import torch",
+            ],
+        ),
+    ] {
+        for is_list in [true, false] {
+            check(&["GP103"], &cell(before, is_list), &cell(after, is_list));
+        }
+    }
+}
+
+#[test]
+fn a_late_mask_of_a_notebook_moves_whatever_its_cell_is() {
+    let header: Vec<&str> = HEADER.lines().collect();
+    let rest = ["import torch", "torch.zeros(1).cuda()"];
+    let after = [&header[..], &["", "import os"], &rest].concat();
+    let mask = "os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"1\"";
+    for is_list in [true, false] {
+        let before = ["import os", rest[0], mask, rest[1]];
+        check(&["GP106"], &cell(&before, is_list), &cell(&after, is_list));
+        let last = ["import os", rest[0], rest[1], "%env CUDA_VISIBLE_DEVICES=1"];
+        let mut after = after.clone();
+        if !is_list {
+            after.push("");
+        }
+        check(&["GP105"], &cell(&last, is_list), &cell(&after, is_list));
+    }
 }

@@ -228,6 +228,58 @@ fn a_pin_is_unsafe_where_the_program_counts_on_several_gpus() {
 }
 
 #[test]
+fn a_pin_of_one_gpu_is_unsafe_where_processes_have_ranks() {
+    let why = |line: u32| {
+        format!(
+            "line {line} of `main.py` goes by the rank of a process: several would share one GPU"
+        )
+    };
+    for (line, lines) in [
+        (3, "torch.cuda.set_device(int(os.environ[\"LOCAL_RANK\"]))"),
+        (4, "# LOCAL_RANK\nrank = int(os.environ.get(\"LOCAL_RANK\", 0))"),
+        (4, "parser = argparse.ArgumentParser()\nparser.add_argument(\"--local_rank\", type=int)"),
+        (3, "torch.distributed.init_process_group(\"nccl\")"),
+        (3, "deepspeed.initialize(model=1)"),
+    ] {
+        let text = format!("import argparse, os\nimport torch\n{lines}\n{MAIN}");
+        check_why("GP101", &text, &why(line));
+        // A mask that a script sets to one GPU is no other than before.
+        let start = "//- run.sh\nCUDA_VISIBLE_DEVICES=0 python main.py\n//- main.py\n";
+        check_why("GP103", &format!("{start}{text}"), "");
+    }
+    let spawn = |count: &str| {
+        format!(
+            "import torch\nimport torch.multiprocessing as mp\ndef work(rank):\n    torch.distributed.init_process_group(\"nccl\", rank=rank)\n    torch.cuda.set_device(rank)\nn = {count}\nmp.spawn(work, args=(n,), nprocs=n)\n{MAIN}"
+        )
+    };
+    check_why("GP101", &spawn("torch.cuda.device_count()"), "");
+    check_why(
+        "GP101",
+        &spawn("int(input())"),
+        "line 7 of `main.py` may start several processes, which would share what is left",
+    );
+}
+
+#[test]
+fn a_launcher_that_sees_every_gpu_starts_a_process_for_each() {
+    for (command, who) in [
+        ("accelerate launch main.py", "accelerate launch"),
+        ("deepspeed main.py", "deepspeed"),
+        ("torchrun --nproc_per_node=gpu main.py", "--nproc_per_node"),
+    ] {
+        let why = format!("`{who}` starts a process for each GPU: they would share one");
+        check_why("GP101", &script(&format!("{command}\n")), &why);
+    }
+    for command in [
+        "torchrun main.py",
+        "torchrun --nproc_per_node=1 main.py",
+        "accelerate launch --num_processes 1 main.py",
+    ] {
+        check_why("GP101", &script(&format!("{command}\n")), "");
+    }
+}
+
+#[test]
 fn what_slurm_gives_is_not_overridden() {
     for lines in ["srun python main.py\n", "#SBATCH --gres=gpu:1\npython main.py\n"] {
         check_why(

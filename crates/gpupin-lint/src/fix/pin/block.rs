@@ -5,7 +5,7 @@ use gpupin_policy::{
     visibility::{Environment, pin},
 };
 
-use super::super::{reach, script::Script};
+use super::super::{package, reach, script::Script};
 use crate::{
     finding::Edit,
     program::{MASK, ORDER},
@@ -67,32 +67,11 @@ pub(super) fn block(project: &Project<'_>, wanted: Option<&Selector>) -> Option<
 
 /// Whether the project says that it needs the package which the style `import` imports.
 pub(super) fn is_installed(project: &Project<'_>) -> Result<(), String> {
-    const NAME: &str = "gpupin";
-    let requires = |line: &str| {
-        line.split(['"', '\'']).skip(1).step_by(2).any(|it| {
-            let version = it.trim().strip_prefix(NAME);
-            version.is_some_and(|it| {
-                it.is_empty() || it.starts_with([' ', '=', '<', '>', '!', '~', '[', ';', '@'])
-            })
-        })
-    };
-    // Poetry has a table of them.
-    let has_line = |text: &str| {
-        let mut table = "";
-        text.lines().map(str::trim).any(|line| {
-            if line.starts_with('[') {
-                table = line;
-            }
-            let name = line.split('=').next().unwrap_or_default().trim();
-            table.ends_with("dependencies]") && name == NAME
-        })
-    };
-    let declares = |text: &str| text.lines().any(requires) || has_line(text);
     let mut sources = project.units.iter().map(|it| &it.source);
-    if sources.any(|it| it.path.ends_with("pyproject.toml") && declares(&it.text)) {
+    if sources.any(|it| package::declares(&it.path, &it.text)) {
         return Ok(());
     }
-    Err(format!("the package `{NAME}` must be installed where it runs"))
+    Err(format!("the package `{}` must be installed where it runs", package::NAME))
 }
 
 /// The mask, with its order, that is right on every recorded machine that has the GPU, and the GPU's name. None with

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use super::syntax::{self, Expr, Ranged as _, StatementVisitor, Stmt, range_of, walk_stmt};
 
+mod needless;
+
 /// The statements of a file that parses.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -12,6 +14,17 @@ pub(crate) struct Layout {
     /// None where other code stands on the same line.
     pub(crate) top: Option<usize>,
     statements: Vec<Statement>,
+    /// Of each block the statement around it, where that does nothing once the block is empty.
+    hollow: Vec<Option<usize>>,
+    /// Imports of one name at the top level that do nothing but bind it.
+    pub(crate) imports: Vec<Import>,
+}
+
+/// `import os`, `from os import environ`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Import {
+    pub(crate) statement: Statement,
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +45,39 @@ impl Layout {
         if tree.is_broken() {
             return None;
         }
-        let mut collect = Collect { statements: Vec::new(), blocks: 0, block: 0, of_block: None };
+        let mut collect = Collect {
+            text,
+            statements: Vec::new(),
+            hollow: vec![None],
+            block: 0,
+            of_block: None,
+            around: None,
+        };
         for statement in tree.statements() {
             collect.visit_stmt(statement);
         }
-        Some(Self { top: top(text, tree.statements()), statements: collect.statements })
+        let Collect { statements, hollow, .. } = collect;
+        let imports = tree.statements().iter().filter_map(|it| {
+            let name = needless::imported(it)?;
+            let statement = Statement::of(it, 0, None);
+            Some(Import { statement, name })
+        });
+        Some(Self {
+            top: top(text, tree.statements()),
+            imports: imports.collect(),
+            statements,
+            hollow,
+        })
+    }
+
+    /// How often a name stands in a text, also in its comments; an attribute of that name is none.
+    pub(crate) fn count(text: &str, name: &str) -> usize {
+        needless::count(text, name)
+    }
+
+    /// The statement around a block, if it does nothing once that is empty.
+    pub(crate) fn hollow(&self, block: usize) -> Option<&Statement> {
+        self.hollow.get(block)?.map(|it| &self.statements[it])
     }
 
     /// The innermost statement around a range.
@@ -70,33 +111,40 @@ fn top(text: &str, statements: &[Stmt]) -> Option<usize> {
     (rest.is_empty() || rest.starts_with('#')).then_some(next)
 }
 
-struct Collect {
-    statements: Vec<Statement>,
-    /// How many blocks were begun.
-    blocks: usize,
-    block: usize,
-    of_block: Option<usize>,
+impl Statement {
+    fn of(statement: &Stmt, block: usize, of_block: Option<usize>) -> Self {
+        Self { range: range_of(statement), block, of_block, is_plain: is_plain(statement) }
+    }
 }
 
-impl<'a> StatementVisitor<'a> for Collect {
+struct Collect<'a> {
+    text: &'a str,
+    statements: Vec<Statement>,
+    /// Of the blocks that were begun.
+    hollow: Vec<Option<usize>>,
+    block: usize,
+    of_block: Option<usize>,
+    /// The statement that is walked, and where it stands among all.
+    around: Option<(&'a Stmt, usize)>,
+}
+
+impl<'a> StatementVisitor<'a> for Collect<'a> {
     fn visit_stmt(&mut self, statement: &'a Stmt) {
-        self.statements.push(Statement {
-            range: range_of(statement),
-            block: self.block,
-            of_block: self.of_block,
-            is_plain: is_plain(statement),
-        });
+        let around = self.around.replace((statement, self.statements.len()));
+        self.statements.push(Statement::of(statement, self.block, self.of_block));
         walk_stmt(self, statement);
+        self.around = around;
     }
 
     fn visit_body(&mut self, body: &'a [Stmt]) {
-        let around = (self.block, self.of_block);
-        self.blocks += 1;
-        (self.block, self.of_block) = (self.blocks, Some(body.len()));
+        let outside = (self.block, self.of_block);
+        let hollow = self.around.filter(|it| needless::without(it.0, body, self.text));
+        (self.block, self.of_block) = (self.hollow.len(), Some(body.len()));
+        self.hollow.push(hollow.map(|it| it.1));
         for statement in body {
             self.visit_stmt(statement);
         }
-        (self.block, self.of_block) = around;
+        (self.block, self.of_block) = outside;
     }
 }
 
@@ -146,5 +194,67 @@ mod tests {
         assert_eq!(found("y"), ("y = 1", None, false));
         assert_eq!(found("z"), ("del x['a'], z", None, false));
         assert!(Layout::of("def f(:\n").is_none());
+    }
+
+    /// What of a text does nothing once `gone()` is taken out.
+    #[track_caller]
+    fn check_hollow(text: &str, expected: Option<&str>) {
+        let layout = Layout::of(text).unwrap();
+        let at = text.find("gone()").unwrap();
+        let block = layout.around(&(at..at + 1)).unwrap().block;
+        let hollow = layout.hollow(block).map(|it| &text[it.range.clone()]);
+        assert_eq!(hollow, expected, "{text}");
+    }
+
+    #[test]
+    fn a_block_goes_with_what_it_held_where_nothing_else_happens() {
+        for whole in [
+            "if a > 1 and not b:\n    gone()",
+            "if os.environ.get('A', '') in (None, '') or len(sys.argv) > 1:\n    gone()",
+            "if a:\n    gone()\nelif b:\n    pass\nelse:\n    pass",
+            "if a:\n    pass\nelse:\n    gone()",
+            "try:\n    gone()\nexcept KeyError:\n    pass",
+            "with suppress(KeyError):\n    gone()",
+            "with contextlib.suppress(KeyError, ValueError):\n    gone()",
+            "for it in ('a', 'b'):\n    gone()",
+        ] {
+            check_hollow(&format!("{whole}\nx = 1\n"), Some(whole));
+        }
+        check_hollow("def f():\n    if a:\n        gone()\n", Some("if a:\n        gone()"));
+    }
+
+    #[test]
+    fn a_block_stays_where_something_else_happens() {
+        for whole in [
+            "if f():\n    gone()",
+            "if a.b:\n    gone()",
+            "if a[0]:\n    gone()",
+            "if (a := b):\n    gone()",
+            "if __name__ == '__main__':\n    gone()",
+            "if a:\n    gone()\nelse:\n    x = 2",
+            "if a:\n    gone()\nelif f():\n    pass",
+            "if a:\n    x = 2\nelse:\n    gone()",
+            "try:\n    gone()\nexcept KeyError:\n    x = 2",
+            "try:\n    gone()\nfinally:\n    x = 2",
+            "try:\n    x = 2\nexcept KeyError:\n    gone()",
+            "with open('a'):\n    gone()",
+            "with suppress(KeyError) as x:\n    gone()",
+            "for it in f():\n    gone()",
+            "for x in (1, 2):\n    gone()",
+            "while a:\n    gone()",
+            "def f():\n    gone()",
+            "class A:\n    gone()",
+            "gone()",
+        ] {
+            check_hollow(&format!("{whole}\nx = 1\n"), None);
+        }
+    }
+
+    #[test]
+    fn only_imports_that_bind_one_name_of_the_standard_library_are_told() {
+        let text = "import os\nfrom os import environ as env\nimport os.path\nimport os, sys\nimport torch\nfrom os import *\nif a:\n    import os\n";
+        let layout = Layout::of(text).unwrap();
+        let names: Vec<_> = layout.imports.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["os", "env"]);
     }
 }
