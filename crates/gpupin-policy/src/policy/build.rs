@@ -104,7 +104,15 @@ fn select_profile(
 fn check_together(policy: &Node, path: &str, found: &mut Vec<Found>) {
     let policy = policy.table();
     if let Some(gpu) = policy.get("gpu") {
-        check_selector(gpu, &join(path, "gpu"), found);
+        let key = join(path, "gpu");
+        check_selector(gpu, &key, found);
+        // With a count it says at least that any will do.
+        if gpu.table().is_empty() {
+            let reason =
+                "says nothing about the GPU: add a condition such as `name = \"RTX 3090\"`"
+                    .to_owned();
+            found.push((gpu.span.clone(), ProblemKind::Conflict { key, reason }));
+        }
     }
     // Roles are exempt from `forbid`.
     let wanted = policy.get("gpu").map(|it| selector(it.table()));

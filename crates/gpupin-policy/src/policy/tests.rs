@@ -175,6 +175,21 @@ entry-points = ["tts.py"]
 }
 
 #[test]
+fn a_gpu_that_nothing_is_said_about_is_not_declared() {
+    let what = "says nothing about the GPU: add a condition such as `name = \"RTX 3090\"`";
+    for (text, place) in [
+        ("[pin]\nas = \"uuid\"\n[gpu]\n", "3:1: `gpu`"),
+        ("gpu = {}\nprofiles.ci.gpu.name = \"Tesla T4\"\n", "1:7: `gpu`"),
+        ("[profiles.ci.gpu]\n", "1:1: `profiles.ci.gpu`"),
+    ] {
+        check_problems(text, &format!("{place} {what}"));
+    }
+    // That any two will do is said.
+    read("gpu.count = 2\n");
+    read("gpu.name = \"RTX 3090\"\n[profiles.ci.gpu]\n");
+}
+
+#[test]
 fn what_is_wanted_cannot_be_forbidden() {
     check_problems(
         r#"
