@@ -2,13 +2,14 @@
 //!
 //! Evidence is one JSON object with a version. It is written *before* the program starts, as `unproved` with the reason that the
 //! runner ended, and replaced as a whole when the tree is empty: a crash never leaves more than is known. Beside it lie the raw samples, one
-//! [`Record`] a line, of which it holds the SHA-256. [`check`] hashes them and judges them again.
+//! [`Record`](crate::observe::record::Record) a line, of which it holds the SHA-256. It also holds one of itself: of its JSON without that
+//! field, keys sorted, without white space. [`check`] hashes both, judges the samples again, and compares what is said twice.
 //!
-//! A hash shows that evidence was not damaged. It does not show that nobody made it up.
+//! Hashes show what was damaged or edited. They do not show who wrote it: nothing is signed, and whoever hashes again can make up anything.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, BufWriter, Write as _},
+    io::{self, BufWriter, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -19,12 +20,17 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     observe::{
-        Judge, Judgement, Observed, Reason, Setting, Verdict, hex,
-        record::{Origin, Record, What, parsed},
+        Judgement, Observed, Reason, Setting, Verdict, hex,
+        record::{Origin, parsed},
     },
+    plain::{self, Links},
     process::ProcessId,
     supervise::Ended,
 };
+
+mod check;
+
+pub use self::check::{Problem, check, contradictions};
 
 /// The version of [`Evidence`].
 pub const VERSION: u32 = 1;
@@ -64,6 +70,27 @@ pub struct Evidence {
     pub setting: Setting,
     /// `null` if nothing was observed.
     pub samples: Option<SamplesRecord>,
+}
+
+/// Evidence as it lies in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    #[serde(flatten)]
+    pub evidence: Evidence,
+    /// What it says is the SHA-256 of itself, in hexadecimal; `None` if an earlier gpupin wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What it is in truth.
+    #[serde(skip)]
+    found: String,
+}
+
+/// The field of the evidence's own SHA-256, which does not count for it.
+const OWN: &str = "sha256";
+
+/// The SHA-256 of evidence: keys sorted, no white space.
+fn own_sha256(without: &serde_json::Value) -> String {
+    hex(&Sha256::digest(without.to_string()))
 }
 
 /// Which declaration counted.
@@ -247,13 +274,18 @@ impl Slot {
 
     /// Replaces what is written so far; after a crash there is the old text or the new.
     pub fn write(&self, evidence: &Evidence) -> Result<(), EvidenceError> {
+        let stored = || {
+            let found = own_sha256(&serde_json::to_value(evidence)?);
+            Ok(Stored { evidence: evidence.clone(), sha256: Some(found.clone()), found })
+        };
         let path = self.path();
         let temporary = self.directory.join(format!(".{}.new", self.id));
         let write = || {
             // What the evidence has a hash of is there before it says so.
             self.samples.sync_data()?;
             let mut file = File::create(&temporary)?;
-            let mut text = serde_json::to_vec_pretty(evidence).map_err(io::Error::other)?;
+            let mut text =
+                stored().and_then(|it| serde_json::to_vec_pretty(&it)).map_err(io::Error::other)?;
             text.push(b'\n');
             file.write_all(&text)?;
             file.sync_data()?;
@@ -268,21 +300,30 @@ impl Slot {
     }
 }
 
-/// Reads evidence.
-pub fn read(path: &Path) -> Result<Evidence, EvidenceError> {
-    let text =
-        fs::read(path).map_err(|source| EvidenceError::Read { path: path.to_owned(), source })?;
-    let invalid = |error: serde_json::Error| EvidenceError::Invalid {
-        path: path.to_owned(),
-        why: error.to_string(),
-    };
-    let value: serde_json::Value = serde_json::from_slice(&text).map_err(invalid)?;
+/// Reads evidence. Whether it is true is for [`check`].
+pub fn read(path: &Path) -> Result<Stored, EvidenceError> {
+    let failed = |source| EvidenceError::Read { path: path.to_owned(), source };
+    let mut text = Vec::new();
+    plain::open(path, Links::Follow)
+        .and_then(|mut it| it.read_to_end(&mut text))
+        .map_err(failed)?;
+    let invalid = |why: String| EvidenceError::Invalid { path: path.to_owned(), why };
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|it| invalid(it.to_string()))?;
     match value.get("version").and_then(serde_json::Value::as_u64) {
         Some(version) if version != u64::from(VERSION) => {
-            Err(EvidenceError::Version { path: path.to_owned(), version })
+            return Err(EvidenceError::Version { path: path.to_owned(), version });
         }
-        _ => serde_json::from_value(value).map_err(invalid),
+        _ => {}
     }
+    let sha256 = match value.as_object_mut().and_then(|it| it.remove(OWN)) {
+        None => None,
+        Some(serde_json::Value::String(sha256)) => Some(sha256),
+        Some(other) => return Err(invalid(format!("`{OWN}` cannot be `{other}`"))),
+    };
+    let found = own_sha256(&value);
+    let evidence = serde_json::from_value(value).map_err(|it| invalid(it.to_string()))?;
+    Ok(Stored { evidence, sha256, found })
 }
 
 /// The evidence files of a directory, the oldest first.
@@ -304,78 +345,6 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, EvidenceError> {
     // The second of one second has a `-2` behind it.
     paths.sort_by(|a, b| a.file_stem().cmp(&b.file_stem()));
     Ok(paths)
-}
-
-/// What is wrong with evidence that was read from `path`; nothing if its samples are what it says and give its verdict.
-pub fn check(path: &Path, evidence: &Evidence) -> Result<Vec<Problem>, EvidenceError> {
-    let Some(record) = &evidence.samples else {
-        // Nothing was observed, and nothing of what that amounts to may be claimed.
-        let claims = evidence.verdict != Verdict::Unproved;
-        return Ok(if claims { vec![Problem::NoSamples] } else { Vec::new() });
-    };
-    let samples = path.with_file_name(&record.file);
-    let failed = |source| EvidenceError::Read { path: samples.clone(), source };
-    let file = match File::open(&samples) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(vec![Problem::SamplesMissing { file: record.file.clone() }]);
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    let mut hash = Sha256::new();
-    let mut judge = Judge::new(evidence.setting.clone());
-    let mut problems = Vec::new();
-    let mut is_of_run = false;
-    let mut count = 0;
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 {
-        hash.update(&line);
-        count += 1;
-        match serde_json::from_slice::<Record>(&line) {
-            Ok(record) => {
-                is_of_run |= count == 1 && record.what == What::Run(evidence.origin());
-                judge.add(&record);
-            }
-            Err(error) => {
-                problems.push(Problem::Line { number: count, why: error.to_string() });
-                break;
-            }
-        }
-        line.clear();
-    }
-    let found = hex(&hash.finalize());
-    if problems.is_empty() && found != record.sha256 {
-        problems.push(Problem::Hash { expected: record.sha256.clone(), found });
-    }
-    if problems.is_empty() && !is_of_run {
-        problems.push(Problem::Origin);
-    }
-    let again = judge.finish();
-    let lost = evidence.reasons.iter().any(|it| matches!(it, Reason::SamplesLost { .. }));
-    if problems.is_empty() && again != evidence.judgement() && !lost {
-        let (claimed, found) = (evidence.verdict, again.verdict);
-        problems.push(Problem::Verdict { claimed, found });
-    }
-    Ok(problems)
-}
-
-/// What is wrong with evidence.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    #[error("it claims a verdict and has no samples")]
-    NoSamples,
-    #[error("its samples `{file}` are missing")]
-    SamplesMissing { file: String },
-    #[error("line {number} of its samples is no record: {why}")]
-    Line { number: u64, why: String },
-    #[error("its samples were changed: their SHA-256 is {found}, not {expected}")]
-    Hash { expected: String, found: String },
-    #[error("its samples are not of this kind, source and command")]
-    Origin,
-    #[error("it says {claimed}, and its samples say {found} or give other reasons")]
-    Verdict { claimed: Verdict, found: Verdict },
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod isolate;
 pub mod lease;
 pub mod log;
 pub mod observe;
+pub mod plain;
 pub mod plan;
 pub mod process;
 pub mod supervise;

@@ -199,7 +199,7 @@ fn failure(error: LeaseError, wish: &Wish<'_>) -> Failure {
         LeaseError::Busy { waiting } => {
             let who = who(waiting);
             let hint = if wish.patience.is_zero() {
-                "without `--no-wait` it waits for its turn"
+                "it was told not to wait; `--timeout 10m` waits for its turn"
             } else {
                 "`--timeout` waits longer, `gpupin lease ls` shows who holds what"
             };

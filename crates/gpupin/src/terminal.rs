@@ -229,6 +229,14 @@ pub(crate) fn one_line(text: &str) -> String {
     normalize_untrusted_str(&line)
 }
 
+/// At most so many characters, the last of them `…` where some are left out.
+pub(crate) fn shortened(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(characters - 1).chain(['…']).collect(),
+    }
+}
+
 /// <https://no-color.org> and <https://bixense.com/clicolors>, in this order.
 fn automatic_colour(is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
     let is_set = |name| variable(name).is_some_and(|it| !it.is_empty());

@@ -3,7 +3,7 @@ use std::{fs, io::Write as _, path::Path};
 use gpupin_device::Kind;
 
 use super::{
-    Evidence, GpuRecord, IsolationRecord, LeaseRecord, PinRecord, PolicyRef, Problem, Slot,
+    Evidence, GpuRecord, IsolationRecord, LeaseRecord, PinRecord, PolicyRef, Problem, Slot, Stored,
     VERSION, check, list, read,
 };
 use crate::{
@@ -133,7 +133,7 @@ fn what_is_written_is_what_the_golden_files_say() {
     let golden = expect_test::expect_file!["../../../../wire/evidence.samples.jsonl"];
     let samples = path.with_file_name("261126-082513.samples.jsonl");
     golden.assert_eq(&fs::read_to_string(samples).unwrap());
-    assert_eq!(check(&path, &read(&path).unwrap()).unwrap(), []);
+    assert_eq!(check(&path, &read(&path).unwrap()), []);
 }
 
 #[test]
@@ -142,8 +142,8 @@ fn a_run_that_was_cut_off_is_unproved() {
     let slot = Slot::take(directory.path(), "1").unwrap();
     slot.write(&evidence(&slot.id)).unwrap();
     let read = read(&slot.path()).unwrap();
-    assert_eq!(read.judgement(), Judgement::unproved(Reason::RunnerEnded));
-    assert_eq!(check(&slot.path(), &read).unwrap(), []);
+    assert_eq!(read.evidence.judgement(), Judgement::unproved(Reason::RunnerEnded));
+    assert_eq!(check(&slot.path(), &read), []);
 }
 
 #[test]
@@ -155,38 +155,123 @@ fn names_are_never_used_twice() {
 }
 
 #[test]
-fn changes_are_found() {
+fn claims_that_the_samples_do_not_bear_out_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = finished(directory.path());
+    // As if whoever edited it had hashed it again.
+    let claims = |edit: &dyn Fn(&mut Evidence)| {
+        let mut stored = read(&path).unwrap();
+        edit(&mut stored.evidence);
+        check(&path, &stored)
+    };
+    assert_eq!(claims(&|_| {}), []);
+    let lie = claims(&|it| {
+        (it.verdict, it.reasons) = (Verdict::Unproved, vec![Reason::NoGpuUseSeen]);
+    });
+    assert!(matches!(lie[..], [Problem::Verdict { found: Verdict::Proved, .. }]), "{lie:?}");
+    let contradicts = claims(&|it| it.verdict = Verdict::Violated);
+    assert_eq!(contradicts[0], Problem::Reasons { claimed: Verdict::Violated });
+    let origins: [&dyn Fn(&mut Evidence); 3] =
+        [&|it| it.kind = Kind::Measured, &|it| it.source = "NVML 13.580.65.06".to_owned(), &|it| {
+            it.command = vec!["true".to_owned()]
+        }];
+    for edit in origins {
+        assert_eq!(claims(edit), [Problem::Origin]);
+    }
+    let pinned = Problem::Setting { what: "pinned" };
+    let isolated = Problem::Setting { what: "isolated" };
+    assert_eq!(claims(&|it| it.gpus[1].pinned = false), [pinned.clone()]);
+    assert_eq!(claims(&|it| it.setting.pinned.clear())[0], pinned);
+    assert_eq!(claims(&|it| it.gpus[0].isolated = false), [isolated]);
+    let counts: [&dyn Fn(&mut Evidence); 2] =
+        [&|it| it.samples.as_mut().unwrap().samples = 3, &|it| {
+            it.samples.as_mut().unwrap().records = 9
+        }];
+    for edit in counts {
+        assert_eq!(claims(edit), [Problem::Count { records: 8, samples: 2 }]);
+    }
+    let uses: [&dyn Fn(&mut Evidence); 7] = [
+        &|it| it.processes.clear(),
+        &|it| it.processes.push(it.processes[0].clone()),
+        &|it| it.processes[0].tree = false,
+        &|it| it.processes[0].process.pid = 8,
+        &|it| it.processes[0].first_ms = 0,
+        &|it| it.processes[0].last_ms = 75,
+        &|it| it.processes[0].peak_memory = None,
+    ];
+    for edit in uses {
+        assert_eq!(claims(edit), [Problem::Processes]);
+    }
+    for name in ["/etc/passwd", "../a", ".", "..", "", "a/b"] {
+        let elsewhere = claims(&|it| it.samples.as_mut().unwrap().file = name.to_owned());
+        assert_eq!(elsewhere, [Problem::SamplesElsewhere { file: name.to_owned() }]);
+    }
+    assert_eq!(claims(&|it| it.samples = None), [Problem::NoSamples]);
+}
+
+#[test]
+fn changed_samples_are_found() {
     let directory = tempfile::tempdir().unwrap();
     let path = finished(directory.path());
     let samples = path.with_file_name("261126-082513.samples.jsonl");
     let original = fs::read_to_string(&samples).unwrap();
-    let problems = |samples_text: &str, verdict: Verdict| {
-        fs::write(&samples, samples_text).unwrap();
-        let mut evidence = read(&path).unwrap();
-        evidence.verdict = verdict;
-        check(&path, &evidence).unwrap()
-    };
-    assert_eq!(problems(&original, Verdict::Proved), []);
-    let moved = original.replace("\"at\":75", "\"at\":76");
-    assert!(matches!(problems(&moved, Verdict::Proved)[..], [Problem::Hash { .. }]));
-    let lie = problems(&original, Verdict::Violated);
-    assert!(matches!(lie[..], [Problem::Verdict { found: Verdict::Proved, .. }]), "{lie:?}");
-    let read_back = read(&path).unwrap();
-    let claims = [
-        Evidence { kind: Kind::Measured, ..read_back.clone() },
-        Evidence { source: "NVML 13.580.65.06".to_owned(), ..read_back.clone() },
-        Evidence { command: vec!["true".to_owned()], ..read_back },
-    ];
-    for claim in claims {
-        assert_eq!(check(&path, &claim).unwrap(), [Problem::Origin]);
-    }
-    let broken = problems("{}\n", Verdict::Proved);
-    assert!(matches!(broken[..], [Problem::Line { number: 1, .. }]), "{broken:?}");
+    let problems = || check(&path, &read(&path).unwrap());
+    fs::write(&samples, original.replace("\"at\":75", "\"at\":76")).unwrap();
+    assert!(matches!(problems()[..], [Problem::Hash { .. }]));
+    fs::write(&samples, "{}\n").unwrap();
+    assert!(matches!(problems()[..], [Problem::Line { number: 1, .. }]));
     fs::remove_file(&samples).unwrap();
-    let evidence = read(&path).unwrap();
-    assert!(matches!(check(&path, &evidence).unwrap()[..], [Problem::SamplesMissing { .. }]));
-    let none = Evidence { samples: None, ..evidence };
-    assert_eq!(check(&path, &none).unwrap(), [Problem::NoSamples]);
+    assert!(matches!(problems()[..], [Problem::SamplesMissing { .. }]));
+    let elsewhere = directory.path().join("elsewhere");
+    fs::write(&elsewhere, &original).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &samples).unwrap();
+    assert!(matches!(problems()[..], [Problem::SamplesUnreadable { .. }]));
+}
+
+#[test]
+fn every_edit_of_the_file_is_found() {
+    fn leaves(value: &mut serde_json::Value, edit: &mut dyn FnMut(&mut serde_json::Value)) {
+        match value {
+            serde_json::Value::Array(items) if !items.is_empty() => {
+                items.iter_mut().for_each(|it| leaves(it, edit));
+            }
+            serde_json::Value::Object(fields) => {
+                fields.values_mut().for_each(|it| leaves(it, edit))
+            }
+            leaf => edit(leaf),
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = finished(directory.path());
+    let original: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut count = 0;
+    leaves(&mut original.clone(), &mut |_| count += 1);
+    for index in 0..count {
+        let (mut edited, mut at) = (original.clone(), 0);
+        leaves(&mut edited, &mut |leaf| {
+            if at == index {
+                *leaf = match leaf.take() {
+                    serde_json::Value::Bool(it) => (!it).into(),
+                    serde_json::Value::Number(it) => (it.as_u64().unwrap() + 1).into(),
+                    serde_json::Value::Null => "x".into(),
+                    _ => serde_json::Value::Null,
+                };
+            }
+            at += 1;
+        });
+        fs::write(&path, edited.to_string()).unwrap();
+        let found = read(&path).map(|it| check(&path, &it));
+        assert!(found.is_err() || found.is_ok_and(|it| !it.is_empty()), "{edited}");
+    }
+    let mut older = original.clone();
+    older.as_object_mut().unwrap().remove("sha256");
+    fs::write(&path, older.to_string()).unwrap();
+    let stored = read(&path).unwrap();
+    assert_eq!(check(&path, &stored), [Problem::NoOwnHash]);
+    // What it looks like does not count.
+    fs::write(&path, original.to_string()).unwrap();
+    let stored: Stored = read(&path).unwrap();
+    assert_eq!(check(&path, &stored), []);
 }
 
 #[test]

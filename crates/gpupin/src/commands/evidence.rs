@@ -6,7 +6,7 @@ use std::{
 use anyhow::Context as _;
 use gpupin_policy::Bytes;
 use gpupin_run::{
-    evidence::{self, Evidence, EvidenceError, LeaseRecord},
+    evidence::{self, Evidence, EvidenceError, LeaseRecord, Problem, Stored},
     observe::Verdict,
     supervise::Ended,
 };
@@ -17,7 +17,7 @@ use crate::{
     project::{self, Project, ProjectArgs},
     report::write_json,
     run::{self, words},
-    terminal::{Terminal, one_line},
+    terminal::{Terminal, one_line, shortened},
 };
 
 /// List, show and check what `gpupin run` has written down
@@ -32,7 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   gpupin evidence ls
   gpupin evidence show                what the last run was
-  gpupin evidence check               hash and judge the samples of all runs again
+  gpupin evidence check               hash and judge all runs again
 
 Exit codes: 0 in order, 1 a check does not hold, 2 usage or configuration";
 
@@ -48,7 +48,10 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Hash the samples again, judge them again, and compare
+    /// Hash the evidence and its samples again, judge them again, and compare
+    ///
+    /// Shows damage and edits. It does not show who wrote it: evidence is not signed, and who hashes again after an edit of both can
+    /// make up anything.
     ///
     /// Also tells when the policy is another one now. Without any evidence it warns that nothing was checked; where `--evidence-dir`
     /// names a directory that is an error.
@@ -104,7 +107,7 @@ impl Common {
 #[derive(serde::Serialize)]
 struct Listing {
     version: u32,
-    evidence: Vec<Evidence>,
+    evidence: Vec<Stored>,
 }
 
 fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
@@ -113,7 +116,11 @@ fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let mut exit = Exit::Clean;
     for path in evidence::list(&directory).map_err(failed)? {
         match evidence::read(&path) {
-            Ok(evidence) => all.push(evidence),
+            Ok(stored) => {
+                let id = &stored.evidence.id;
+                warn(&format!("`{}`", one_line(id)), &evidence::contradictions(&stored), terminal);
+                all.push(stored);
+            }
             Err(error) => {
                 exit = Exit::Failed;
                 terminal.error(&error.to_string());
@@ -129,10 +136,10 @@ fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
         terminal.status(&format!("no evidence in `{}`", project.display(&directory)));
     }
     let mut text = String::new();
-    for it in &all {
+    for Stored { evidence: it, .. } in &all {
         let exit = it.exit.map_or("-".to_owned(), ended);
         let gpus: Vec<_> = it.gpus.iter().filter(|it| it.pinned).map(|it| &*it.name).collect();
-        let command = one_line(&it.command.join(" "));
+        let command = shortened(&words::command(&it.command), COMMAND);
         let kind = it.kind.to_string();
         let (id, verdict, gpus) = (&it.id, it.verdict.as_str(), gpus.join(", "));
         writeln!(text, "{id:<18} {verdict:<9} {kind:<10} {exit:<9} {gpus:<14} {command}")
@@ -141,6 +148,9 @@ fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
     terminal.out().write_all(text.as_bytes()).context("failed to write output")?;
     Ok(exit)
 }
+
+/// How many characters of a command a list shows.
+const COMMAND: usize = 80;
 
 fn ended(ended: Ended) -> String {
     match ended {
@@ -157,13 +167,21 @@ fn show(name: Option<&str>, common: &Common, terminal: &mut Terminal) -> Result<
             Failure::usage(format!("no evidence in `{}`", project.display(&directory)))
         })?,
     };
-    let evidence = evidence::read(&path).map_err(failed)?;
+    let stored = evidence::read(&path).map_err(failed)?;
     match common.output_format {
-        Format::Json => write_json(&evidence, terminal.out()),
-        Format::Text => terminal.out().write_all(text(&evidence).as_bytes()),
+        Format::Json => write_json(&stored, terminal.out()),
+        Format::Text => terminal.out().write_all(text(&stored.evidence).as_bytes()),
     }
     .context("failed to write output")?;
+    warn("it", &evidence::check(&path, &stored), terminal);
     Ok(Exit::Clean)
+}
+
+/// Repeats nothing that does not hold without a word.
+fn warn(what: &str, problems: &[Problem], terminal: &mut Terminal) {
+    for problem in problems {
+        terminal.warning(&format!("{what} does not check: {}", one_line(&problem.to_string())));
+    }
 }
 
 /// The evidence whose name begins so, or the file of that name.
@@ -205,7 +223,7 @@ fn text(evidence: &Evidence) -> String {
     for reason in &evidence.reasons {
         line("", &words::reason(reason, evidence));
     }
-    line("command", &one_line(&evidence.command.join(" ")));
+    line("command", &words::command(&evidence.command));
     line("exit", &evidence.exit.map_or("unknown".to_owned(), ended));
     let until = evidence.ended.as_deref().unwrap_or("unknown");
     line("time", &format!("{} to {until}", evidence.started));
@@ -273,7 +291,7 @@ struct Checks {
 struct Checked {
     id: String,
     verdict: Verdict,
-    /// Whether its samples are what it says and give its verdict.
+    /// Whether it and its samples are what it says and give its verdict.
     holds: bool,
     problems: Vec<String>,
     /// Whether the policy is still the same; `null` if it had none.
@@ -298,10 +316,7 @@ fn check(names: &[String], common: &Common, terminal: &mut Terminal) -> Result<E
         }
         terminal.warning(&nothing);
     }
-    let mut checks = Vec::new();
-    for path in paths {
-        checks.push(checked(&path, &project)?);
-    }
+    let checks: Vec<_> = paths.iter().map(|it| checked(it, &project)).collect();
     let exit = if checks.iter().all(|it| it.holds) { Exit::Clean } else { Exit::Findings };
     if let Format::Json = common.output_format {
         write_json(&Checks { version: 1, checks }, terminal.out())
@@ -317,35 +332,37 @@ fn check(names: &[String], common: &Common, terminal: &mut Terminal) -> Result<E
         };
         let problems = it.problems.iter().map(|it| format!("\n  {}", one_line(it)));
         let problems: String = problems.collect();
-        writeln!(text, "{word:<8} {} {}{note}{problems}", it.id, it.verdict)
+        let id = one_line(&it.id);
+        writeln!(text, "{word:<8} {id} {}{note}{problems}", it.verdict)
             .expect("a `String` takes everything");
     }
     terminal.out().write_all(text.as_bytes()).context("failed to write output")?;
     Ok(exit)
 }
 
-fn checked(path: &Path, project: &Project) -> Result<Checked, Failure> {
-    let evidence = match evidence::read(path) {
-        Ok(evidence) => evidence,
-        Err(error @ EvidenceError::Invalid { .. }) => {
+/// What cannot be read is one more problem, and no reason to leave out the others.
+fn checked(path: &Path, project: &Project) -> Checked {
+    let stored = match evidence::read(path) {
+        Ok(stored) => stored,
+        Err(error) => {
             let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let problems = vec![error.to_string()];
+            let problems = vec![format!("{:#}", anyhow::Error::new(error))];
             let (verdict, policy_unchanged) = (Verdict::Unproved, None);
-            return Ok(Checked { id, verdict, holds: false, problems, policy_unchanged });
+            return Checked { id, verdict, holds: false, problems, policy_unchanged };
         }
-        Err(error) => return Err(failed(error)),
     };
-    let problems = evidence::check(path, &evidence).map_err(failed)?;
+    let problems = evidence::check(path, &stored);
+    let evidence = stored.evidence;
     let policy = evidence.policy.path.as_ref().zip(evidence.policy.sha256.as_ref());
     let policy_unchanged = policy
         .map(|(path, hash)| run::sha256_of(&project.root.join(path)).is_ok_and(|it| it == *hash));
-    Ok(Checked {
+    Checked {
         id: evidence.id,
         verdict: evidence.verdict,
         holds: problems.is_empty(),
         problems: problems.iter().map(ToString::to_string).collect(),
         policy_unchanged,
-    })
+    }
 }
 
 fn failed(error: EvidenceError) -> Failure {

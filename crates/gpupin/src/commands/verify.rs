@@ -362,7 +362,8 @@ impl Running {
 fn result(it: &Running, code: Option<i32>, text: &str, project: &Project) -> Verified {
     let seconds = it.started.elapsed().as_secs_f64();
     let path = fs::read_to_string(&it.name_file).ok().map(PathBuf::from);
-    let evidence: Option<Evidence> = path.as_deref().and_then(|it| evidence::read(it).ok());
+    let evidence: Option<Evidence> =
+        path.as_deref().and_then(|it| evidence::read(it).ok()).map(|it| it.evidence);
     let pinned = evidence.iter().flat_map(|it| &it.gpus).filter(|it| it.pinned);
     Verified {
         command: text.to_owned(),

@@ -1,6 +1,9 @@
 //! What a run says to people.
 
-use std::{ffi::OsString, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    time::Duration,
+};
 
 use gpupin_device::Kind;
 use gpupin_policy::PinAs;
@@ -12,11 +15,15 @@ use gpupin_run::{
 };
 
 use super::choice::Choice;
-use crate::terminal::{Terminal, one_line};
+use crate::{
+    quote,
+    terminal::{Terminal, one_line},
+};
 
-/// A command as one would type it, more or less.
-pub(crate) fn command(words: &[OsString]) -> String {
-    let words: Vec<_> = words.iter().map(|it| it.to_string_lossy()).collect();
+/// A command as a shell would want it, in one line.
+pub(crate) fn command(words: &[impl AsRef<OsStr>]) -> String {
+    let words: Vec<_> =
+        words.iter().map(|it| quote::shell(&it.as_ref().to_string_lossy())).collect();
     one_line(&words.join(" "))
 }
 

@@ -50,6 +50,107 @@ fn changed_samples_and_changed_policies_are_told() {
     validate(include_str!("../../src/reference/evidence-check.schema.json"), &json);
 }
 
+/// Changes the last evidence of a project, and returns its name.
+fn edit(sandbox: &Sandbox, edit: impl FnOnce(&mut serde_json::Value)) -> String {
+    let mut json = sandbox.gpupin(&["evidence", "show", "--output-format", "json"]).json();
+    let id = json["id"].as_str().unwrap().to_owned();
+    edit(&mut json);
+    std::fs::write(sandbox.path().join(format!(".gpupin/evidence/{id}.json")), json.to_string())
+        .unwrap();
+    id
+}
+
+#[test]
+fn who_edits_evidence_is_found_out_wherever_it_is_shown() {
+    let sandbox = two_runs();
+    let id = edit(&sandbox, |it| {
+        it["verdict"] = "proved".into();
+        it["reasons"] = serde_json::json!([]);
+    });
+    let checked = sandbox.gpupin(&["evidence", "check"]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    assert!(checked.out.contains(&format!("PROBLEM  {id} proved\n  it was changed: its SHA-256")));
+    assert!(checked.out.contains("its samples say violated"), "{checked:?}");
+    for verb in ["show", "ls"] {
+        let outcome = sandbox.gpupin(&["evidence", verb]);
+        assert!(outcome.err.contains(" does not check: it was changed"), "{outcome:?}");
+    }
+    edit(&sandbox, |it| drop(it.as_object_mut().unwrap().remove("sha256")));
+    let checked = sandbox.gpupin(&["evidence", "check", &id]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    assert!(checked.out.contains("it has no SHA-256 of itself: an earlier gpupin"), "{checked:?}");
+}
+
+#[test]
+fn a_program_that_never_started_has_evidence_that_holds() {
+    let sandbox = project();
+    assert_eq!(run(&sandbox, &["--", "no-such-program"]).code, 127);
+    let checked = sandbox.gpupin(&["evidence", "check"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+}
+
+#[test]
+fn one_bad_file_keeps_nobody_from_checking_the_others() {
+    let sandbox = two_runs();
+    let id = edit(&sandbox, |_| {});
+    let place = ".gpupin/evidence";
+    let mut newer: serde_json::Value =
+        serde_json::from_str(&sandbox.read(&format!("{place}/{id}.json"))).unwrap();
+    newer["version"] = 2.into();
+    let sandbox = sandbox
+        .file(&format!("{place}/0-newer.json"), newer.to_string())
+        .file(&format!("{place}/0-directory.json/.keep"), "");
+    sandbox.run("mkfifo", place, &["0-pipe.json"]);
+    sandbox.run("ln", place, &["-s", "nowhere", "0-nowhere.json"]);
+    let checked = sandbox.gpupin(&["evidence", "check"]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    for (name, why) in [
+        ("newer", "has version 2, this gpupin knows 1"),
+        ("directory", "it is not a plain file"),
+        ("pipe", "it is not a plain file"),
+        ("nowhere", "No such file or directory"),
+    ] {
+        let line =
+            checked.out.lines().skip_while(|it| *it != format!("PROBLEM  0-{name} unproved"));
+        assert!(line.clone().nth(1).is_some_and(|it| it.contains(why)), "{name}: {checked:?}");
+    }
+    assert_eq!(checked.out.lines().filter(|it| it.starts_with("ok ")).count(), 2, "{checked:?}");
+    assert_eq!(sandbox.gpupin(&["evidence", "ls"]).out.lines().count(), 2);
+}
+
+#[test]
+fn samples_are_a_plain_file_beside_the_evidence() {
+    let sandbox = two_runs();
+    let id = edit(&sandbox, |_| {});
+    let samples = format!("{id}.samples.jsonl");
+    let place = sandbox.path().join(".gpupin/evidence");
+    std::fs::rename(place.join(&samples), sandbox.path().join("elsewhere")).unwrap();
+    for (program, args) in
+        [("mkfifo", &[&*samples][..]), ("ln", &["-s", "../../elsewhere", &samples])]
+    {
+        assert_eq!(sandbox.run(program, ".gpupin/evidence", args).code, 0);
+        let checked = sandbox.gpupin(&["evidence", "check", &id]);
+        assert_eq!(checked.code, 1, "{checked:?}");
+        let why = format!("its samples `{samples}` cannot be read: it is not a plain file");
+        assert!(checked.out.contains(&why), "{checked:?}");
+        std::fs::remove_file(place.join(&samples)).unwrap();
+    }
+    edit(&sandbox, |it| it["samples"]["file"] = "../../elsewhere".into());
+    let checked = sandbox.gpupin(&["evidence", "check", &id]);
+    assert!(checked.out.contains("are not said to lie beside it"), "{checked:?}");
+}
+
+#[test]
+fn commands_are_shown_as_a_shell_reads_them() {
+    let sandbox = project();
+    let long = "x".repeat(100);
+    run(&sandbox, &["--", "sh", "-c", "exit 42", &long]);
+    let shown = sandbox.gpupin(&["evidence", "show"]).out;
+    assert!(shown.contains(&format!("\ncommand    sh -c 'exit 42' {long}\n")), "{shown}");
+    let list = sandbox.gpupin(&["evidence", "ls"]).out;
+    assert!(list.contains(" sh -c 'exit 42' xxx") && list.ends_with("x…\n"), "{list}");
+}
+
 #[test]
 fn what_is_not_there_is_an_error() {
     let sandbox = project();

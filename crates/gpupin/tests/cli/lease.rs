@@ -100,7 +100,7 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
             exit code: 0
             ----- stdout
             RTX 3090  GPU-8932f937-d72c-4106-c12f-20bd9faed9f6  simulated
-              held by `sh -c echo held; read line; true` (…); not on the GPU now
+              held by `sh -c 'echo held; read line; true'` (…); not on the GPU now
             ----- stderr
             simulated leases are kept in `STATE/simulated-UID`, apart from those on real GPUs
         "#]],
@@ -113,8 +113,8 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
             ----- stderr
             error: the RTX 3090 is not free now
 
-            hint: waiting for the RTX 3090: 1st in line behind `sh -c echo held; read line; true` (…)
-            hint: without `--no-wait` it waits for its turn
+            hint: waiting for the RTX 3090: 1st in line behind `sh -c 'echo held; read line; true'` (…)
+            hint: it was told not to wait; `--timeout 10m` waits for its turn
         "#]],
     );
     check(
@@ -123,10 +123,10 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
         &expect![[r#"
             exit code: 75
             ----- stderr
-            waiting for the RTX 3090: 1st in line behind `sh -c echo held; read line; true` (…)
+            waiting for the RTX 3090: 1st in line behind `sh -c 'echo held; read line; true'` (…)
             error: the RTX 3090 was not free in time
 
-            hint: waiting for the RTX 3090: 1st in line behind `sh -c echo held; read line; true` (…)
+            hint: waiting for the RTX 3090: 1st in line behind `sh -c 'echo held; read line; true'` (…)
             hint: `--timeout` waits longer, `gpupin lease ls` shows who holds what
         "#]],
     );

@@ -22,7 +22,7 @@ use crate::{
     machine::MachineArgs,
     report::write_json,
     state,
-    terminal::{BOLD, Terminal, WARNING, one_line},
+    terminal::{BOLD, Terminal, WARNING, one_line, shortened},
 };
 
 /// List who holds each GPU, and who waits for it
@@ -114,6 +114,9 @@ struct LockedBy {
     /// `null` if that process has ended and left the lock to one that it started.
     uid: Option<u32>,
 }
+
+/// How many characters of a command are shown.
+const COMMAND: usize = 80;
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
     // The line is worth seeing on a machine whose driver is gone.
@@ -341,10 +344,9 @@ impl Document {
                 }
             }
             for left in &queue.leftovers {
-                let command = left
-                    .command
-                    .as_deref()
-                    .map_or("process".to_owned(), |it| format!("`{}`", one_line(it)));
+                let command = left.command.as_deref().map_or("process".to_owned(), |it| {
+                    format!("`{}`", shortened(&one_line(it), COMMAND))
+                });
                 line(format_args!(
                     "  still on it, of an earlier holder: {command} (pid {})",
                     left.pid
@@ -361,10 +363,9 @@ impl Document {
 impl Ticket {
     /// `python train.py` (pid 4242, uid 1000, 12 min).
     fn text(&self) -> String {
-        let command = self
-            .command
-            .as_deref()
-            .map_or("an unknown program".to_owned(), |it| format!("`{}`", one_line(it)));
+        let command = self.command.as_deref().map_or("an unknown program".to_owned(), |it| {
+            format!("`{}`", shortened(&one_line(it), COMMAND))
+        });
         let pid = self.pid.map(|it| format!("pid {it}, ")).unwrap_or_default();
         let since = self.age.map(|it| format!(", {}", time(it))).unwrap_or_default();
         let locked = match &self.locked_by {
