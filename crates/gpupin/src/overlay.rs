@@ -1,8 +1,10 @@
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
+
+use gpupin_run::plain::{self, Links};
 
 use crate::project::Project;
 
@@ -25,11 +27,23 @@ impl Overlay {
         }
     }
 
+    /// Whether there is anything of this name: a link that leads nowhere, a directory or a pipe too.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        match self.contents.get(path) {
+            Some(contents) => contents.is_some(),
+            None => path.symlink_metadata().is_ok(),
+        }
+    }
+
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.contents.get(path) {
             Some(Some(contents)) => Ok(contents.clone()),
             Some(None) => Err(io::ErrorKind::NotFound.into()),
-            None => fs::read(path),
+            None => {
+                let mut bytes = Vec::new();
+                plain::open(path, Links::Follow)?.read_to_end(&mut bytes)?;
+                Ok(bytes)
+            }
         }
     }
 

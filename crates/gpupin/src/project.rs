@@ -201,9 +201,9 @@ fn find_policy(
     for directory in start.ancestors() {
         for name in [POLICY, PYPROJECT] {
             let path = directory.join(name);
-            if tree.is_file(&path)
-                && let Some(policy) = read(&path)?
-            {
+            // A declaration that cannot be read counts: the next one above may mean another GPU.
+            let is_there = if name == POLICY { tree.has(&path) } else { tree.is_file(&path) };
+            if is_there && let Some(policy) = read(&path)? {
                 return Ok(Some(Found { policy, path }));
             }
         }

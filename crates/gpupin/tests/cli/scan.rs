@@ -133,6 +133,37 @@ fn the_policy_of_the_scanned_directory_counts() {
 }
 
 #[test]
+fn a_policy_that_cannot_be_read_does_not_leave_the_word_to_the_one_above() {
+    let above = || {
+        let sandbox = Sandbox::new().variable("PATH", std::env::var("PATH").unwrap());
+        sandbox.file("gpupin.toml", "gpu.name = \"RTX 5060 Ti\"\n").file("app/main.py", "")
+    };
+    let place = "app/gpupin.toml";
+    let ways: [(&[&str], &str); 4] = [
+        (&["ln", "-s", "nowhere", place], "No such file or directory"),
+        (&["ln", "-s", "/dev/zero", place], "it is not a plain file"),
+        (&["mkdir", place], "it is not a plain file"),
+        (&["mkfifo", place], "it is not a plain file"),
+    ];
+    for (way, why) in ways {
+        let sandbox = above();
+        assert_eq!(sandbox.run(way[0], "", &way[1..]).code, 0);
+        for args in [&["scan", "app"][..], &["scan", "app", "--policy", place]] {
+            let outcome = sandbox.gpupin(args);
+            assert_eq!(outcome.code, 2, "{way:?}: {outcome:?}");
+            assert!(outcome.err.contains("failed to read `app/gpupin.toml`"), "{outcome:?}");
+            assert!(outcome.err.contains(why), "{outcome:?}");
+        }
+        let which = sandbox.gpupin_in("app", &["which", "--machine", "mixed"]);
+        assert_eq!(which.code, 2, "{way:?}: {which:?}");
+    }
+    let linked = above().file("policies/app.toml", "gpu.name = \"RTX 3090\"\n");
+    assert_eq!(linked.run("ln", "", &["-s", "../policies/app.toml", place]).code, 0);
+    let which = linked.gpupin_in("app", &["which", "--machine", "mixed"]);
+    assert!(which.out.contains("RTX 3090"), "{which:?}");
+}
+
+#[test]
 fn pyproject_may_hold_the_policy() {
     let table = "[tool.gpupin.lint]\nignore = [\"GP103\"]\n";
     let sandbox = project().file("pyproject.toml", table);
