@@ -26,6 +26,10 @@ pub(crate) struct Args {
     #[arg(long)]
     check: bool,
 
+    /// Record a simulated machine in place of a real one of the same name
+    #[arg(long, conflicts_with = "check")]
+    force: bool,
+
     #[command(flatten)]
     machine: MachineArgs,
 
@@ -65,6 +69,13 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     if lock == project.lock {
         terminal.status(&format!("`{shown}` is right about `{host}`"));
         return Ok(Exit::Clean);
+    }
+    let is_measured = project.lock.machine(&host).is_some() && !project.lock.is_simulated(&host);
+    if is_simulated && is_measured && !args.check && !args.force {
+        return Err(Failure::usage(format!(
+            "`{shown}` records the real `{host}`, which a simulated one would replace"
+        ))
+        .hint("`--force` replaces it"));
     }
     for change in &changes {
         writeln!(terminal.out(), "{change}").context("failed to write output")?;

@@ -101,6 +101,21 @@ fn what_a_scene_said_is_marked_wherever_it_is_used() {
     let checked = sandbox.gpupin(&["lock", "--machine", "mixed", "--check"]);
     assert_eq!(checked.out, "`workstation` is simulated and was measured\n");
     assert_eq!(checked.code, 1);
+    let measured = sandbox.read("gpupin.lock");
+    check(
+        &sandbox,
+        &["--machine", "mixed"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: `gpupin.lock` records the real `workstation`, which a simulated one would replace
+
+        hint: `--force` replaces it
+    "#]],
+    );
+    assert_eq!(sandbox.read("gpupin.lock"), measured);
+    assert_eq!(sandbox.gpupin(&["lock", "--machine", "mixed", "--force"]).code, 0);
+    assert_eq!(sandbox.read("gpupin.lock"), text);
 }
 
 #[test]
