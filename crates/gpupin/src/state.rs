@@ -1,6 +1,9 @@
 //! Where gpupin keeps what the users of a machine share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use gpupin_device::Kind;
@@ -32,13 +35,18 @@ pub(crate) fn simulated_leases() -> Result<Option<Directory>, Failure> {
 }
 
 fn real() -> Result<Directory, Failure> {
-    if let Some(path) = std::env::var_os("GPUPIN_STATE_DIR") {
-        let directory = Directory::open(Path::new(&path));
+    if let Some(path) = named(std::env::var_os("GPUPIN_STATE_DIR")) {
+        let directory = Directory::open(&path);
         return Ok(directory.context("failed to open `GPUPIN_STATE_DIR`")?);
     }
     let shared = SHARED.map(Path::new);
     let directory = Directory::shared_or_user(&shared, &of_user(user()));
     Ok(directory.context("failed to open the directory of leases")?)
+}
+
+/// An empty variable counts as one that is not set.
+fn named(variable: Option<OsString>) -> Option<PathBuf> {
+    variable.filter(|it| !it.is_empty()).map(PathBuf::from)
 }
 
 fn simulated(directory: &Directory) -> PathBuf {
@@ -53,4 +61,16 @@ fn user() -> u32 {
 /// alone. `XDG_RUNTIME_DIR` is not set for all of these, and is emptied when the user logs out while programs go on.
 fn of_user(user: u32) -> PathBuf {
     PathBuf::from(format!("/tmp/gpupin-{user}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn an_empty_variable_names_nothing() {
+        for (variable, expected) in [(None, None), (Some(""), None), (Some("/a"), Some("/a"))] {
+            assert_eq!(named(variable.map(Into::into)), expected.map(Into::into));
+        }
+    }
 }

@@ -44,6 +44,11 @@ impl Running {
                 ))
                 .hint(way_in(me, process.uid))
             }
+            _ if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+                let what = format!("process {pid} (`{}`)", one_line(&process.command));
+                Failure::usage(format!("{what} has no environment: it is the kernel's, or is ending"))
+                    .hint(IN_CONTAINERS)
+            }
             _ => Failure::usage(format!("failed to read `/proc/{pid}/environ`: {error}")),
         })?;
         Ok(Self {
