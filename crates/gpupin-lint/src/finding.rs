@@ -95,7 +95,13 @@ pub(crate) fn once_per_place(mut found: Vec<Finding>) -> Vec<Finding> {
 
 impl Finding {
     #[must_use]
-    pub fn with_fix(mut self, title: impl Into<String>, safety: Safety, edits: Vec<Edit>) -> Self {
+    pub fn with_fix(
+        mut self,
+        title: impl Into<String>,
+        safety: Safety,
+        mut edits: Vec<Edit>,
+    ) -> Self {
+        edits.sort_by_key(|it| (it.unit, it.span));
         let title = title.into();
         let (new_files, rests_on) = (Vec::new(), Vec::new());
         self.fix = Some(Fix { title, safety, edits, new_files, rests_on });

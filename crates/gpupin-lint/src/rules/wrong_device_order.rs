@@ -87,7 +87,10 @@ fn correct(id: UnitId, unit: &Unit, value: Span, wrong: &str) -> Option<Edit> {
 
 #[cfg(test)]
 mod tests {
-    use crate::tests::{check, check_fix, check_message};
+    use crate::{
+        selection::Selection,
+        tests::{Case, check, check_fix, check_message},
+    };
 
     #[test]
     fn an_index_that_names_another_gpu_then_is_corrected_too() {
@@ -101,6 +104,18 @@ mod tests {
             &unit("PCI_BUS_ID", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"),
         );
         check_fix(&unit("FASTEST_FIRST", "1"), &unit("PCI_BUS_ID", "1"));
+    }
+
+    #[test]
+    fn edits_of_an_index_in_front_of_the_order_come_first() {
+        let mut case = Case::parse(
+            "//- tts.service\n[Service]\nEnvironment=CUDA_VISIBLE_DEVICES=0\nEnvironment=CUDA_DEVICE_ORDER=FASTEST_FIRST\nExecStart=python main.py\n//- main.py\nimport torch\n",
+            "main.py",
+        );
+        let analysis = case.analyze(&Selection::only([&super::RULE]));
+        let [finding] = &*analysis.findings else { panic!("{:?}", analysis.findings) };
+        let edits = &finding.fix.as_ref().unwrap().edits;
+        assert!(edits.len() == 2 && edits.is_sorted_by_key(|it| it.span), "{edits:?}");
     }
 
     #[test]
