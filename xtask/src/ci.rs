@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use crate::{
     bench, clients, docs, editor, fuzz, hooks, licenses,
     process::{cargo, loud, quiet},
-    readme, tidy,
+    python, readme, tidy,
 };
 
 /// One thing that must hold.
@@ -31,6 +31,8 @@ const STEPS: &[Step] = &[
     Step { name: "hooks", run: hooks::check },
     Step { name: "editor", run: editor::check },
     Step { name: "clients", run: clients::check },
+    Step { name: "python", run: python::check },
+    Step { name: "growth", run: growth },
     Step { name: "bench", run: bench::smoke },
     Step { name: "fuzz", run: fuzz::smoke },
 ];
@@ -87,6 +89,20 @@ fn choose(args: &[&str]) -> Result<Vec<&'static Step>> {
 
 fn verdict(passed: bool) -> &'static str {
     if passed { "ok  " } else { "FAIL" }
+}
+
+/// No leaking shape passes, in simulated series of which the truth is known.
+fn growth() -> Result<()> {
+    quiet(&mut cargo([
+        "run",
+        "--quiet",
+        "--package",
+        "gpupin-run",
+        "--example",
+        "growth_rates",
+        "--",
+        "300",
+    ]))
 }
 
 fn format() -> Result<()> {

@@ -26,6 +26,7 @@ mod licenses;
 mod prefilter;
 mod process;
 mod proof;
+mod python;
 mod readme;
 mod tidy;
 
@@ -37,9 +38,11 @@ usage: cargo xtask <command>
   bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
   bench fix [--rounds N]      measure `gpupin fix` beside ruff fixing one rule
   bench run [--rounds N]      measure what leases, starts and samples cost beside C, flock, gpustat and nvtop
+  bench python [ROUNDS]       measure what the Python package costs
   proof [NAME]…               fix real projects of the corpus and check that they stayed what they were
   prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
   clients                     run real clients of NVML and CUDA on simulated machines
+  python                      build, check and test the Python package
   fuzz [--seconds N] [NAME]…  run the fuzz targets, 60 seconds each
   fuzz --corpus               apply their checks to every file of the benchmark's corpus
   gpu                         bundle the checks that need a GPU, to carry to a machine that has one
@@ -67,9 +70,11 @@ fn run(args: &[&str]) -> Result<()> {
         ["bench", "scan", rest @ ..] => bench::scan(rest),
         ["bench", "fix", rest @ ..] => bench::fix(rest),
         ["bench", "run", rest @ ..] => bench::run(rest),
+        ["bench", "python", rest @ ..] => python::bench(rest),
         ["proof", names @ ..] => proof::run(names),
         ["prefilter", names @ ..] => prefilter::run(names),
         ["clients"] => clients::check(),
+        ["python"] => python::check(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["gpu", rest @ ..] => gpu::run(rest),
         ["licenses"] => licenses::check(),

@@ -42,5 +42,6 @@ mod tests;
 
 pub use analysis::{Analysis, Options, analyze, order};
 pub use language::read;
+pub use program::role_of;
 pub use rules::{RULES, Rule};
 pub use workers::{Alone, Workers};

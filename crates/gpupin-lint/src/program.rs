@@ -33,6 +33,7 @@ pub(crate) mod suite;
 pub(crate) mod together;
 mod uses;
 
+pub use entries::role_of;
 pub(crate) use order::{MASK, ORDER};
 pub(crate) use pins::Problem;
 pub(crate) use starts::programs;

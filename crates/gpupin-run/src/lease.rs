@@ -203,6 +203,12 @@ impl Lease {
         self.add(&Line::Used { milliseconds, at: ticket::milliseconds((self.clock)()) });
     }
 
+    /// The files that the descriptors lock, in their order. Whoever gives the lease back in this one's place removes them first.
+    pub fn tickets(&self) -> Vec<PathBuf> {
+        let path = |name: String| self.directory.path().join(name);
+        self.claim.own().map(|it| path(it.ticket.name.to_string())).collect()
+    }
+
     /// Removes the tickets that dead holders left. It takes nothing from the lease and is not needed for it: who has better things to do
     /// first, such as starting the program, calls it afterwards, or not at all.
     pub fn tidy(&mut self) {

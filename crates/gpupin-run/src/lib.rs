@@ -4,6 +4,7 @@
 //! [`gpupin_device::Machine`] are parameters.
 
 pub mod evidence;
+pub mod growth;
 pub mod isolate;
 pub mod lease;
 pub mod log;

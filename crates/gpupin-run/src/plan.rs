@@ -81,7 +81,8 @@ pub fn plan(policy: &Policy, role: Option<&str>, inventory: &Inventory) -> Resul
     })
 }
 
-fn selector<'a>(policy: &'a Policy, role: Option<&str>) -> Result<&'a Selector, PlanError> {
+/// What the policy, or one of its roles, says about the GPU.
+pub fn selector<'a>(policy: &'a Policy, role: Option<&str>) -> Result<&'a Selector, PlanError> {
     let Some(role) = role else { return policy.gpu.as_ref().ok_or(PlanError::NothingDeclared) };
     let unknown = || PlanError::UnknownRole {
         role: role.to_owned(),

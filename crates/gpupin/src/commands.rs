@@ -13,6 +13,7 @@ mod doctor;
 mod env;
 mod evidence;
 mod fix;
+mod for_python;
 mod gpus;
 mod hook;
 mod init;
@@ -80,6 +81,8 @@ enum Command {
     Completions(completions::Args),
     #[command(hide = true)]
     Debug(debug::Args),
+    #[command(hide = true)]
+    ForPython(Box<for_python::Args>),
 }
 
 /// The interface of `gpupin run` alone.
@@ -138,6 +141,7 @@ impl Cli {
             Command::Lsp(args) => lsp::run(args, terminal),
             Command::Completions(args) => Ok(completions::run(args, terminal)),
             Command::Debug(args) => debug::run(args, terminal),
+            Command::ForPython(args) => for_python::run(args, terminal),
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) command: String,
     /// Zero does not wait.
     pub(crate) patience: Duration,
+    /// Who will hold them; without it this process.
+    pub(crate) holder: Option<ProcessId>,
     pub(crate) machine: &'a dyn Machine,
     pub(crate) inventory: &'a Inventory,
 }
@@ -60,7 +62,7 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
         gpus: wish.gpus.clone(),
         count: wish.count,
         slots: wish.slots,
-        holder: HolderText { process: this, command: wish.command.clone() },
+        holder: HolderText { process: wish.holder.unwrap_or(this), command: wish.command.clone() },
         outer: outer.and_then(|it| Outer::find(&directory, &it)),
         patience: Patience::For(wish.patience),
     };
@@ -99,7 +101,13 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
             // With more slots, or in an outer lease, others may be on it.
             if !held.is_nested() {
                 if wish.slots == 1 {
-                    warn_of_others(held.gpus(), wish.machine, wish.inventory, terminal);
+                    warn_of_others(
+                        held.gpus(),
+                        wish.machine,
+                        wish.inventory,
+                        wish.holder,
+                        terminal,
+                    );
                 }
                 held.note(Event::LeaseTaken { gpus, waited_ms: milliseconds(waited) });
             }
@@ -126,10 +134,12 @@ pub(crate) fn warn_of_others(
     gpus: &[GpuUuid],
     machine: &dyn Machine,
     inventory: &Inventory,
+    holder: Option<ProcessId>,
     terminal: &mut Terminal,
 ) {
     for gpu in gpus {
-        let Ok(others) = machine.usage(gpu).compute else { continue };
+        let Ok(mut others) = machine.usage(gpu).compute else { continue };
+        others.retain(|it| holder.is_none_or(|holder| holder.pid != it.pid));
         let named = |pid| match Process::read(pid) {
             Ok(process) => format!("pid {pid} `{}`", one_line(&process.command)),
             Err(_) => format!("pid {pid}"),
@@ -146,6 +156,11 @@ pub(crate) fn warn_of_others(
 }
 
 impl Held {
+    /// Leaves the GPUs to the processes that have its descriptors.
+    pub(crate) fn leave(mut self) {
+        self.lease.entrust();
+    }
+
     fn note(&self, event: Event) {
         let Ok(this) = ProcessId::this() else { return };
         let entry = Entry::new(SystemTime::now(), self.kind, this, &self.command, event);

@@ -82,6 +82,12 @@ pub(crate) fn is_absent(error: &MachineError) -> bool {
     matches!(error, MachineError::NoLibrary { .. })
 }
 
+/// Whether a command failed because this machine has no driver.
+pub(crate) fn has_no_driver(failure: &Failure) -> bool {
+    let error = failure.downcast::<MachineError>();
+    matches!(error, Some(MachineError::NoLibrary { .. } | MachineError::NotLoaded))
+}
+
 /// The driver of this machine.
 pub(crate) fn driver() -> Result<Box<dyn Machine>, MachineError> {
     let root = system_root();

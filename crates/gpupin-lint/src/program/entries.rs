@@ -68,6 +68,12 @@ pub(crate) fn roles(policy: &Policy) -> Vec<(GlobSet, &Role)> {
     policy.roles.values().map(|it| (matcher(&it.entry_points), it)).collect()
 }
 
+/// The role of the policy that a file plays, by its path from the root of the project.
+pub fn role_of<'p>(policy: &'p Policy, path: &str) -> Option<&'p str> {
+    let mut roles = policy.roles.iter();
+    roles.find(|it| matcher(&it.1.entry_points).is_match(path)).map(|it| it.0.as_str())
+}
+
 fn matcher<'p>(patterns: impl IntoIterator<Item = &'p String>) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {

@@ -1,12 +1,13 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use gpupin_device::{Machine, MachineError};
+use gpupin_device::Machine;
 use gpupin_policy::{InvalidValue, OnMissing, OnViolation, duration};
 
 use crate::{
     failure::{Exit, Failure},
     machine::MachineArgs,
+    machine::has_no_driver,
     project::{self, ProjectArgs},
     run::{self, LeaseWish, Order},
     terminal::Terminal,
@@ -132,9 +133,4 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             .with_context(|| format!("failed to write `{}`", file.display()))?;
     }
     Ok(finished.exit)
-}
-
-fn has_no_driver(failure: &Failure) -> bool {
-    let error = failure.downcast::<MachineError>();
-    matches!(error, Some(MachineError::NoLibrary { .. } | MachineError::NotLoaded))
 }

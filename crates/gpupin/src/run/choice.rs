@@ -53,12 +53,7 @@ pub(crate) fn wanted(
 ) -> Result<Option<Wanted>, Failure> {
     let policy = &project.policy;
     let Some(mut wanted) = of_policy(role, project, inventory)? else { return Ok(None) };
-    let plan = Plan { candidates: wanted.candidates.clone(), count: wanted.count };
-    let names = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"];
-    let set = names.iter().filter_map(|it| Some((*it, std::env::var(it).ok()?)));
-    let environment = Environment::from_pairs(set);
-    let own = std::env::var(PIN_VARIABLE).ok();
-    match plan::outside_pin(inventory, &environment, own.as_deref(), &plan) {
+    match outside(&wanted, inventory) {
         OutsidePin::None => {}
         OutsidePin::Agrees(gpus) => wanted.candidates = gpus,
         OutsidePin::Differs(mask) => {
@@ -76,6 +71,22 @@ pub(crate) fn wanted(
         }
     }
     Ok(Some(wanted))
+}
+
+/// What the mask in this process's environment means for what is wanted.
+pub(crate) fn outside(wanted: &Wanted, inventory: &Inventory) -> OutsidePin {
+    let plan = Plan { candidates: wanted.candidates.clone(), count: wanted.count };
+    let names = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"];
+    let set = names.iter().filter_map(|it| Some((*it, std::env::var(it).ok()?)));
+    let environment = Environment::from_pairs(set);
+    let own = std::env::var(PIN_VARIABLE).ok();
+    plan::outside_pin(inventory, &environment, own.as_deref(), &plan)
+}
+
+/// Whether `gpupin run` set the mask in this process's environment.
+pub(crate) fn is_own_mask() -> bool {
+    let own = std::env::var(PIN_VARIABLE).ok();
+    own.is_some() && own == std::env::var("CUDA_VISIBLE_DEVICES").ok()
 }
 
 /// The same, whatever this environment says.
@@ -131,7 +142,7 @@ pub(crate) fn with_unknown(failure: Failure, machine: &dyn Machine) -> Failure {
     unknown.iter().fold(failure, |it, gpu| it.hint(format!("index {}: {}", gpu.index, gpu.why)))
 }
 
-fn no_plan(error: PlanError, project: &Project) -> Failure {
+pub(crate) fn no_plan(error: PlanError, project: &Project) -> Failure {
     match &error {
         PlanError::NothingDeclared if project.policy_path.is_none() => {
             let text = "there is no policy that declares a GPU";

@@ -25,7 +25,7 @@ pub(crate) fn hold(
 ) -> Result<Held, Failure> {
     let LeaseWish::Within(patience) = order.lease else {
         let gpus = idle_first(wanted, machine);
-        lease::warn_of_others(&gpus, machine, inventory, terminal);
+        lease::warn_of_others(&gpus, machine, inventory, None, terminal);
         return Ok(Held { gpus, lease: None });
     };
     let wish = Wish {
@@ -34,6 +34,7 @@ pub(crate) fn hold(
         slots: policy.lease.slots,
         command: words::command(&order.command),
         patience,
+        holder: None,
         machine,
         inventory,
     };

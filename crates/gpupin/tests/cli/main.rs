@@ -15,6 +15,7 @@ mod env;
 mod evidence;
 mod example;
 mod fix;
+mod for_python;
 mod gpus;
 mod hook;
 mod init;

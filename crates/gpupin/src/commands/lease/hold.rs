@@ -118,6 +118,7 @@ impl Which {
             slots: self.slots.unwrap_or(policy.slots),
             command,
             patience,
+            holder: None,
             machine: &*machine,
             inventory: &inventory,
         };

@@ -1,0 +1,103 @@
+"""What the policy means on this machine, as the ``gpupin`` program resolves it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpupin import binary
+from gpupin.gpu import Gpu
+
+ROLE_VARIABLE = "GPUPIN_ROLE"
+PROFILE_VARIABLE = "GPUPIN_PROFILE"
+POLICY_VARIABLE = "GPUPIN_POLICY"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One answer of the program, for one process."""
+
+    wanted: str
+    """The policy's words for it, such as ``RTX 3090 with at least 20 GiB``."""
+    policy: str | None
+    role: str | None
+    profile: str | None
+    count: int
+    """How many GPUs the program gets."""
+    chosen: tuple[Gpu, ...]
+    """The GPUs that the variables leave visible. Empty if the policy lets a program run without its GPU, and it is not here."""
+    candidates: tuple[Gpu, ...]
+    """The GPUs that would do."""
+    machine: tuple[Gpu, ...]
+    """All GPUs, by NVML's index."""
+    variables: dict[str, str]
+    mask: str
+    """Who has set the mask of this environment: ``nobody``; ``run`` is gpupin itself; ``agrees`` is somebody else, to the
+    same GPU; ``kept`` is somebody else to perhaps another GPU, which the policy lets stay."""
+    leak_threshold: int
+    """In bytes."""
+    kind: str
+    """``measured`` or ``simulated``: how it is known which GPUs there are."""
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether no driver named these GPUs."""
+        return self.kind != "measured"
+
+
+_cache: dict[tuple[object, ...], Plan] = {}
+
+
+def resolve(role: str | None, profile: str | None) -> Plan:
+    """Asks the program, once for the same question in the same environment."""
+    role = role or os.environ.get(ROLE_VARIABLE) or None
+    profile = profile or os.environ.get(PROFILE_VARIABLE) or None
+    started = program()
+    masks = tuple(os.environ.get(it) for it in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", POLICY_VARIABLE))
+    key = (role, profile, started, str(Path.cwd()), masks)
+    if key not in _cache:
+        arguments: list[str] = []
+        for option, value in (("--role", role), ("--profile", profile), ("--policy", os.environ.get(POLICY_VARIABLE))):
+            if value:
+                arguments += [option, value]
+        if started is not None:
+            arguments += ["--program", started]
+        _cache[key] = parse(binary.ask("pin", *arguments))
+    return _cache[key]
+
+
+def program() -> str | None:
+    """The file that was started, if it is one: it decides which policy counts, and which role this program plays."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not path:
+        return None
+    found = Path(path).resolve()
+    return str(found) if found.is_file() else None
+
+
+def parse(document: dict[str, Any]) -> Plan:
+    """Reads ``wire/python-pin.json``."""
+    gpus = [(it, _gpu(it)) for it in document["gpus"]]
+    return Plan(
+        wanted=document["wanted"],
+        policy=document["policy"],
+        role=document["role"],
+        profile=document["profile"],
+        count=document["count"],
+        chosen=tuple(gpu for it, gpu in gpus if it["is_chosen"]),
+        candidates=tuple(gpu for it, gpu in gpus if it["is_candidate"]),
+        machine=tuple(gpu for it, gpu in gpus if it["index"] is not None),
+        variables={it["name"]: it["value"] for it in document["variables"]},
+        mask=document["mask"],
+        leak_threshold=document["leak_threshold"],
+        kind=document["kind"],
+    )
+
+
+def _gpu(it: dict[str, Any]) -> Gpu:
+    capability = it["compute_capability"]
+    major, minor = map(int, capability.split("."))
+    return Gpu(uuid=it["uuid"], name=it["name"], vram=it["vram"], compute_capability=(major, minor), pci=it["pci"])

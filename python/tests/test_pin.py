@@ -1,0 +1,97 @@
+"""Pinning from inside."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import BINARY, POLICY, RTX_3090, RTX_5060_TI, Run, check, check_refused
+
+SHOW = """
+import os
+names = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "A")
+print([os.environ.get(it) for it in names])
+"""
+PINNED = f"['PCI_BUS_ID', '{RTX_3090}', 'b']\n"
+
+
+def test_one_import_pins_the_program(run: Run) -> None:
+    check(run("import gpupin.auto\n" + SHOW), PINNED, "the machine is simulated")
+
+
+def test_a_program_that_is_a_role_gets_the_roles_gpu(run: Run) -> None:
+    check(run("import gpupin.auto\n" + SHOW, name="tts.py"), PINNED.replace(RTX_3090, RTX_5060_TI))
+    check(run("import gpupin.auto\n" + SHOW, GPUPIN_ROLE="tts"), PINNED.replace(RTX_3090, RTX_5060_TI))
+    check(run("import gpupin\ngpupin.pin('tts')\n" + SHOW), PINNED.replace(RTX_3090, RTX_5060_TI))
+
+
+def test_a_second_pin_is_the_same_one_or_refused(run: Run) -> None:
+    check(run("import gpupin.auto\nassert gpupin.pin() is gpupin.pin()\n" + SHOW), PINNED)
+    check_refused(run("import gpupin.auto\ngpupin.pin('tts')\n"), "GpupinError", "a process has one pin")
+
+
+def test_under_gpupin_run_everything_is_set(run: Run) -> None:
+    script = "import gpupin\npin = gpupin.pin()\nprint(pin.changed, [it.uuid for it in pin.gpus])\n"
+    check(run(script, before=(BINARY, "-q", "run", "--no-observe", "--")), f"{{}} ['{RTX_3090}']\n")
+
+
+def test_a_pin_that_comes_too_late_is_refused(run: Run) -> None:
+    script = """
+        import ctypes, os
+        ctypes.CDLL(os.environ["GPUPIN_CUDA_LIBRARY"]).cuInit(0)
+        import gpupin.auto
+    """
+    check_refused(run(script), "PinTooLate", "something has started CUDA already", "make `import gpupin.auto` the first import")
+
+
+def test_a_driver_that_is_only_loaded_is_not_started(run: Run) -> None:
+    script = """
+        import ctypes, os
+        ctypes.CDLL(os.environ["GPUPIN_CUDA_LIBRARY"])
+        import gpupin.auto
+        from gpupin import driver
+        print(driver.is_started())
+    """
+    check(run(script), "False\n")
+
+
+def test_who_started_cuda_is_inferred_from_what_is_imported(run: Run) -> None:
+    pytest.importorskip("numba.cuda")
+    script = """
+        from numba import cuda
+        cuda.detect()
+        import gpupin
+        try:
+            gpupin.pin()
+        except gpupin.PinTooLate as error:
+            print(error.suspect)
+    """
+    done = run(script, NUMBA_CUDA_DRIVER="")
+    assert done.stdout.splitlines()[-1:] == ["numba.cuda"], done
+
+
+def test_a_pin_from_outside_stays_if_it_is_the_same_or_the_policy_says_so(run: Run) -> None:
+    script = "import gpupin.auto\n" + SHOW
+    check(run(script, CUDA_VISIBLE_DEVICES=RTX_3090), f"[None, '{RTX_3090}', 'b']\n")
+    check_refused(run(script, CUDA_VISIBLE_DEVICES="0"), "OutsidePin", "is set to `0` already", "on-outside-pin")
+    kept = POLICY + '[run]\non-outside-pin = "keep"\n'
+    check(run(script, policy=kept, CUDA_VISIBLE_DEVICES="0"), "[None, '0', 'b']\n", "stays as the policy says")
+
+
+def test_what_is_missing_is_told(run: Run) -> None:
+    script = "import gpupin.auto\n" + SHOW
+    check_refused(run(script, policy=None), "PolicyError", "there is no policy that declares a GPU")
+    check_refused(run(script, policy="gpu.nmae = 'x'\n"), "PolicyError", "did you mean `name`")
+    check_refused(run(script, policy="gpu.name = 'RTX 4090'\n"), "NoMatchingGpu", "its name is `RTX 3090`, not `RTX 4090`")
+    check_refused(run(script, scene="no-driver"), "NoMatchingGpu", "no NVIDIA driver")
+    check_refused(run(script, GPUPIN_BINARY="/no/such/file"), "BinaryNotFound", "which is no file")
+
+
+def test_a_laptop_without_the_gpu_runs_on_the_cpu_if_the_policy_says_so(run: Run) -> None:
+    policy = "gpu.name = 'RTX 4090'\nrun.on-missing = 'cpu'\n"
+    for scene in ("mixed", "no-driver"):
+        done = run("import gpupin.auto\n" + SHOW, policy=policy, scene=scene)
+        check(done, "[None, '-1', None]\n", "the policy lets this program run without a GPU")
+
+
+def test_off_is_off_and_says_so(run: Run) -> None:
+    done = run("import gpupin.auto\n" + SHOW, GPUPIN="off")
+    check(done, "[None, None, None]\n", "`GPUPIN=off`: this program is not pinned")
