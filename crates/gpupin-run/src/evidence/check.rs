@@ -31,7 +31,7 @@ pub fn contradictions(stored: &Stored) -> Vec<Problem> {
     match sha256 {
         None => problems.push(Problem::NoOwnHash),
         Some(expected) if expected != found => {
-            problems.push(Problem::OwnHash { expected: expected.clone(), found: found.clone() })
+            problems.push(Problem::OwnHash { expected: expected.clone(), found: found.clone() });
         }
         Some(_) => {}
     }
@@ -120,7 +120,7 @@ impl Again {
             .map_err(|it| Problem::Line { number: self.records, why: it.to_string() })?;
         match &record.what {
             What::Run(origin) => {
-                self.is_of_run |= self.records == 1 && *origin == evidence.origin()
+                self.is_of_run |= self.records == 1 && *origin == evidence.origin();
             }
             What::Gpus(gpus) => {
                 self.samples += 1;

@@ -173,19 +173,19 @@ fn claims_that_the_samples_do_not_bear_out_are_found() {
     assert_eq!(contradicts[0], Problem::Reasons { claimed: Verdict::Violated });
     let origins: [&dyn Fn(&mut Evidence); 3] =
         [&|it| it.kind = Kind::Measured, &|it| it.source = "NVML 13.580.65.06".to_owned(), &|it| {
-            it.command = vec!["true".to_owned()]
+            it.command = vec!["true".to_owned()];
         }];
     for edit in origins {
         assert_eq!(claims(edit), [Problem::Origin]);
     }
     let pinned = Problem::Setting { what: "pinned" };
     let isolated = Problem::Setting { what: "isolated" };
-    assert_eq!(claims(&|it| it.gpus[1].pinned = false), [pinned.clone()]);
+    assert_eq!(claims(&|it| it.gpus[1].pinned = false)[0], pinned);
     assert_eq!(claims(&|it| it.setting.pinned.clear())[0], pinned);
     assert_eq!(claims(&|it| it.gpus[0].isolated = false), [isolated]);
     let counts: [&dyn Fn(&mut Evidence); 2] =
         [&|it| it.samples.as_mut().unwrap().samples = 3, &|it| {
-            it.samples.as_mut().unwrap().records = 9
+            it.samples.as_mut().unwrap().records = 9;
         }];
     for edit in counts {
         assert_eq!(claims(edit), [Problem::Count { records: 8, samples: 2 }]);
@@ -233,10 +233,14 @@ fn every_edit_of_the_file_is_found() {
     fn leaves(value: &mut serde_json::Value, edit: &mut dyn FnMut(&mut serde_json::Value)) {
         match value {
             serde_json::Value::Array(items) if !items.is_empty() => {
-                items.iter_mut().for_each(|it| leaves(it, edit));
+                for it in items {
+                    leaves(it, edit);
+                }
             }
             serde_json::Value::Object(fields) => {
-                fields.values_mut().for_each(|it| leaves(it, edit))
+                for it in fields.values_mut() {
+                    leaves(it, edit);
+                }
             }
             leaf => edit(leaf),
         }
