@@ -180,7 +180,7 @@ fn claims_that_the_samples_do_not_bear_out_are_found() {
     }
     let pinned = Problem::Setting { what: "pinned" };
     let isolated = Problem::Setting { what: "isolated" };
-    assert_eq!(claims(&|it| it.gpus[1].pinned = false), std::slice::from_ref(&pinned));
+    assert_eq!(claims(&|it| it.gpus[1].pinned = false)[0], pinned);
     assert_eq!(claims(&|it| it.setting.pinned.clear())[0], pinned);
     assert_eq!(claims(&|it| it.gpus[0].isolated = false), [isolated]);
     let counts: [&dyn Fn(&mut Evidence); 2] =
@@ -238,7 +238,9 @@ fn every_edit_of_the_file_is_found() {
                 }
             }
             serde_json::Value::Object(fields) => {
-                fields.values_mut().for_each(|it| leaves(it, edit));
+                for it in fields.values_mut() {
+                    leaves(it, edit);
+                }
             }
             leaf => edit(leaf),
         }
