@@ -57,6 +57,8 @@ pub enum News {
     Used(Duration),
     /// One came to a GPU where it does not.
     Trespass { gpu: GpuUuid, process: ProcessId, command: String },
+    /// Samples cannot be written any more; it goes on looking.
+    SamplesLost { why: String },
 }
 
 /// What was seen, all in all.
@@ -128,6 +130,12 @@ impl Prepared {
     /// Says which GPUs the kernel keeps out of reach, which is known only when the program starts.
     pub fn isolated(&mut self, gpus: impl IntoIterator<Item = Named>) {
         self.log.judge.isolated(gpus);
+    }
+
+    /// Why samples cannot be written, if they cannot be.
+    pub fn lost(&mut self) -> Option<String> {
+        self.log.sink.flush();
+        self.log.sink.failure.clone()
     }
 
     /// Observes the tree below `root`, without what is below `others`.
@@ -205,6 +213,10 @@ impl Watch {
                 previous = sample;
             } else {
                 self.prepared.log.same(ms(now));
+            }
+            if let Some(why) = self.prepared.log.sink.untold() {
+                drop(self.tell.send(News::SamplesLost { why }));
+                wake();
             }
             if self.prepared.log.is_on_pin(&previous) {
                 used += now.saturating_sub(last);
@@ -333,6 +345,7 @@ struct Hashed {
     sink: Sink,
     hash: Sha256,
     failure: Option<String>,
+    is_told: bool,
 }
 
 impl Log {
@@ -340,7 +353,7 @@ impl Log {
         Self {
             pinned: setting.pinned.clone(),
             judge: Judge::new(setting),
-            sink: Hashed { sink, hash: Sha256::new(), failure: None },
+            sink: Hashed { sink, hash: Sha256::new(), failure: None, is_told: false },
             uses: BTreeMap::new(),
             present: Vec::new(),
             records: 0,
@@ -404,12 +417,17 @@ impl Log {
         self.records += 1;
         let record = Record { at, what };
         self.sink.line(&record);
+        // A disk that is full is told when something happens, not when a buffer is.
+        if matches!(record.what, What::Gpus(_)) {
+            self.sink.flush();
+        }
         self.judge.add(&record)
     }
 
     fn finish(mut self) -> Observed {
         let mut judgement = self.judge.finish();
-        if let Some(why) = self.sink.flush() {
+        self.sink.flush();
+        if let Some(why) = self.sink.failure.take() {
             judgement = judgement.and(Reason::SamplesLost { why });
         }
         Observed {
@@ -432,9 +450,17 @@ impl Hashed {
         self.hash.update(&line);
     }
 
-    /// Why samples are missing, if some are.
-    fn flush(&mut self) -> Option<String> {
-        self.failure.take().or_else(|| self.sink.flush().err().map(|it| it.to_string()))
+    fn flush(&mut self) {
+        if self.failure.is_none() {
+            self.failure = self.sink.flush().err().map(|it| it.to_string());
+        }
+    }
+
+    /// Why samples are missing, once.
+    fn untold(&mut self) -> Option<String> {
+        let why = self.failure.clone().filter(|_| !self.is_told)?;
+        self.is_told = true;
+        Some(why)
     }
 }
 

@@ -315,7 +315,14 @@ impl Judge {
             reasons.insert(Reason::MachineSilent { why: "no GPU was listed".to_owned() });
         }
         let is_pinned = |gpu: &Named| self.setting.pinned.iter().any(|it| it.gpu == gpu.0);
-        for gpu in self.inventory.iter().flatten().filter(|it| !is_pinned(it)) {
+        // Of a GPU that it was seen on nothing else needs to be told.
+        let is_hit = |gpu: &Named| {
+            elsewhere
+                .iter()
+                .any(|it| matches!(it, Reason::SeenElsewhere { gpu: hit, .. } if hit == gpu))
+        };
+        let others = |it: &&Named| !is_pinned(it) && !is_hit(it);
+        for gpu in self.inventory.iter().flatten().filter(others) {
             match accounting.get(gpu) {
                 _ if self.setting.isolated.contains(gpu) => {}
                 Some(Ok(())) => {}

@@ -100,6 +100,13 @@ fn another_gpu_is_a_violation_even_if_it_was_said_to_be_out_of_reach() {
 }
 
 #[test]
+fn of_a_gpu_it_was_seen_on_it_is_not_said_that_only_samples_tell() {
+    let elsewhere = vec![sample(0, vec![]), sample(1, vec![seen(7, Kin::Tree)])];
+    let reason = Reason::SeenElsewhere { gpu: Named(gpu(1)), pid: 7 };
+    check(&setting(&[]), &run(vec![elsewhere]), Verdict::Violated, &[reason]);
+}
+
+#[test]
 fn graphics_count_as_use() {
     let mut elsewhere = ours_on_pin();
     elsewhere[1].graphics = List::Is(vec![seen(7, Kin::Tree)]);
@@ -423,4 +430,44 @@ fn a_child_is_seen_with_its_children_and_what_was_written_judges_the_same() {
         .collect();
     assert_eq!(u64::try_from(records.len()).unwrap(), observed.records);
     assert_eq!(judge(&setting(&[1]), &records), observed.judgement);
+}
+
+/// A disk that is full.
+#[derive(Debug)]
+struct Full;
+
+impl io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn samples_that_cannot_be_written_are_told_once_and_it_goes_on_looking() {
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let machine = Arc::new(Stub { pid: child.id() });
+    let origin = Origin { kind: Kind::Simulated, source: "test".into(), command: vec![] };
+    let setting = Setting { pinned: vec![Place { gpu: gpu(1), instance: None }], ..setting(&[]) };
+    let mut prepared = super::prepare(machine, origin, setting, Box::new(Full));
+    assert!(prepared.lost().is_some());
+    let observer = prepared.start(std::process::id(), Vec::new()).unwrap();
+    let mut news = Vec::new();
+    while news.len() < 2 {
+        news.push(observer.news.recv_timeout(Duration::from_secs(20)).unwrap());
+    }
+    let observed = observer.finish(Duration::from_secs(20)).unwrap();
+    news.extend(observer.news());
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let is_lost = |it: &&super::News| matches!(it, super::News::SamplesLost { .. });
+    assert_eq!(news.iter().filter(is_lost).count(), 1, "{news:?}");
+    assert!(news.iter().any(|it| matches!(it, super::News::Trespass { .. })), "{news:?}");
+    assert_eq!(observed.judgement.verdict, Verdict::Violated);
+    let is_lost = |it: &&Reason| matches!(it, Reason::SamplesLost { .. });
+    assert_eq!(observed.judgement.reasons.iter().filter(is_lost).count(), 1);
 }

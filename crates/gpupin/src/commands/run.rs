@@ -128,8 +128,13 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     std::mem::forget(Arc::clone(&machine));
     let finished = run::run(&order, &project, machine, terminal)?;
     if let (Some(file), Some(path)) = (&args.name_evidence_in, &finished.evidence) {
-        std::fs::write(file, path.as_os_str().as_encoded_bytes())
-            .with_context(|| format!("failed to write `{}`", file.display()))?;
+        let written = std::fs::write(file, path.as_os_str().as_encoded_bytes())
+            .with_context(|| format!("failed to write `{}`", file.display()));
+        match (written, finished.exit) {
+            // It goes before every other code.
+            (Err(error), Exit::Violation) => terminal.error(&format!("{error:#}")),
+            (written, _) => written?,
+        }
     }
     Ok(finished.exit)
 }
