@@ -80,8 +80,9 @@ Examples:
   gpupin run --no-wait -- pytest            fail at once if the GPU is in use
   gpupin run --role tts --isolate -- ./serve
 
-Exit codes: those of the program, 126 it cannot be started, 127 it was not found, 128+n signal n ended it; 2 usage or
-configuration, 3 no GPU matches, 75 the GPU was not had in time, 76 it used another GPU";
+Exit codes: those of the program, 126 it cannot be started, 127 it was not found, 128+n signal n ended it; 2 usage,
+configuration, or no evidence of a program that ended with 0, 3 no GPU matches, 75 the GPU was not had in time, 76 it used
+another GPU, whatever else failed";
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Action {

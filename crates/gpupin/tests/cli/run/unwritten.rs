@@ -3,11 +3,11 @@
 use super::{OTHER, PINNED, project, run};
 use crate::sandbox::{Outcome, Sandbox};
 
-/// Runs a script whose evidence has nowhere to lie any more once it ends.
+/// Runs a script whose evidence has nowhere to lie any more once it ends. The runner may be writing there just then.
 #[track_caller]
 fn check(args: &[&str], script: &str, code: i32, words: &[&str]) -> (Sandbox, Outcome) {
     let sandbox = project();
-    let script = format!("rm -rf .gpupin; {script}");
+    let script = format!("until rm -rf .gpupin; do :; done; {script}");
     let outcome = run(&sandbox, &[args, &["--", "sh", "-c", &script]].concat());
     assert_eq!(outcome.code, code, "{outcome:?}");
     assert!(words.iter().all(|it| outcome.err.contains(it)), "{outcome:?}");
@@ -36,7 +36,7 @@ fn a_violation_goes_before_evidence_that_cannot_be_written() {
 
 #[test]
 fn verify_counts_a_violation_without_evidence() {
-    let script = format!("rm -rf .gpupin; sh use.sh {OTHER} 97533");
+    let script = format!("until rm -rf .gpupin; do :; done; sh use.sh {OTHER} 97533");
     let sandbox = project();
     let args = ["verify", "--machine", "state", "--allow-unproved", "--", "sh", "-c", &script];
     let outcome = sandbox.gpupin(&args);
