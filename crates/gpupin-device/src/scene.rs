@@ -29,7 +29,7 @@ pub use format::{
 };
 pub use live::Live;
 pub use machine::{SceneMachine, milliwatts};
-pub use process::{Running, Use, now, write_uses};
+pub use process::{Running, Use, earlier_uses, now, write_uses};
 
 #[cfg(test)]
 mod tests;

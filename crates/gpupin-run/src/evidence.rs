@@ -110,6 +110,9 @@ pub struct PinRecord {
     /// How the mask names the GPU.
     #[serde(rename = "as")]
     pub as_: String,
+    /// The mask that was set outside and stayed as it was, so that nothing was pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// Every variable that gpupin has set.
     pub variables: Vec<(String, String)>,
 }
@@ -291,7 +294,11 @@ impl Slot {
             file.sync_data()?;
             fs::rename(&temporary, &path)
         };
-        write().map_err(|source| EvidenceError::Write { path: path.clone(), source })
+        write().map_err(|source| {
+            // What is left of it is nobody's evidence.
+            drop(fs::remove_file(&temporary));
+            EvidenceError::Write { path: path.clone(), source }
+        })
     }
 
     /// Removes the file for samples of a run that has none.

@@ -7,6 +7,8 @@
 //!
 //! Sampling shows who was there, never who was not: a program may come and go between two looks. So it proves nothing alone.
 //! *Proved* also needs every other GPU to have been out of reach, or its driver to have kept account of who came.
+//! Accounting and the list of GPUs are asked again with the samples, or once a second where the driver is slow: whoever switches accounting off
+//! and on, or adds a GPU and takes it away, between two looks goes unnoticed. That takes root, which is assumed not to.
 //!
 //! Out of scope: programs that hide from the driver, and processes outside of the tree that work for it, such as a server.
 
@@ -23,7 +25,7 @@ use std::{
 };
 
 use gpupin_device::{Answer, GpuProcess, Machine};
-use gpupin_policy::{Bytes, GpuUuid, Inventory};
+use gpupin_policy::{Bytes, GpuUuid, Inventory, Mig};
 use sha2::{Digest as _, Sha256};
 
 use self::{
@@ -57,6 +59,8 @@ pub enum News {
     Used(Duration),
     /// One came to a GPU where it does not.
     Trespass { gpu: GpuUuid, process: ProcessId, command: String },
+    /// Samples cannot be written any more; it goes on looking.
+    SamplesLost { why: String },
 }
 
 /// What was seen, all in all.
@@ -119,8 +123,7 @@ pub fn prepare(
     let mut log = Log::new(setting, sink);
     log.add(0, What::Run(origin));
     let gpus = log.inventory(&*machine, 0);
-    let accounting = accounting(&*machine, &gpus);
-    log.add(0, What::Accounting(accounting));
+    log.account(&*machine, &gpus);
     Prepared { machine, log, gpus, began }
 }
 
@@ -128,6 +131,12 @@ impl Prepared {
     /// Says which GPUs the kernel keeps out of reach, which is known only when the program starts.
     pub fn isolated(&mut self, gpus: impl IntoIterator<Item = Named>) {
         self.log.judge.isolated(gpus);
+    }
+
+    /// Why samples cannot be written, if they cannot be.
+    pub fn lost(&mut self) -> Option<String> {
+        self.log.sink.flush();
+        self.log.sink.failure.clone()
     }
 
     /// Observes the tree below `root`, without what is below `others`.
@@ -175,24 +184,54 @@ struct Watch {
 /// How often it is told for how long the GPU was used.
 const USE_EVERY: Duration = Duration::from_secs(10);
 
-/// How often it is asked which GPUs there are.
-const INVENTORY_EVERY: Duration = Duration::from_secs(10);
+/// The longest time between two looks at which GPUs there are and what their accounting says. A driver that answers fast is asked
+/// with every sample.
+const RARELY: Duration = Duration::from_secs(1);
+
+/// How often it is written which GPUs there are, while they are the same.
+const INVENTORY_EVERY: u64 = 10_000;
+
+/// Part of the time that such a look may take: one in this many.
+const PART: u32 = 20;
+
+/// A question that is asked less often where the answer takes long.
+struct Question {
+    next: Duration,
+}
+
+impl Question {
+    fn is_due(&self, now: Duration) -> bool {
+        now >= self.next
+    }
+
+    fn was_asked(&mut self, from: Duration, until: Duration) {
+        self.next = until + (until.saturating_sub(from) * PART).min(RARELY);
+    }
+}
 
 impl Watch {
     fn run(mut self, stopped: &Receiver<Stop>) -> Observed {
         let began = self.prepared.began;
         let mut pace = Pace::new();
         let mut previous: Vec<GpuSample> = Vec::new();
-        let mut inventory_at = began.elapsed();
+        let mut inventory = Question { next: Duration::ZERO };
+        let mut accounting = Question { next: Duration::ZERO };
         let mut used = Duration::ZERO;
         let mut used_told = Duration::ZERO;
         let mut last = began.elapsed();
         loop {
             let start = began.elapsed();
-            if start.saturating_sub(inventory_at) > INVENTORY_EVERY {
-                inventory_at = start;
+            if inventory.is_due(start) {
                 self.prepared.gpus =
                     self.prepared.log.inventory(&*self.prepared.machine, ms(start));
+                inventory.was_asked(start, began.elapsed());
+            }
+            let from = began.elapsed();
+            if accounting.is_due(from) {
+                self.prepared
+                    .log
+                    .accounting_again(&*self.prepared.machine, false, || ms(began.elapsed()));
+                accounting.was_asked(from, began.elapsed());
             }
             let sample = self.sample();
             // The driver made its lists before now, so that this is when they were true at the latest.
@@ -205,6 +244,10 @@ impl Watch {
                 previous = sample;
             } else {
                 self.prepared.log.same(ms(now));
+            }
+            if let Some(why) = self.prepared.log.sink.untold() {
+                drop(self.tell.send(News::SamplesLost { why }));
+                wake();
             }
             if self.prepared.log.is_on_pin(&previous) {
                 used += now.saturating_sub(last);
@@ -224,10 +267,9 @@ impl Watch {
             }
         }
         let Prepared { machine, mut log, began, .. } = self.prepared;
-        let gpus = log.inventory(&*machine, ms(began.elapsed()));
-        let accounting = accounting(&*machine, &gpus);
+        log.inventory(&*machine, ms(began.elapsed()));
+        log.accounting_again(&*machine, true, || ms(began.elapsed()));
         let at = ms(began.elapsed());
-        log.add(at, What::Accounting(accounting));
         log.add(at, What::End(true));
         log.finish()
     }
@@ -325,6 +367,12 @@ struct Log {
     uses: BTreeMap<(GpuUuid, ProcessId), Use>,
     /// Whose last sight is every sample that stays the same.
     present: Vec<(GpuUuid, ProcessId)>,
+    /// What was written of which GPUs there are, and when.
+    listed: (Vec<What>, u64),
+    gpus: Vec<GpuUuid>,
+    /// Of the GPUs whose accounting was on at first.
+    accounted: Vec<AccountingOf>,
+    accounted_at: u64,
     records: u64,
     samples: u64,
 }
@@ -333,6 +381,7 @@ struct Hashed {
     sink: Sink,
     hash: Sha256,
     failure: Option<String>,
+    is_told: bool,
 }
 
 impl Log {
@@ -340,9 +389,13 @@ impl Log {
         Self {
             pinned: setting.pinned.clone(),
             judge: Judge::new(setting),
-            sink: Hashed { sink, hash: Sha256::new(), failure: None },
+            sink: Hashed { sink, hash: Sha256::new(), failure: None, is_told: false },
             uses: BTreeMap::new(),
             present: Vec::new(),
+            listed: (Vec::new(), 0),
+            gpus: Vec::new(),
+            accounted: Vec::new(),
+            accounted_at: 0,
             records: 0,
             samples: 0,
         }
@@ -350,21 +403,60 @@ impl Log {
 
     /// Asks which GPUs there are; those of before if the machine does not say.
     fn inventory(&mut self, machine: &dyn Machine, at: u64) -> Vec<GpuUuid> {
+        let mut found = Vec::new();
         match machine.inventory() {
             Ok(Inventory { gpus, .. }) => {
-                let gpus: Vec<_> = gpus.into_iter().map(|it| it.uuid).collect();
-                self.add(at, What::Inventory(gpus.iter().cloned().map(Named).collect()));
+                let instances = gpus.iter().flat_map(|it| match &it.mig {
+                    Mig::Enabled(instances) => instances.as_slice(),
+                    Mig::Disabled | Mig::Instance { .. } => &[],
+                });
+                let instances: Vec<_> = instances.map(|it| Named(it.uuid.clone())).collect();
+                self.gpus = gpus.iter().map(|it| it.uuid.clone()).collect();
+                found.push(What::Inventory(self.gpus.iter().cloned().map(Named).collect()));
+                found.push(What::Instances(instances));
                 // A GPU that does not say what it is may still be used.
                 for silent in machine.unreadable().into_iter().flatten() {
                     let why = format!("GPU {} does not tell {}", silent.index, silent.what);
-                    self.add(at, What::Silent(format!("{why}: {}", silent.why)));
+                    found.push(What::Silent(format!("{why}: {}", silent.why)));
                 }
-                gpus
             }
-            Err(error) => {
-                self.add(at, What::Silent(error.to_string()));
-                self.pinned.iter().map(|it| it.gpu.clone()).collect()
+            Err(error) => found.push(What::Silent(error.to_string())),
+        }
+        let (before, written) = &self.listed;
+        if *before != found || at.saturating_sub(*written) >= INVENTORY_EVERY {
+            for it in found.clone() {
+                self.add(at, it);
             }
+            self.listed = (found, at);
+        }
+        if self.gpus.is_empty() {
+            return self.pinned.iter().map(|it| it.gpu.clone()).collect();
+        }
+        self.gpus.clone()
+    }
+
+    /// Asks all GPUs for their accounting for the first time.
+    fn account(&mut self, machine: &dyn Machine, gpus: &[GpuUuid]) {
+        let all = accounting(machine, gpus);
+        self.add(0, What::Accounting(all.clone()));
+        self.accounted = all.into_iter().filter(|it| matches!(it.list, List::Is(_))).collect();
+    }
+
+    /// Asks those again whose accounting was on. `at` is asked for behind the answers, when they were true at the latest.
+    fn accounting_again(&mut self, machine: &dyn Machine, is_last: bool, at: impl Fn() -> u64) {
+        if self.accounted.is_empty() {
+            return;
+        }
+        let gpus: Vec<_> = self.accounted.iter().map(|it| it.gpu.clone()).collect();
+        let all = accounting(machine, &gpus);
+        let at = at();
+        if all != self.accounted || is_last {
+            self.add(at, What::Accounting(all.clone()));
+            self.accounted = all;
+            self.accounted_at = at;
+        } else if at.saturating_sub(self.accounted_at) >= ms(RARELY) {
+            self.add(at, What::AccountingSame(true));
+            self.accounted_at = at;
         }
     }
 
@@ -404,12 +496,17 @@ impl Log {
         self.records += 1;
         let record = Record { at, what };
         self.sink.line(&record);
+        // A disk that is full is told when something happens, not when a buffer is.
+        if matches!(record.what, What::Gpus(_)) {
+            self.sink.flush();
+        }
         self.judge.add(&record)
     }
 
     fn finish(mut self) -> Observed {
         let mut judgement = self.judge.finish();
-        if let Some(why) = self.sink.flush() {
+        self.sink.flush();
+        if let Some(why) = self.sink.failure.take() {
             judgement = judgement.and(Reason::SamplesLost { why });
         }
         Observed {
@@ -432,9 +529,17 @@ impl Hashed {
         self.hash.update(&line);
     }
 
-    /// Why samples are missing, if some are.
-    fn flush(&mut self) -> Option<String> {
-        self.failure.take().or_else(|| self.sink.flush().err().map(|it| it.to_string()))
+    fn flush(&mut self) {
+        if self.failure.is_none() {
+            self.failure = self.sink.flush().err().map(|it| it.to_string());
+        }
+    }
+
+    /// Why samples are missing, once.
+    fn untold(&mut self) -> Option<String> {
+        let why = self.failure.clone().filter(|_| !self.is_told)?;
+        self.is_told = true;
+        Some(why)
     }
 }
 

@@ -149,7 +149,13 @@ impl Run<'_> {
                 let sink = record.slot.sink().context("failed to write samples")?;
                 let setting = record.evidence.setting.clone();
                 let origin = record.evidence.origin();
-                Some(observe::prepare(Arc::clone(&self.machine), origin, setting, Box::new(sink)))
+                let machine = Arc::clone(&self.machine);
+                let mut prepared = observe::prepare(machine, origin, setting, Box::new(sink));
+                if let Some(why) = prepared.lost() {
+                    record.slot.without_samples();
+                    return Err(anyhow::anyhow!("{why}").context("failed to write samples").into());
+                }
+                Some(prepared)
             }
             None => None,
         };
@@ -171,7 +177,9 @@ impl Run<'_> {
         let isolation = isolation.report();
         if let Some(record) = &mut record {
             record.isolate(&isolation);
-            record.write()?;
+            if let Err(failure) = record.write() {
+                terminal.error(&words::unwritten(&failure));
+            }
         }
         for refused in &isolation.record.refused {
             terminal.warning(&format!("isolation: {refused}"));
@@ -180,13 +188,18 @@ impl Run<'_> {
             Some(mut prepared) => {
                 prepared.isolated(isolation.gpus.iter().cloned().map(Named));
                 let others = supervised.others().to_vec();
-                let observer = prepared.start(std::process::id(), others);
-                Some(observer.context("failed to start the observer")?)
+                match prepared.start(std::process::id(), others) {
+                    Ok(observer) => Some(observer),
+                    Err(error) => {
+                        terminal.error(&format!("nobody watches: no thread was had: {error}"));
+                        None
+                    }
+                }
             }
             None => None,
         };
         let attended = self.attend(supervised, observer.as_ref(), &mut lease, terminal)?;
-        let Attended { ended, is_violated } = attended;
+        let Attended { ended, is_violated, lost } = attended;
         if self.order.isolate {
             gpupin_run::isolate::tidy();
         }
@@ -199,16 +212,38 @@ impl Run<'_> {
         let Some(mut record) = record else {
             return Ok(Finished { exit: program, evidence: None });
         };
-        match observer.and_then(|it| it.finish(LAST_ANSWER)) {
-            Some(observed) => record.evidence.observed(&observed),
-            None => record.silent(is_violated),
+        match observer.map(|it| it.finish(LAST_ANSWER)) {
+            Some(Some(observed)) => record.evidence.observed(&observed),
+            Some(None) => record.silent(is_violated),
+            None => record.evidence.reasons = vec![Reason::NotObserved],
         }
-        let path = record.finish(Some(ended))?;
-        let shown = self.project.display(&path);
+        let path = record.finish(Some(ended));
         let evidence = &record.evidence;
-        words::end(evidence, &shown, terminal);
-        let exit = if evidence.verdict == Verdict::Violated { Exit::Violation } else { program };
-        Ok(Finished { exit, evidence: Some(path) })
+        let is_lost = |it: &Reason| matches!(it, Reason::SamplesLost { .. });
+        let is_whole = path.is_ok() && !evidence.reasons.iter().any(is_lost);
+        let path = match path {
+            Ok(path) => {
+                if !is_whole && !lost {
+                    terminal.error("samples could not be written");
+                }
+                words::end(evidence, &self.project.display(&path), terminal);
+                Some(path)
+            }
+            Err(failure) => {
+                terminal.error(&words::chain(&failure));
+                let left = record.slot.path();
+                let left = left.exists().then(|| self.project.display(&left));
+                terminal.error(&words::no_evidence(evidence, left.as_deref()));
+                None
+            }
+        };
+        let exit = match evidence.verdict {
+            Verdict::Violated => Exit::Violation,
+            // Whoever asks only for the code must not take it for a run with evidence.
+            _ if !is_whole && ended.code() == 0 => Exit::Failed,
+            _ => program,
+        };
+        Ok(Finished { exit, evidence: path })
     }
 
     /// What a pin by index is where nothing could be hidden.
@@ -228,7 +263,7 @@ impl Run<'_> {
         lease: &mut Option<Held>,
         terminal: &mut Terminal,
     ) -> Result<Attended, Failure> {
-        let mut attended = Attended { ended: Ended::Code(0), is_violated: false };
+        let mut attended = Attended { ended: Ended::Code(0), is_violated: false, lost: false };
         loop {
             let happening = supervised.next().context("failed to wait for the program")?;
             match happening {
@@ -262,6 +297,11 @@ impl Run<'_> {
                         if let Some(lease) = lease {
                             lease.note_use(time);
                         }
+                    }
+                    News::SamplesLost { why } => {
+                        attended.lost = true;
+                        let why = format!("failed to write samples: {why}");
+                        terminal.error(&words::goes_on(&why));
                     }
                     News::Trespass { gpu, process, command } => {
                         let kill = self.order.on_violation == OnViolation::Kill;
@@ -315,6 +355,7 @@ impl Run<'_> {
                 .collect(),
             pin: PinRecord {
                 as_: self.project.policy.pin.as_.as_str().to_owned(),
+                kept: self.choice.kept_mask.clone(),
                 variables: variables.to_vec(),
             },
             gpus: gpus
@@ -371,6 +412,8 @@ pub(crate) const EVIDENCE: &str = ".gpupin/evidence";
 struct Attended {
     ended: Ended,
     is_violated: bool,
+    /// Whether it was told that samples are missing.
+    lost: bool,
 }
 
 /// Evidence that is not finished.

@@ -83,6 +83,20 @@ pub fn write_uses(directory: &Path, uses: &[Use]) -> io::Result<()> {
     fs::rename(temporary, path)
 }
 
+/// What this process did before `exec` made it another program: the driver's accounting is by number, and does not forget that.
+pub fn earlier_uses(directory: &Path) -> Vec<Use> {
+    let pid = std::process::id();
+    let Some(started) = alive::started(pid) else { return Vec::new() };
+    let text = fs::read_to_string(directory.join(format!("{pid}-{started}")));
+    let file = text.ok().and_then(|it| toml::from_str::<ProcessFile>(&it).ok());
+    let mut uses = file.map(|it| it.uses).unwrap_or_default();
+    for used in &mut uses {
+        used.memory = 0;
+        used.until.get_or_insert_with(now);
+    }
+    uses
+}
+
 /// The processes of a state directory, read again only when something changed.
 #[derive(Debug, Default)]
 pub(super) struct Processes {

@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use gpupin_policy::Gpu;
 use tempfile::TempDir;
 
-use super::{BUILT_IN, Live, Scene, SceneMachine, Use, UseKind, write_uses};
+use super::{BUILT_IN, Live, Scene, SceneMachine, Use, UseKind, earlier_uses, write_uses};
 use crate::{Kind, Machine, MachineError, Silence};
 
 const SMALL: &str = "GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01";
@@ -89,6 +89,19 @@ fn this_process_is_listed_while_it_says_so_and_accounted_for_afterwards() {
     let accounted = machine.accounting(&uuid).unwrap();
     assert_eq!(accounted.len(), 2, "{accounted:?}");
     assert!(accounted.iter().all(|it| !it.is_running));
+}
+
+#[test]
+fn what_a_process_used_before_exec_is_its_still() {
+    let (directory, machine) = state("accounting", "");
+    let processes = directory.path().join("processes");
+    let uuid: gpupin_policy::GpuUuid = SMALL.parse().unwrap();
+    assert!(earlier_uses(&processes).is_empty());
+    write_uses(&processes, &[Use::new(uuid.clone(), UseKind::Compute, true)]).unwrap();
+    write_uses(&processes, &earlier_uses(&processes)).unwrap();
+    assert!(machine.usage(&uuid).compute.unwrap().is_empty());
+    let accounted = machine.accounting(&uuid).unwrap();
+    assert!(matches!(accounted.as_slice(), [it] if !it.is_running), "{accounted:?}");
 }
 
 /// What is asked of a machine with a fault, and what it must not answer.

@@ -45,6 +45,7 @@ fn evidence(id: &str) -> Evidence {
         command: vec!["python".to_owned(), "train.py".to_owned()],
         pin: PinRecord {
             as_: "uuid".to_owned(),
+            kept: None,
             variables: vec![("CUDA_VISIBLE_DEVICES".to_owned(), PINNED.to_owned())],
         },
         gpus: vec![gpu(OTHER, "RTX 5060 Ti", false), gpu(PINNED, "RTX 3090", true)],

@@ -151,7 +151,16 @@ pub struct Judge {
     strangers: BTreeSet<(GpuUuid, u32)>,
     ours: BTreeSet<u32>,
     inventory: Option<BTreeSet<Named>>,
-    accounting: Vec<Vec<AccountingOf>>,
+    accounting: Vec<AccountingOf>,
+    /// Why accounting that was on at first covers a GPU no more.
+    uncovered: BTreeMap<Named, String>,
+    accounted_first: Vec<AccountingOf>,
+    accounting_at: Option<u64>,
+    /// Milliseconds between two looks at the accounting.
+    accounting_gap: u64,
+    /// Whether the accounting was asked behind the last sample.
+    accounting_is_last: bool,
+    instances: Option<BTreeSet<Named>>,
     last_sample: Option<u64>,
     longest_gap: u64,
     ended: bool,
@@ -168,6 +177,12 @@ impl Judge {
             ours: BTreeSet::new(),
             inventory: None,
             accounting: Vec::new(),
+            uncovered: BTreeMap::new(),
+            accounted_first: Vec::new(),
+            accounting_at: None,
+            accounting_gap: 0,
+            accounting_is_last: false,
+            instances: None,
             last_sample: None,
             longest_gap: 0,
             ended: false,
@@ -193,7 +208,14 @@ impl Judge {
             What::Silent(why) => {
                 self.reasons.insert(Reason::MachineSilent { why: why.clone() });
             }
-            What::Accounting(all) => self.accounting.push(all.clone()),
+            What::Instances(all) => {
+                let all: BTreeSet<_> = all.iter().cloned().collect();
+                if *self.instances.get_or_insert_with(|| all.clone()) != all {
+                    self.reasons.insert(Reason::GpusChanged);
+                }
+            }
+            What::Accounting(all) => self.account(record.at, all),
+            What::AccountingSame(_) => self.account_at(record.at),
             What::Gpus(gpus) => {
                 self.tick(record.at);
                 for gpu in gpus {
@@ -214,6 +236,44 @@ impl Judge {
         found
     }
 
+    /// Compares what the accounting says with what it said before: whoever it knew it must still know.
+    fn account(&mut self, at: u64, all: &[AccountingOf]) {
+        let is_first = self.accounting_at.is_none();
+        self.account_at(at);
+        if is_first {
+            self.accounted_first = all.to_vec();
+            self.accounting = all.to_vec();
+            return;
+        }
+        for known in &mut self.accounting {
+            let List::Is(before) = &known.list else { continue };
+            let now = all.iter().find(|it| it.gpu == known.gpu).map(|it| &it.list);
+            let why = match now {
+                Some(List::Is(now)) if before.iter().all(|it| now.contains(it)) => {
+                    known.list = List::Is(now.clone());
+                    continue;
+                }
+                Some(List::Is(_)) => "it was cleared, switched off, or full".to_owned(),
+                Some(List::Silent { silent, .. }) => silent.clone(),
+                None => "the GPU is gone".to_owned(),
+            };
+            self.uncovered.entry(Named(known.gpu.clone())).or_insert(why);
+            // Who was recorded before and after that was there all the same.
+            if let Some(List::Is(now)) = now {
+                let gone = before.iter().filter(|it| !now.contains(it)).copied();
+                let all: Vec<_> = now.iter().copied().chain(gone).collect();
+                known.list = List::Is(all);
+            }
+        }
+    }
+
+    fn account_at(&mut self, at: u64) {
+        let gap = at.saturating_sub(self.accounting_at.unwrap_or(at));
+        self.accounting_gap = self.accounting_gap.max(gap);
+        self.accounting_is_last = true;
+        self.accounting_at = Some(at);
+    }
+
     /// Whether hits can be believed: the driver's numbers are ours.
     fn is_comparable(&self) -> bool {
         let is_unknown = |it: &Reason| matches!(it, Reason::Unidentified { .. });
@@ -222,6 +282,7 @@ impl Judge {
 
     fn tick(&mut self, at: u64) {
         self.gap(at);
+        self.accounting_is_last = false;
         self.last_sample = Some(at);
     }
 
@@ -315,7 +376,14 @@ impl Judge {
             reasons.insert(Reason::MachineSilent { why: "no GPU was listed".to_owned() });
         }
         let is_pinned = |gpu: &Named| self.setting.pinned.iter().any(|it| it.gpu == gpu.0);
-        for gpu in self.inventory.iter().flatten().filter(|it| !is_pinned(it)) {
+        // Of a GPU that it was seen on nothing else needs to be told.
+        let is_hit = |gpu: &Named| {
+            elsewhere
+                .iter()
+                .any(|it| matches!(it, Reason::SeenElsewhere { gpu: hit, .. } if hit == gpu))
+        };
+        let others = |it: &&Named| !is_pinned(it) && !is_hit(it);
+        for gpu in self.inventory.iter().flatten().filter(others) {
             match accounting.get(gpu) {
                 _ if self.setting.isolated.contains(gpu) => {}
                 Some(Ok(())) => {}
@@ -340,46 +408,43 @@ impl Judge {
     /// For every GPU with accounting, whether it shows everybody who was on it. Finds trespasses that no sample showed.
     fn judge_accounting(&mut self) -> BTreeMap<Named, Result<(), String>> {
         let mut covered = BTreeMap::new();
-        let [before, after] = self.accounting.as_slice() else { return covered };
-        for AccountingOf { gpu, list } in before {
-            let List::Is(before) = list else { continue };
-            let after = after.iter().find(|it| it.gpu == *gpu).map(|it| &it.list);
-            let result = match after {
-                Some(List::Is(after)) => self.new_entries(gpu, before, after),
-                Some(List::Silent { silent, .. }) => Err(silent.clone()),
-                None => Err("the GPU is gone".to_owned()),
-            };
-            let result = result.map(|found| {
-                let elsewhere = |it: &Place| it.gpu != *gpu;
-                if self.setting.pinned.iter().all(elsewhere) {
-                    let trespass = |pid| Trespass { gpu: gpu.clone(), pid };
-                    self.trespasses.extend(found.into_iter().map(trespass));
+        let (first, last) =
+            (std::mem::take(&mut self.accounted_first), std::mem::take(&mut self.accounting));
+        for (AccountingOf { gpu, list }, last) in first.iter().zip(&last) {
+            let (List::Is(before), List::Is(after)) = (list, &last.list) else { continue };
+            let named = Named(gpu.clone());
+            let (found, unknown) = self.new_entries(gpu, before, after);
+            if self.setting.pinned.iter().all(|it| it.gpu != *gpu) {
+                let trespass = |pid| Trespass { gpu: gpu.clone(), pid };
+                self.trespasses.extend(found.into_iter().map(trespass));
+            }
+            let result = match (self.uncovered.remove(&named), unknown) {
+                (Some(why), _) => Err(why),
+                _ if after.len() >= LONGEST_ACCOUNTING => Err("its list was full".to_owned()),
+                _ if !self.accounting_is_last => Err("nobody asked it at the end".to_owned()),
+                _ if self.accounting_gap > LONGEST_GAP => {
+                    Err(format!("nobody asked it for {} ms", self.accounting_gap))
                 }
-            });
-            covered.insert(Named(gpu.clone()), result);
+                (None, Some(pid)) => Err(format!("whose process {pid} was is not known")),
+                (None, None) => Ok(()),
+            };
+            covered.insert(named, result);
         }
         covered
     }
 
-    /// Who of ours came to the GPU, or why that cannot be told of everybody who came.
+    /// Who of ours came to the GPU, and one of whom it cannot be told.
     fn new_entries(
         &self,
         gpu: &GpuUuid,
         before: &[Entry],
         after: &[Entry],
-    ) -> Result<Vec<u32>, String> {
-        if !before.iter().all(|it| after.contains(it)) || after.len() >= LONGEST_ACCOUNTING {
-            return Err("its list was full".to_owned());
-        }
-        let mut found = Vec::new();
-        for entry in after.iter().filter(|it| !before.contains(it)) {
-            if self.ours.contains(&entry.pid) {
-                found.push(entry.pid);
-            } else if !self.strangers.contains(&(gpu.clone(), entry.pid)) {
-                return Err(format!("whose process {} was is not known", entry.pid));
-            }
-        }
-        Ok(found)
+    ) -> (Vec<u32>, Option<u32>) {
+        let is_new = |it: &&Entry| !before.contains(it);
+        let (found, others): (Vec<_>, Vec<_>) =
+            after.iter().filter(is_new).map(|it| it.pid).partition(|it| self.ours.contains(it));
+        let is_known = |it: &u32| self.strangers.contains(&(gpu.clone(), *it));
+        (found, others.into_iter().find(|it| !is_known(it)))
     }
 }
 

@@ -22,8 +22,13 @@ pub enum What {
     Inventory(Vec<Named>),
     /// The machine did not say which GPUs it has.
     Silent(String),
-    /// What the driver's accounting says, before the program started and after the tree ended.
+    /// The instances of MIG on all GPUs.
+    Instances(Vec<Named>),
+    /// What the driver's accounting says: before the program started, whenever it says something else, and after the tree ended.
+    /// In between only GPUs are asked whose accounting was on at first.
     Accounting(Vec<AccountingOf>),
+    /// The same as in the accounting before.
+    AccountingSame(bool),
     /// The processes on every GPU.
     Gpus(Vec<GpuSample>),
     /// The same as in the sample before.

@@ -100,6 +100,13 @@ fn another_gpu_is_a_violation_even_if_it_was_said_to_be_out_of_reach() {
 }
 
 #[test]
+fn of_a_gpu_it_was_seen_on_it_is_not_said_that_only_samples_tell() {
+    let elsewhere = vec![sample(0, vec![]), sample(1, vec![seen(7, Kin::Tree)])];
+    let reason = Reason::SeenElsewhere { gpu: Named(gpu(1)), pid: 7 };
+    check(&setting(&[]), &run(vec![elsewhere]), Verdict::Violated, &[reason]);
+}
+
+#[test]
 fn graphics_count_as_use() {
     let mut elsewhere = ours_on_pin();
     elsewhere[1].graphics = List::Is(vec![seen(7, Kin::Tree)]);
@@ -140,13 +147,78 @@ fn accounting_with_gaps_covers_nothing() {
     let many: Vec<u32> = (10..1100).collect();
     for (before, after, reason) in [
         (entries(&[]), entries(&[8]), incomplete("whose process 8 was is not known")),
-        (entries(&[3]), entries(&[]), incomplete("its list was full")),
+        (entries(&[3]), entries(&[]), incomplete(CLEARED)),
         (entries(&many), entries(&many), incomplete("its list was full")),
         (entries(&[]), off(), incomplete("not available")),
         (off(), entries(&[]), Reason::SampledOnly { gpu: Named(gpu(1)) }),
     ] {
         let records = accounted(before, after, vec![ours_on_pin()]);
         check(&setting(&[]), &records, Verdict::Unproved, &[reason]);
+    }
+}
+
+const CLEARED: &str = "it was cleared, switched off, or full";
+
+/// Whether a run is proved in which this was found between two samples, and everything else is as it should be.
+#[track_caller]
+fn check_between(what: What, verdict: Verdict, reasons: &[Reason]) {
+    let samples = vec![ours_on_pin(), ours_on_pin()];
+    let mut records = accounted(entries(&[3]), entries(&[3]), samples);
+    let at = records[3].at;
+    records.insert(4, Record { at, what });
+    check(&setting(&[]), &records, verdict, reasons);
+}
+
+#[test]
+fn accounting_that_was_cleared_or_off_meanwhile_covers_nothing() {
+    let accounting = |list| What::Accounting(vec![AccountingOf { gpu: gpu(1), list }]);
+    let incomplete =
+        |why: &str| Reason::AccountingIncomplete { gpu: Named(gpu(1)), why: why.to_owned() };
+    check_between(accounting(entries(&[3])), Verdict::Proved, &[]);
+    check_between(What::AccountingSame(true), Verdict::Proved, &[]);
+    for (what, why) in [
+        (accounting(silent(&Silence::NotAvailable)), "not available"),
+        (accounting(entries(&[])), CLEARED),
+        // Somebody came, and is forgotten.
+        (accounting(entries(&[3, 9])), CLEARED),
+        (What::Accounting(vec![]), "the GPU is gone"),
+    ] {
+        check_between(what, Verdict::Unproved, &[incomplete(why)]);
+    }
+    // Whoever was on it stays found.
+    let reasons = [Reason::SeenElsewhere { gpu: Named(gpu(1)), pid: 7 }];
+    check_between(accounting(entries(&[3, 7])), Verdict::Violated, &reasons);
+}
+
+#[test]
+fn accounting_must_be_asked_all_along_and_at_the_end() {
+    let incomplete = |why: &str| {
+        let why = why.to_owned();
+        [Reason::AccountingIncomplete { gpu: Named(gpu(1)), why }]
+    };
+    let samples = vec![ours_on_pin(); 50];
+    let mut records = accounted(entries(&[]), entries(&[]), samples);
+    let reasons = incomplete("nobody asked it for 5200 ms");
+    check(&setting(&[]), &records, Verdict::Unproved, &reasons);
+    records.insert(26, Record { at: records[25].at, what: What::AccountingSame(true) });
+    check(&setting(&[]), &records, Verdict::Proved, &[]);
+    let last = records.iter().rposition(|it| matches!(it.what, What::Accounting(_))).unwrap();
+    records.remove(last);
+    let reasons = incomplete("nobody asked it at the end");
+    check(&setting(&[]), &records, Verdict::Unproved, &reasons);
+}
+
+#[test]
+fn gpus_and_instances_that_come_and_go_leave_it_unproved() {
+    check_between(inventory(2), Verdict::Proved, &[]);
+    check_between(inventory(3), Verdict::Unproved, &[Reason::GpusChanged]);
+    let instances =
+        |numbers: &[u32]| What::Instances(numbers.iter().map(|it| Named(gpu(*it))).collect());
+    let mut records = accounted(entries(&[]), entries(&[]), vec![ours_on_pin()]);
+    for (numbers, verdict) in [(&[][..], Verdict::Proved), (&[9], Verdict::Unproved)] {
+        records.insert(2, Record { at: 0, what: instances(numbers) });
+        records.insert(2, Record { at: 0, what: instances(&[]) });
+        assert_eq!(judge(&setting(&[]), &records).verdict, verdict);
     }
 }
 
@@ -423,4 +495,44 @@ fn a_child_is_seen_with_its_children_and_what_was_written_judges_the_same() {
         .collect();
     assert_eq!(u64::try_from(records.len()).unwrap(), observed.records);
     assert_eq!(judge(&setting(&[1]), &records), observed.judgement);
+}
+
+/// A disk that is full.
+#[derive(Debug)]
+struct Full;
+
+impl io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn samples_that_cannot_be_written_are_told_once_and_it_goes_on_looking() {
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let machine = Arc::new(Stub { pid: child.id() });
+    let origin = Origin { kind: Kind::Simulated, source: "test".into(), command: vec![] };
+    let setting = Setting { pinned: vec![Place { gpu: gpu(1), instance: None }], ..setting(&[]) };
+    let mut prepared = super::prepare(machine, origin, setting, Box::new(Full));
+    assert!(prepared.lost().is_some());
+    let observer = prepared.start(std::process::id(), Vec::new()).unwrap();
+    let mut news = Vec::new();
+    while news.len() < 2 {
+        news.push(observer.news.recv_timeout(Duration::from_secs(20)).unwrap());
+    }
+    let observed = observer.finish(Duration::from_secs(20)).unwrap();
+    news.extend(observer.news());
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let is_lost = |it: &&super::News| matches!(it, super::News::SamplesLost { .. });
+    assert_eq!(news.iter().filter(is_lost).count(), 1, "{news:?}");
+    assert!(news.iter().any(|it| matches!(it, super::News::Trespass { .. })), "{news:?}");
+    assert_eq!(observed.judgement.verdict, Verdict::Violated);
+    let is_lost = |it: &&Reason| matches!(it, Reason::SamplesLost { .. });
+    assert_eq!(observed.judgement.reasons.iter().filter(is_lost).count(), 1);
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::{c_int, c_uint, c_void},
 };
 
-use gpupin_device::scene::{ComputeMode, Use, UseKind, now, write_uses};
+use gpupin_device::scene::{ComputeMode, Live, Use, UseKind, earlier_uses, now, write_uses};
 use gpupin_policy::GpuUuid;
 
 use super::{
@@ -43,6 +43,15 @@ fn current() -> Option<usize> {
 
 fn handle(number: usize) -> Handle {
     std::ptr::without_provenance_mut(number)
+}
+
+impl Contexts {
+    /// None yet, and what this process used before `exec` made it this program.
+    pub(super) fn of_this_process() -> Self {
+        let directory = session::live().and_then(Live::processes_directory);
+        let uses = directory.map(|it| earlier_uses(&it)).unwrap_or_default();
+        Self { uses, ..Self::default() }
+    }
 }
 
 impl Process {

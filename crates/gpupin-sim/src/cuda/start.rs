@@ -83,8 +83,12 @@ fn start() -> Outcome {
         return Err(NO_DEVICE);
     }
     let pid = std::process::id();
-    *process =
-        Some(Process { pid, visible, contexts: Contexts::default(), memory: Memory::default() });
+    *process = Some(Process {
+        pid,
+        visible,
+        contexts: Contexts::of_this_process(),
+        memory: Memory::default(),
+    });
     Ok(())
 }
 

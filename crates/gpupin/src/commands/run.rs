@@ -81,8 +81,9 @@ Examples:
   gpupin run --no-wait -- pytest            fail at once if the GPU is in use
   gpupin run --role tts --isolate -- ./serve
 
-Exit codes: those of the program, 126 it cannot be started, 127 it was not found, 128+n signal n ended it; 2 usage or
-configuration, 3 no GPU matches, 75 the GPU was not had in time, 76 it used another GPU";
+Exit codes: those of the program, 126 it cannot be started, 127 it was not found, 128+n signal n ended it; 2 usage,
+configuration, or no evidence of a program that ended with 0, 3 no GPU matches, 75 the GPU was not had in time, 76 it used
+another GPU, whatever else failed";
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Action {
@@ -129,8 +130,13 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     std::mem::forget(Arc::clone(&machine));
     let finished = run::run(&order, &project, machine, terminal)?;
     if let (Some(file), Some(path)) = (&args.name_evidence_in, &finished.evidence) {
-        std::fs::write(file, path.as_os_str().as_encoded_bytes())
-            .with_context(|| format!("failed to write `{}`", file.display()))?;
+        let written = std::fs::write(file, path.as_os_str().as_encoded_bytes())
+            .with_context(|| format!("failed to write `{}`", file.display()));
+        match (written, finished.exit) {
+            // It goes before every other code.
+            (Err(error), Exit::Violation) => terminal.error(&format!("{error:#}")),
+            (written, _) => written?,
+        }
     }
     Ok(finished.exit)
 }

@@ -8,6 +8,7 @@ use gpupin_run::{
     process::ProcessId,
 };
 
+use super::words;
 use crate::{
     failure::{Exit, Failure},
     project::Project,
@@ -20,8 +21,8 @@ pub(crate) struct Wanted {
     /// The GPUs that would do.
     pub(crate) candidates: Vec<GpuUuid>,
     pub(crate) count: usize,
-    /// The mask stays as a launcher set it.
-    pub(crate) keeps_mask: bool,
+    /// The mask that stays as a launcher set it.
+    pub(crate) kept_mask: Option<String>,
     forbidden: Vec<GpuUuid>,
 }
 
@@ -32,7 +33,8 @@ pub(crate) struct Choice {
     pub(crate) pinned: Vec<Place>,
     /// All of the machine; those with MIG as one.
     pub(crate) gpus: Vec<Known>,
-    keeps_mask: bool,
+    /// The mask that stays as a launcher set it, so that nothing is pinned.
+    pub(crate) kept_mask: Option<String>,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ pub(crate) fn wanted(
                 ));
             }
             terminal.warning(&format!("{text}; it stays as it is"));
-            wanted.keeps_mask = true;
+            wanted.kept_mask = Some(mask);
         }
     }
     Ok(Some(wanted))
@@ -104,7 +106,7 @@ pub(crate) fn of_policy(
     let wanted = Wanted {
         candidates: plan.candidates,
         count: plan.count,
-        keeps_mask: false,
+        kept_mask: None,
         forbidden: forbidden(role, policy, inventory),
     };
     Ok(Some(wanted))
@@ -119,7 +121,7 @@ fn forbidden(role: Option<&str>, policy: &Policy, inventory: &Inventory) -> Vec<
 /// No GPU, on a machine that has others than the policy means.
 pub(crate) fn nothing(role: Option<&str>, policy: &Policy, inventory: &Inventory) -> Choice {
     let forbidden = forbidden(role, policy, inventory);
-    let wanted = Wanted { candidates: Vec::new(), count: 0, keeps_mask: false, forbidden };
+    let wanted = Wanted { candidates: Vec::new(), count: 0, kept_mask: None, forbidden };
     wanted.taken(Vec::new(), inventory)
 }
 
@@ -183,7 +185,7 @@ impl Wanted {
             is_forbidden: self.forbidden.contains(&gpu.uuid),
         };
         let gpus = inventory.gpus.iter().map(known).collect();
-        Choice { pinned, gpus, uuids, keeps_mask: self.keeps_mask }
+        Choice { pinned, gpus, uuids, kept_mask: self.kept_mask.clone() }
     }
 }
 
@@ -200,7 +202,7 @@ impl Choice {
         policy: &Policy,
         present: &Inventory,
     ) -> Result<Vec<(String, String)>, Failure> {
-        if self.keeps_mask {
+        if self.kept_mask.is_some() {
             return Ok(policy.env.clone().into_iter().collect());
         }
         if self.uuids.is_empty() {
@@ -215,11 +217,7 @@ impl Choice {
 
     /// A GPU for people: `RTX 3090`, with its UUID where there is another of the name.
     pub(crate) fn name(&self, uuid: &GpuUuid) -> String {
-        let Some(known) = self.gpus.iter().find(|it| it.uuid == *uuid) else {
-            return uuid.to_string();
-        };
-        let is_twin = self.gpus.iter().filter(|it| it.name == known.name).count() > 1;
-        if is_twin { format!("{} ({uuid})", known.name) } else { known.name.clone() }
+        words::name(uuid, self.gpus.iter().map(|it| (&it.uuid, it.name.as_str())))
     }
 
     /// The pinned GPUs for people, each with its UUID.

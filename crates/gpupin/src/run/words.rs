@@ -6,7 +6,7 @@ use std::{
 };
 
 use gpupin_device::Kind;
-use gpupin_policy::PinAs;
+use gpupin_policy::{GpuUuid, PinAs};
 use gpupin_run::{
     evidence::Evidence,
     lease::Lease,
@@ -16,6 +16,7 @@ use gpupin_run::{
 
 use super::choice::Choice;
 use crate::{
+    failure::{Failure, Part},
     quote,
     terminal::{Terminal, one_line},
 };
@@ -34,14 +35,49 @@ pub(super) fn start(choice: &Choice, pin_as: PinAs, lease: Option<&Lease>) -> St
         Some(lease) if lease.waited() < Duration::from_secs(1) => "leased".to_owned(),
         Some(lease) => format!("leased after {}", time(lease.waited())),
     };
-    format!(
-        "gpupin: {}, pinned by {}, {lease}",
-        choice.names(),
-        match pin_as {
-            PinAs::Uuid => "UUID",
-            PinAs::Index => "index",
-        }
-    )
+    let pin = match (&choice.kept_mask, pin_as) {
+        (Some(mask), _) => format!("the mask from outside stays (`{}`)", one_line(mask)),
+        (None, PinAs::Uuid) => "pinned by UUID".to_owned(),
+        (None, PinAs::Index) => "pinned by index".to_owned(),
+    };
+    format!("gpupin: {}, {pin}, {lease}", choice.names())
+}
+
+/// A GPU for people: `RTX 3090`, with its UUID where there is another of the name.
+pub(super) fn name<'a>(
+    uuid: &GpuUuid,
+    gpus: impl Iterator<Item = (&'a GpuUuid, &'a str)> + Clone,
+) -> String {
+    let Some((_, name)) = gpus.clone().find(|it| it.0 == uuid) else {
+        return uuid.to_string();
+    };
+    let is_twin = gpus.filter(|it| it.1 == name).count() > 1;
+    if is_twin { format!("{name} ({uuid})") } else { name.to_owned() }
+}
+
+/// A failure in one line.
+pub(super) fn chain(failure: &Failure) -> String {
+    let texts = failure.lines().filter(|it| it.0 != Part::Hint).map(|it| it.1);
+    texts.collect::<Vec<_>>().join(": ")
+}
+
+/// What could not be written while the program runs.
+pub(super) fn unwritten(failure: &Failure) -> String {
+    goes_on(&chain(failure))
+}
+
+pub(super) fn goes_on(why: &str) -> String {
+    format!("{}; the program goes on and is watched", one_line(why))
+}
+
+/// That nothing tells how a run went, and what lies where that would.
+pub(super) fn no_evidence(evidence: &Evidence, left: Option<&str>) -> String {
+    let seen = match evidence.verdict {
+        Verdict::Violated => format!("{}; ", verdict(evidence)),
+        _ => String::new(),
+    };
+    let left = left.map(|it| format!("; `{}` is from before it ended", one_line(it)));
+    format!("{seen}there is no evidence of this run{}", left.unwrap_or_default())
 }
 
 /// That a role has a GPU which `forbid` keeps from the rest of the project.
@@ -72,7 +108,7 @@ pub(super) fn end(evidence: &Evidence, path: &str, terminal: &mut Terminal) {
 /// `proved (simulated): only on RTX 3090`.
 pub(crate) fn verdict(evidence: &Evidence) -> String {
     let pinned = evidence.gpus.iter().filter(|it| it.pinned);
-    let pinned = pinned.map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ");
+    let pinned = pinned.map(|it| name_in(evidence, &it.uuid)).collect::<Vec<_>>().join(", ");
     let why = match evidence.verdict {
         Verdict::Proved => format!("it ran on {pinned} and nowhere else"),
         Verdict::Violated => reasons(evidence, |it| matches!(it, Reason::SeenElsewhere { .. })),
@@ -101,10 +137,7 @@ fn reasons(evidence: &Evidence, which: impl Fn(&Reason) -> bool) -> String {
 
 /// A reason for people.
 pub(crate) fn reason(reason: &Reason, evidence: &Evidence) -> String {
-    let name = |gpu: &Named| {
-        let known = evidence.gpus.iter().find(|it| it.uuid == gpu.0);
-        known.map_or_else(|| gpu.0.to_string(), |it| it.name.clone())
-    };
+    let name = |gpu: &Named| name_in(evidence, &gpu.0);
     match reason {
         Reason::RunnerEnded => "the runner ended before the program did".to_owned(),
         Reason::NotObserved => "nobody looked".to_owned(),
@@ -143,6 +176,10 @@ pub(crate) fn reason(reason: &Reason, evidence: &Evidence) -> String {
         Reason::Interrupted => "the observation was cut off".to_owned(),
         Reason::SamplesLost { why } => format!("samples were lost: {}", one_line(why)),
     }
+}
+
+fn name_in(evidence: &Evidence, uuid: &GpuUuid) -> String {
+    name(uuid, evidence.gpus.iter().map(|it| (&it.uuid, it.name.as_str())))
 }
 
 /// A time for people: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 1 min`.

@@ -15,6 +15,7 @@ use crate::sandbox::{Outcome, Sandbox};
 mod faults;
 mod isolate;
 mod terminal;
+mod unwritten;
 
 pub(crate) const PINNED: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
 pub(crate) const OTHER: &str = "GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01";
@@ -173,6 +174,14 @@ fn a_mask_of_a_launcher_is_no_matter_if_it_agrees() {
     assert_eq!(outcome("1", POLICY).code, 2);
     let keep = format!("{POLICY}run.on-outside-pin = 'keep'\n");
     assert_eq!(outcome("1", &keep).out, "1\n");
+
+    let kept = project().file("gpupin.toml", keep).variable("CUDA_VISIBLE_DEVICES", "1,0");
+    let outcome = run(&kept, &["--", "true"]);
+    assert!(outcome.err.contains("the mask from outside stays (`1,0`), leased"), "{outcome:?}");
+    assert!(!outcome.err.contains("pinned by"), "{outcome:?}");
+    let pin = &evidence(&kept)["pin"];
+    assert_eq!(pin["kept"], "1,0", "{pin}");
+    assert_eq!(pin["variables"], serde_json::json!([["A", "it's b"]]), "{pin}");
 }
 
 #[test]

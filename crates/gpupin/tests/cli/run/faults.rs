@@ -128,6 +128,44 @@ fn xids_of_a_gpu_leave_what_is_seen_of_it_unproved() {
     assert_eq!(outcome.code, 1, "{outcome:?}");
 }
 
+const ACCOUNTING: &str = include_str!("../../../../../scenes/accounting.toml");
+
+/// Runs a program on its GPU on a machine with accounting that is another for longer than the driver is left alone.
+#[track_caller]
+fn check_for_a_while(scene: &str, verdict: &str, code: &str) {
+    let sandbox = project().file("state/scene.toml", ACCOUNTING).file("then.toml", scene);
+    let script = format!(
+        "sh use.sh {PINNED} 0.3; cp state/scene.toml first.toml; mv then.toml state/scene.toml; sleep 2.5; \
+         mv first.toml state/scene.toml; sleep 0.3"
+    );
+    let outcome = run(&sandbox, &["--", "sh", "-c", &script]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let evidence = evidence(&sandbox);
+    assert_eq!(evidence["verdict"], verdict, "{evidence}");
+    let reasons = evidence["reasons"].as_array().unwrap();
+    let codes: Vec<_> = reasons.iter().map(|it| it["code"].as_str().unwrap()).collect();
+    assert_eq!(codes.first().copied().unwrap_or(""), code, "{evidence}");
+    let checked = sandbox.gpupin(&["evidence", "check"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+}
+
+#[test]
+fn accounting_that_is_off_for_a_while_proves_nothing() {
+    check_for_a_while(ACCOUNTING, "proved", "");
+    let off = ACCOUNTING.replace("accounting = true", "accounting = false");
+    check_for_a_while(&off, "unproved", "accounting-incomplete");
+}
+
+#[test]
+fn a_gpu_that_is_there_for_a_while_leaves_it_unproved() {
+    let (_, large) = ACCOUNTING.rsplit_once("[[gpu]]").unwrap();
+    let third = large.replace(PINNED, "GPU-00000000-0000-0000-0000-000000000003");
+    let third = third.replace("0000:02:00.0", "0000:03:00.0");
+    let scene = format!("{ACCOUNTING}\n[[gpu]]{third}");
+    let scene = scene.replace("cuda-order", "# cuda-order");
+    check_for_a_while(&scene, "unproved", "gpus-changed");
+}
+
 #[test]
 fn numbers_of_another_pid_namespace_prove_nothing() {
     let scene = format!("pid-offset = 100000\n{SCENE}");
