@@ -189,8 +189,8 @@ fn compare(meant: &mut Wanted, project: &Project, inventory: &Inventory) -> Mask
             meant.candidates = gpus;
             Mask::Agrees
         }
-        OutsidePin::Differs(_) if project.policy.run.on_outside_pin == OnOutsidePin::Keep => {
-            meant.keeps_mask = true;
+        OutsidePin::Differs(mask) if project.policy.run.on_outside_pin == OnOutsidePin::Keep => {
+            meant.kept_mask = Some(mask);
             Mask::Kept
         }
         OutsidePin::Differs(_) => Mask::Differs,
