@@ -307,7 +307,7 @@ impl Slot {
     }
 }
 
-/// Reads evidence. Whether it is true is for [`check`].
+/// Reads evidence. Whether it is true is for [`check()`].
 pub fn read(path: &Path) -> Result<Stored, EvidenceError> {
     let failed = |source| EvidenceError::Read { path: path.to_owned(), source };
     let mut text = Vec::new();
