@@ -3,7 +3,7 @@
 //! Evidence is one JSON object with a version. It is written *before* the program starts, as `unproved` with the reason that the
 //! runner ended, and replaced as a whole when the tree is empty: a crash never leaves more than is known. Beside it lie the raw samples, one
 //! [`Record`](crate::observe::record::Record) a line, of which it holds the SHA-256. It also holds one of itself: of its JSON without that
-//! field, keys sorted, without white space. [`check`] hashes both, judges the samples again, and compares what is said twice.
+//! field, keys sorted, without white space. [`check()`] hashes both, judges the samples again, and compares what is said twice.
 //!
 //! Hashes show what was damaged or edited. They do not show who wrote it: nothing is signed, and whoever hashes again can make up anything.
 
