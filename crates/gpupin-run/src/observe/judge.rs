@@ -95,6 +95,10 @@ pub enum Reason {
     MigInstanceUnknown {
         gpu: Named,
     },
+    /// Pinned to an instance of this GPU: nothing but samples tells that it was not on another one.
+    OtherInstances {
+        gpu: Named,
+    },
     PidNamespace,
     /// Milliseconds without a sample.
     Gap {
@@ -394,6 +398,13 @@ impl Judge {
                 None => {
                     reasons.insert(Reason::SampledOnly { gpu: gpu.clone() });
                 }
+            }
+        }
+        for place in self.setting.pinned.iter().filter(|it| it.instance.is_some()) {
+            // Isolation works on whole GPUs, and accounting does not tell instances apart.
+            let gpu = Named(place.gpu.clone());
+            if !is_hit(&gpu) {
+                reasons.insert(Reason::OtherInstances { gpu });
             }
         }
         // A violation is one, whatever else could not be seen.

@@ -237,10 +237,12 @@ fn an_instance_is_not_the_whole_gpu() {
         let seen = Seen { instance, ..seen(7, Kin::Tree) };
         run(vec![vec![sample(0, vec![seen]), sample(1, vec![])]])
     };
-    check(&setting, &at(Some((1, 0))), Verdict::Proved, &[]);
+    let sampled = Reason::OtherInstances { gpu: Named(gpu(0)) };
+    check(&setting, &at(Some((1, 0))), Verdict::Unproved, std::slice::from_ref(&sampled));
     let elsewhere = Reason::SeenElsewhere { gpu: Named(gpu(0)), pid: 7 };
     check(&setting, &at(Some((2, 0))), Verdict::Violated, &[elsewhere]);
-    let reasons = [Reason::NoGpuUseSeen, Reason::MigInstanceUnknown { gpu: Named(gpu(0)) }];
+    let unknown = Reason::MigInstanceUnknown { gpu: Named(gpu(0)) };
+    let reasons = [Reason::NoGpuUseSeen, unknown, sampled];
     check(&setting, &at(None), Verdict::Unproved, &reasons);
 }
 

@@ -152,6 +152,9 @@ pub(crate) fn reason(reason: &Reason, evidence: &Evidence) -> String {
             };
             format!("only samples tell that it did not use {} ({way})", name(gpu))
         }
+        Reason::OtherInstances { gpu } => {
+            format!("only samples tell that it did not use another instance of {}", name(gpu))
+        }
         Reason::AccountingIncomplete { gpu, why } => {
             format!("the driver's accounting of {} does not tell all: {}", name(gpu), one_line(why))
         }
