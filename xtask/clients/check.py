@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -156,8 +157,17 @@ def screen(command, seconds, wanted):
             except OSError:
                 break
     os.write(terminal, b"q")
+    # Who was started with hang-ups ignored, as by nohup, would stay.
+    end = time.monotonic() + 5
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                os.read(terminal, 65536)
+            except OSError:
+                time.sleep(0.1)
     os.close(terminal)
-    os.waitpid(child, 0)
     return re.sub(rb"\x1b(\[[0-9;?]*[A-Za-z]|[()].|[=>])", b" ", drawn).decode(errors="replace")
 
 
