@@ -41,6 +41,7 @@ mod judge;
 mod obstacle;
 pub(crate) mod package;
 pub(crate) mod rounds;
+mod spoiled;
 pub(crate) mod steps;
 pub(crate) mod summary;
 pub(crate) mod time;
