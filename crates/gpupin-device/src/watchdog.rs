@@ -33,6 +33,8 @@ pub struct Watchdog {
     kind: Kind,
     /// Only dropping takes it out.
     machine: Option<Arc<dyn Machine>>,
+    /// How long an answer is waited for.
+    limit: Duration,
     threads: Threads,
 }
 
@@ -40,8 +42,8 @@ pub struct Watchdog {
 const WHILE_ONE_HANGS: Duration = Duration::from_secs(1);
 
 /// Threads that ask, and questions that have not returned.
+#[derive(Default)]
 struct Threads {
-    limit: Duration,
     idle: Mutex<Vec<Sender<Job>>>,
     hanging: Mutex<Vec<Hanging>>,
 }
@@ -85,8 +87,11 @@ pub(crate) fn calling(function: &str) {
 impl Watchdog {
     /// Waits up to `limit` for each answer of a machine.
     pub fn new(machine: Box<dyn Machine>, limit: Duration) -> Self {
-        let threads = Threads::new(limit);
-        Self { kind: machine.kind(), machine: Some(machine.into()), threads }
+        Self::with(Threads::default(), machine, limit)
+    }
+
+    fn with(threads: Threads, machine: Box<dyn Machine>, limit: Duration) -> Self {
+        Self { kind: machine.kind(), machine: Some(machine.into()), limit, threads }
     }
 
     /// The same for a machine that may hang already when it is opened, for which it has `start`.
@@ -95,8 +100,10 @@ impl Watchdog {
         start: Duration,
         limit: Duration,
     ) -> Result<Self, MachineError> {
-        let opened = Threads::new(start).ask(("start", None), open);
-        Ok(Self::new(opened.map_err(MachineError::from)??, limit))
+        // The thread that opens it is the one that is asked next: a thread and its heap cost more than most questions.
+        let threads = Threads::default();
+        let opened = threads.ask(("start", None), start, open).map_err(MachineError::from)?;
+        Ok(Self::with(threads, opened?, limit))
     }
 
     fn ask<T: Send + 'static>(
@@ -105,7 +112,7 @@ impl Watchdog {
         ask: impl FnOnce(&(dyn Machine + 'static)) -> T + Send + 'static,
     ) -> Result<T, Unanswered> {
         let machine = Arc::clone(self.machine.as_ref().expect("only dropping takes it out"));
-        self.threads.ask(question, move || {
+        self.threads.ask(question, self.limit, move || {
             let answer = ask(&*machine);
             // Whoever gets the answer may drop the machine, and it shall not be dropped here later.
             drop(machine);
@@ -118,21 +125,18 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         // Stopping the library may hang too.
         let machine = self.machine.take();
-        drop(self.threads.ask(("stop", None), || drop(machine)));
+        drop(self.threads.ask(("stop", None), self.limit, || drop(machine)));
     }
 }
 
 impl Threads {
-    fn new(limit: Duration) -> Self {
-        Self { limit, idle: Mutex::default(), hanging: Mutex::default() }
-    }
-
     fn ask<T: Send + 'static>(
         &self,
         question: Question,
+        limit: Duration,
         ask: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unanswered> {
-        let limit = self.limit_for(&question)?;
+        let limit = self.limit_for(&question, limit)?;
         let (calls, has_returned) = (Calls::default(), Arc::new(AtomicBool::new(false)));
         let (send, answer) = mpsc::sync_channel(1);
         let job = {
@@ -162,14 +166,14 @@ impl Threads {
         }
     }
 
-    /// How long the answer is waited for; nothing where the same question hangs already.
-    fn limit_for(&self, question: &Question) -> Result<Duration, Unanswered> {
+    /// How long the answer is waited for, at most `limit`; nothing where the same question hangs already.
+    fn limit_for(&self, question: &Question, limit: Duration) -> Result<Duration, Unanswered> {
         let mut hanging = self.hanging.lock().unwrap_or_else(PoisonError::into_inner);
         hanging.retain(|it| !it.has_returned.load(Ordering::SeqCst));
         match hanging.iter().find(|it| it.question == *question) {
             Some(same) => Err(same.unanswered()),
-            None if hanging.is_empty() => Ok(self.limit),
-            None => Ok(self.limit.min(WHILE_ONE_HANGS)),
+            None if hanging.is_empty() => Ok(limit),
+            None => Ok(limit.min(WHILE_ONE_HANGS)),
         }
     }
 
@@ -199,7 +203,7 @@ impl Hanging {
 
 impl fmt::Debug for Threads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Threads").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Threads").finish_non_exhaustive()
     }
 }
 

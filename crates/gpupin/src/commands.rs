@@ -1,6 +1,8 @@
 //! The subcommands, one file each.
 
-use clap::Parser as _;
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::{
     failure::{Exit, Failure},
@@ -57,7 +59,10 @@ Examples:
 
 Exit codes: 0 nothing found, 1 findings, 2 could not do its work, 3 no GPU matches";
 
+/// Building the flags of all verbs takes about as long as starting a program does, and programs are started often: only those of the
+/// verb that was given are built.
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 enum Command {
     Scan(Box<scan::Args>),
     Fix(Box<fix::Args>),
@@ -85,37 +90,29 @@ enum Command {
     ForPython(Box<for_python::Args>),
 }
 
-/// The interface of `gpupin run` alone.
-///
-/// Building the flags of all verbs takes about as long as starting a program does, and programs are started often.
-#[derive(Debug, clap::Parser)]
-#[command(name = "gpupin", version)]
-struct OnlyRun {
-    #[command(flatten)]
-    appearance: Appearance,
-
-    #[command(subcommand)]
-    command: RunCommand,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum RunCommand {
-    Run(Box<run::Args>),
-}
-
 impl Cli {
     /// Reads the arguments of this process, and ends it where they are not understood.
     pub(crate) fn of_process() -> Self {
-        if std::env::args_os().nth(1).is_some_and(|verb| verb == "run") {
-            let OnlyRun { appearance, command: RunCommand::Run(args) } = OnlyRun::parse();
-            return Self { appearance, command: Command::Run(args) };
+        let words: Vec<_> = std::env::args_os().collect();
+        let mut command = Self::command_for(&words);
+        let cli = command.try_get_matches_from_mut(words).and_then(|mut matches| {
+            Self::from_arg_matches_mut(&mut matches).map_err(|it| it.format(&mut command))
+        });
+        cli.unwrap_or_else(|error| error.exit())
+    }
+
+    /// The interface, as much of it as these words need: what a list of the verbs says of each is part of what is deferred.
+    fn command_for(words: &[OsString]) -> clap::Command {
+        let mut command = Self::command();
+        if words.get(1).is_none_or(|verb| command.find_subcommand(verb).is_none()) {
+            command.build();
         }
-        Self::parse()
+        command
     }
 
     /// Whether it reads source text, whose nesting may need much of the stack.
     pub(crate) fn needs_stack(&self) -> bool {
-        !matches!(self.command, Command::Run(_))
+        matches!(self.command, Command::Scan(_) | Command::Fix(_) | Command::Lsp(_))
     }
 
     pub(crate) fn run(&self, terminal: &mut Terminal) -> Result<Exit, Failure> {
@@ -148,31 +145,36 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use clap::{CommandFactory as _, Parser as _};
 
-    use super::{Cli, OnlyRun};
+    use super::Cli;
 
     #[test]
-    fn run_alone_is_what_it_is_among_all() {
-        let help = |mut all: clap::Command| {
-            all.build();
-            all.find_subcommand_mut("run").unwrap().render_long_help().to_string()
-        };
-        assert_eq!(help(OnlyRun::command()), help(Cli::command()));
-        for args in [
-            &["--no-such-flag"][..],
-            &["--timeout", "x", "--", "true"],
-            &["--timeout", "1s", "--no-wait", "true"],
-            &["--quiet", "--role", "tts", "--", "true", "--quiet"],
-            &[],
-        ] {
-            let words = || ["gpupin", "run"].iter().chain(args);
-            let alone = OnlyRun::try_parse_from(words());
-            let alone = alone.map(|it| format!("{:?} {:?}", it.appearance, it.command));
-            let among_all = Cli::try_parse_from(words());
-            let among_all = among_all.map(|it| format!("{:?} {:?}", it.appearance, it.command));
-            let text = |it: clap::Error| it.to_string();
-            assert_eq!(alone.map_err(text), among_all.map_err(text));
+    fn a_verb_that_is_built_alone_is_what_it_is_among_all() {
+        let mut all = Cli::command();
+        all.build();
+        let verbs: Vec<_> = all.get_subcommands().map(|it| it.get_name().to_owned()).collect();
+        assert!(verbs.len() > 20, "{verbs:?}");
+        let verbs = verbs.iter().map(String::as_str);
+        let questions = ["--help", "-h", "--no-such-flag"];
+        let questions =
+            verbs.flat_map(|verb| questions.map(|it| vec!["gpupin", verb, it])).chain([
+                vec!["gpupin"],
+                vec!["gpupin", "--help"],
+                vec!["gpupin", "help", "run"],
+                vec!["gpupin", "scna"],
+                vec!["gpupin", "lease", "ls", "--help"],
+                vec!["gpupin", "run", "--timeout", "x", "--", "true"],
+                vec!["gpupin", "run", "--timeout", "1s", "--no-wait", "true"],
+            ]);
+        for words in questions {
+            let asked: Vec<_> = words.iter().map(OsString::from).collect();
+            let alone = Cli::command_for(&asked).try_get_matches_from(&asked);
+            let among_all = all.try_get_matches_from_mut(&asked);
+            let text = |it: Result<_, clap::Error>| it.map_err(|it| it.to_string());
+            assert_eq!(text(alone), text(among_all), "{words:?}");
         }
     }
 

@@ -79,6 +79,27 @@ fn the_program_gets_the_pin_and_keeps_its_streams() {
 }
 
 #[test]
+fn a_flag_that_does_not_exist_is_no_program() {
+    check(
+        &["--no-obsrve", "--", "true"],
+        &expect![[r#"
+        exit code: 2
+        ----- stderr
+        error: unexpected argument '--no-obsrve' found
+
+          tip: a similar argument exists: '--no-observe'
+          tip: to pass '--no-obsrve' as a value, use '-- --no-obsrve'
+
+        Usage: gpupin run --machine <SCENE> --no-observe <PROGRAM>...
+
+        For more information, try '--help'.
+    "#]],
+    );
+    let outcome = run(&project(), &["-q", "--no-observe", "sh", "-c", "echo $0", "--no-obsrve"]);
+    assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("--no-obsrve\n", ""));
+}
+
+#[test]
 fn exit_codes_are_those_a_shell_would_give() {
     let sandbox = project();
     for (script, code) in
