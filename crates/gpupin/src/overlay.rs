@@ -20,13 +20,6 @@ impl Overlay {
         self.contents.insert(path, contents);
     }
 
-    pub(crate) fn is_file(&self, path: &Path) -> bool {
-        match self.contents.get(path) {
-            Some(contents) => contents.is_some(),
-            None => path.is_file(),
-        }
-    }
-
     /// Whether there is anything of this name: a link that leads nowhere, a directory or a pipe too.
     pub(crate) fn has(&self, path: &Path) -> bool {
         match self.contents.get(path) {

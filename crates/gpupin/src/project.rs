@@ -122,8 +122,8 @@ pub(crate) fn open_from(
     }
     let lock_file = match (&args.lock, &policy) {
         (Some(path), _) => Some(working_directory.join(path)),
-        (None, Some(policy)) => Some(parent(&policy.path).join(LOCK)).filter(|it| tree.is_file(it)),
-        (None, None) => start.ancestors().map(|it| it.join(LOCK)).find(|it| tree.is_file(it)),
+        (None, Some(policy)) => Some(parent(&policy.path).join(LOCK)).filter(|it| tree.has(it)),
+        (None, None) => start.ancestors().map(|it| it.join(LOCK)).find(|it| tree.has(it)),
     };
     let root = match (&policy, &lock_file) {
         (Some(policy), _) => parent(&policy.path),
@@ -202,8 +202,9 @@ fn find_policy(
         for name in [POLICY, PYPROJECT] {
             let path = directory.join(name);
             // A declaration that cannot be read counts: the next one above may mean another GPU.
-            let is_there = if name == POLICY { tree.has(&path) } else { tree.is_file(&path) };
-            if is_there && let Some(policy) = read(&path)? {
+            if tree.has(&path)
+                && let Some(policy) = read(&path)?
+            {
                 return Ok(Some(Found { policy, path }));
             }
         }

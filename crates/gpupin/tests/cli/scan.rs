@@ -157,6 +157,17 @@ fn a_policy_that_cannot_be_read_does_not_leave_the_word_to_the_one_above() {
         let which = sandbox.gpupin_in("app", &["which", "--machine", "mixed"]);
         assert_eq!(which.code, 2, "{way:?}: {which:?}");
     }
+    for name in ["pyproject.toml", "gpupin.lock"] {
+        let place = format!("app/{name}");
+        let mut sandbox = above();
+        if name == "gpupin.lock" {
+            sandbox = sandbox.file("app/gpupin.toml", "gpu.name = \"RTX 3090\"\n");
+        }
+        assert_eq!(sandbox.run("ln", "", &["-s", "nowhere", &place]).code, 0);
+        let outcome = sandbox.gpupin(&["scan", "app"]);
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        assert!(outcome.err.contains(&format!("failed to read `{place}`")), "{outcome:?}");
+    }
     let linked = above().file("policies/app.toml", "gpu.name = \"RTX 3090\"\n");
     assert_eq!(linked.run("ln", "", &["-s", "../policies/app.toml", place]).code, 0);
     let which = linked.gpupin_in("app", &["which", "--machine", "mixed"]);
