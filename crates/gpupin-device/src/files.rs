@@ -175,6 +175,7 @@ impl Machine for DriverFiles {
             power_limit: number(),
             sm_clock: number(),
             memory_clock: number(),
+            pcie: Err(Silence::Unsupported),
             persistence: Err(Silence::Unsupported),
             accounting: Err(Silence::Unsupported),
             minor,

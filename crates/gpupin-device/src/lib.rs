@@ -24,8 +24,8 @@ pub use child::output_within;
 pub use files::{DriverFiles, FileGpu, kernel_module, on_the_bus};
 pub use kind::Kind;
 pub use machine::{
-    Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Throttle,
-    Unreadable, Usage,
+    Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, PcieLink, ProcessKind,
+    Throttle, Unreadable, Usage, Xid,
 };
 pub use nvml::{NVML_LIBRARY, Nvml};
 pub use pids::{in_initial_pid_namespace, strangers};

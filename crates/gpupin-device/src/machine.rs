@@ -34,6 +34,16 @@ pub trait Machine: Send + Sync + Debug {
     /// The processes on one GPU now.
     fn usage(&self, gpu: &GpuUuid) -> Usage;
 
+    /// Processes by number, and how busy each kept the multiprocessors in the last seconds, in percent. Who did nothing may be missing.
+    fn process_utilization(&self, _gpu: &GpuUuid) -> Answer<Vec<(u32, u32)>> {
+        Err(Silence::Unsupported)
+    }
+
+    /// The next error that the driver reports, waiting up to `wait`. What happened before the first call is not told.
+    fn next_xid(&self, _wait: Duration) -> Answer<Option<Xid>> {
+        Err(Silence::Unsupported)
+    }
+
     /// Processes that the driver's accounting has recorded on one GPU, ended ones too.
     /// [`Silence::NotAvailable`] where accounting is off.
     fn accounting(&self, gpu: &GpuUuid) -> Answer<Vec<Accounted>>;
@@ -90,11 +100,21 @@ pub struct GpuStatus {
     pub sm_clock: Answer<u32>,
     /// Megahertz.
     pub memory_clock: Answer<u32>,
+    /// How it is connected now; most GPUs save power on the link while they idle.
+    pub pcie: Answer<PcieLink>,
     pub persistence: Answer<bool>,
     /// Whether the driver records processes, so that short ones leave a trace.
     pub accounting: Answer<bool>,
     /// The minor number of `/dev/nvidiaN`.
     pub minor: Answer<u32>,
+}
+
+/// A connection over PCI Express.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PcieLink {
+    pub generation: u32,
+    /// Lanes.
+    pub width: u32,
 }
 
 /// Why the clocks of a GPU are lower than they could be: NVML's `nvmlClocksEventReason*`.
@@ -168,6 +188,13 @@ pub enum ProcessKind {
     Compute,
     Graphics,
     Mps,
+}
+
+/// An error that the driver reports of a GPU. What the numbers mean: NVIDIA's "XID Errors".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Xid {
+    pub gpu: GpuUuid,
+    pub number: u64,
 }
 
 /// A process that the driver's accounting recorded.

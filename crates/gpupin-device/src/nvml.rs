@@ -4,28 +4,29 @@
 //! driver was reloaded or the GPUs numbered anew. A library that lost its driver is started again. What does not answer stays a gap,
 //! and a GPU that is counted but does not say what it is, is told by [`Machine::unreadable`].
 //!
-//! Out of scope: watching for events (Xid), and everything that changes a GPU's settings.
+//! Out of scope: everything that changes a GPU's settings.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, SystemTime},
 };
 
 use gpupin_policy::{Bytes, ComputeCapability, Gpu, GpuUuid, Inventory, Mig, NvmlIndex};
 
 use self::{
     code::Code,
-    library::{Clock, Handle, Library, Limit, MemoryErrors, Number},
+    library::{Clock, EventSet, Handle, Library, Limit, MemoryErrors, Number},
     processes::Row,
 };
 use crate::{
     answer::{Answer, Silence},
     kind::Kind,
     machine::{
-        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, ProcessKind, Throttle,
-        Unreadable, Usage,
+        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, PcieLink, ProcessKind,
+        Throttle, Unreadable, Usage, Xid,
     },
 };
 
@@ -33,6 +34,9 @@ mod code;
 mod functions;
 mod library;
 mod processes;
+
+/// How far back samples of processes are asked for. The driver takes one or more a second.
+const RECENT: Duration = Duration::from_secs(3);
 
 /// What the dynamic loader finds NVML by.
 pub const NVML_LIBRARY: &str = "libnvidia-ml.so.1";
@@ -52,6 +56,15 @@ pub struct Nvml {
 struct Session {
     library: Library,
     handles: Mutex<BTreeMap<GpuUuid, Handle>>,
+    events: Mutex<Option<Events>>,
+}
+
+/// Xids that are collected, and of which GPUs.
+#[derive(Debug)]
+struct Events {
+    set: EventSet,
+    /// Also GPUs that have none to tell.
+    asked: BTreeMap<GpuUuid, Handle>,
 }
 
 /// A GPU that is in the inventory, or the reason why it is not.
@@ -198,6 +211,9 @@ impl Machine for Nvml {
                 power_limit: number(Number::EnforcedPowerLimit),
                 sm_clock: library.clock(handle, Clock::Sm).map_err(Silence::from),
                 memory_clock: library.clock(handle, Clock::Memory).map_err(Silence::from),
+                pcie: number(Number::PcieGeneration).and_then(|generation| {
+                    Ok(PcieLink { generation, width: number(Number::PcieWidth)? })
+                }),
                 persistence: number(Number::Persistence).map(|it| it == 1),
                 accounting: number(Number::Accounting).map(|it| it == 1),
                 minor: number(Number::Minor),
@@ -215,6 +231,27 @@ impl Machine for Nvml {
             graphics: list(ProcessKind::Graphics),
             mps: list(ProcessKind::Mps),
         }
+    }
+
+    fn process_utilization(&self, gpu: &GpuUuid) -> Answer<Vec<(u32, u32)>> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = now.saturating_sub(RECENT).as_micros();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        let samples =
+            self.about(gpu, |library, handle| library.process_utilization(handle, since))?;
+        let mut newest = BTreeMap::new();
+        for it in samples {
+            let entry = newest.entry(it.pid).or_insert((it.timeStamp, it.smUtil));
+            *entry = (*entry).max((it.timeStamp, it.smUtil));
+        }
+        Ok(newest.into_iter().map(|(pid, (_, busy))| (pid, busy)).collect())
+    }
+
+    fn next_xid(&self, wait: Duration) -> Answer<Option<Xid>> {
+        let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let gpus: Vec<_> = self.listed().map_err(Silence::failed)?.into_iter().flatten().collect();
+        let uuids: Vec<_> = gpus.into_iter().map(|it| it.uuid).collect();
+        Ok(self.with_restart(|session| session.next_xid(&uuids, wait))?)
     }
 
     fn accounting(&self, gpu: &GpuUuid) -> Answer<Vec<Accounted>> {
@@ -246,7 +283,34 @@ impl Machine for Nvml {
 
 impl Session {
     fn start(library: &Path) -> Result<Self, MachineError> {
-        Ok(Self { library: Library::start(library)?, handles: Mutex::default() })
+        Ok(Self {
+            library: Library::start(library)?,
+            handles: Mutex::default(),
+            events: Mutex::default(),
+        })
+    }
+
+    fn next_xid(&self, gpus: &[GpuUuid], wait: u32) -> Result<Option<Xid>, Code> {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = match &mut *events {
+            Some(events) => events,
+            none => none.insert(Events { set: self.library.event_set()?, asked: BTreeMap::new() }),
+        };
+        for gpu in gpus {
+            if !events.asked.contains_key(gpu) {
+                let (handle, _) = self.handle(gpu)?;
+                match self.library.watch(handle, &events.set) {
+                    Ok(()) | Err(Code::NOT_SUPPORTED) => {}
+                    Err(code) => return Err(code),
+                }
+                events.asked.insert(gpu.clone(), handle);
+            }
+        }
+        let Some((handle, number)) = self.library.next_xid(&events.set, wait)? else {
+            return Ok(None);
+        };
+        let gpu = events.asked.iter().find(|it| *it.1 == handle);
+        Ok(gpu.map(|(gpu, _)| Xid { gpu: gpu.clone(), number }))
     }
 
     /// The handle of a GPU, and whether it was looked up just now.
@@ -355,6 +419,15 @@ impl Session {
             });
         }
         Ok(instances)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let events = self.events.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(events) = events.take() {
+            self.library.free(&events.set);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use gpupin_policy::{GpuUuid, Inventory};
 use crate::{
     answer::{Answer, Silence},
     kind::Kind,
-    machine::{Accounted, Driver, GpuStatus, Machine, MachineError, Unreadable, Usage},
+    machine::{Accounted, Driver, GpuStatus, Machine, MachineError, Unreadable, Usage, Xid},
 };
 
 /// A machine whose answers are waited for only so long.
@@ -111,8 +111,17 @@ impl Watchdog {
         question: Question,
         ask: impl FnOnce(&(dyn Machine + 'static)) -> T + Send + 'static,
     ) -> Result<T, Unanswered> {
+        self.ask_within(question, self.limit, ask)
+    }
+
+    fn ask_within<T: Send + 'static>(
+        &self,
+        question: Question,
+        limit: Duration,
+        ask: impl FnOnce(&(dyn Machine + 'static)) -> T + Send + 'static,
+    ) -> Result<T, Unanswered> {
         let machine = Arc::clone(self.machine.as_ref().expect("only dropping takes it out"));
-        self.threads.ask(question, self.limit, move || {
+        self.threads.ask(question, limit, move || {
             let answer = ask(&*machine);
             // Whoever gets the answer may drop the machine, and it shall not be dropped here later.
             drop(machine);
@@ -254,6 +263,17 @@ impl Machine for Watchdog {
         let (gpu, of) = (gpu.clone(), Some(gpu.clone()));
         let usage = self.ask(("usage", of), move |it| it.usage(&gpu));
         usage.unwrap_or_else(|why| Usage::silent(&why.into()))
+    }
+
+    fn process_utilization(&self, gpu: &GpuUuid) -> Answer<Vec<(u32, u32)>> {
+        let (gpu, of) = (gpu.clone(), Some(gpu.clone()));
+        self.ask(("process utilization", of), move |it| it.process_utilization(&gpu))?
+    }
+
+    fn next_xid(&self, wait: Duration) -> Answer<Option<Xid>> {
+        // Waiting is what it is asked to do.
+        let limit = self.limit + wait;
+        self.ask_within(("xid", None), limit, move |it| it.next_xid(wait))?
     }
 
     fn accounting(&self, gpu: &GpuUuid) -> Answer<Vec<Accounted>> {

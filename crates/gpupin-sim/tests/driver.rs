@@ -7,6 +7,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Child, Command},
+    time::Duration,
 };
 
 use gpupin_device::{
@@ -206,6 +207,7 @@ fn answers(machine: &dyn Machine) -> BTreeMap<String, Option<String>> {
                     ("power limit", text(&it.power_limit)),
                     ("clock", text(&it.sm_clock)),
                     ("memory clock", text(&it.memory_clock)),
+                    ("pcie", text(&it.pcie)),
                     ("persistence", text(&it.persistence)),
                     ("accounting", text(&it.accounting)),
                     ("minor", text(&it.minor)),
@@ -219,6 +221,7 @@ fn answers(machine: &dyn Machine) -> BTreeMap<String, Option<String>> {
         put(format!("{uuid} compute"), text(&usage.compute));
         put(format!("{uuid} graphics"), text(&usage.graphics));
         put(format!("{uuid} mps"), text(&usage.mps));
+        put(format!("{uuid} busy"), text(&machine.process_utilization(uuid)));
         put(format!("{uuid} accounted"), text(&machine.accounting(uuid)));
     }
     answers
@@ -248,6 +251,9 @@ fn faults() -> Vec<String> {
         "nvmlDeviceGetPersistenceMode",
         "nvmlDeviceGetAccountingMode",
         "nvmlDeviceGetMinorNumber",
+        "nvmlDeviceGetCurrPcieLinkGeneration",
+        "nvmlDeviceGetCurrPcieLinkWidth",
+        "nvmlDeviceGetProcessUtilization",
         "nvmlDeviceGetComputeRunningProcesses",
         "nvmlDeviceGetGraphicsRunningProcesses",
         "nvmlDeviceGetMPSComputeRunningProcesses",
@@ -304,6 +310,42 @@ fn no_fault_looks_like_a_healthy_machine() {
                     assert!(is_honest, "{}: {fault}: {what} is {answer:?}", machine.source());
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn an_error_that_the_driver_reports_is_told_once() {
+    let test = "an_error_that_the_driver_reports_is_told_once";
+    check(test, "mixed", |state, libraries| {
+        let (_, healthy) = BUILT_IN.iter().find(|it| it.0 == "mixed").unwrap();
+        let change = |text: &str| {
+            fs::write(state.join("new"), text).unwrap();
+            fs::rename(state.join("new"), state.join("scene.toml")).unwrap();
+        };
+        // The second GPU's.
+        let (first, second) = healthy.rsplit_once("fans =").unwrap();
+        let with = |xids: &str| format!("{first}xids = {xids}\nfans ={second}");
+        let fault = "[[fault]]\nfunction = 'nvmlEventSetWait'\nreturn = 'no-permission'";
+        let gpu = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
+        let (short, long) = (Duration::from_millis(1), Duration::from_secs(60));
+        let machines: [Box<dyn Machine>; 2] = [
+            Box::new(SceneMachine::open(state).unwrap()),
+            Box::new(Nvml::open(&nvml(libraries), Path::new("/")).unwrap()),
+        ];
+        for machine in machines {
+            change(&with("[13]"));
+            assert_eq!(machine.next_xid(short), Ok(None), "what was before is not told");
+            change(&with("[13, 79, 31]"));
+            for number in [79, 31] {
+                let xid = machine.next_xid(long).unwrap().unwrap();
+                assert_eq!((xid.gpu.as_str(), xid.number), (gpu, number));
+            }
+            assert_eq!(machine.next_xid(short), Ok(None));
+            change(&format!("{}\n{fault}\n", with("[13, 79, 31, 48]")));
+            assert!(machine.next_xid(long).is_err());
+            change(&with("[13, 79, 31, 48]"));
+            assert_eq!(machine.next_xid(long).unwrap().unwrap().number, 48);
         }
     });
 }

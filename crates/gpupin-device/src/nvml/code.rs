@@ -19,6 +19,7 @@ impl Code {
     pub(super) const NOT_FOUND: Self = Self(6);
     pub(super) const INSUFFICIENT_SIZE: Self = Self(7);
     pub(super) const DRIVER_NOT_LOADED: Self = Self(9);
+    pub(super) const TIMEOUT: Self = Self(10);
     /// Also what stands for a function that the library does not have.
     pub(super) const FUNCTION_NOT_FOUND: Self = Self(13);
     pub(super) const GPU_IS_LOST: Self = Self(15);

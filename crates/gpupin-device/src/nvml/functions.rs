@@ -7,8 +7,9 @@ use std::ffi::{c_char, c_int, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
     nvmlAccountingStats_t, nvmlClockType_t, nvmlDevice_t, nvmlEccCounterType_t, nvmlEnableState_t,
-    nvmlMemory_t, nvmlMemory_v2_t, nvmlMemoryErrorType_t, nvmlPciInfo_t, nvmlReturn_t,
-    nvmlTemperatureSensors_t, nvmlTemperatureThresholds_t, nvmlUtilization_t,
+    nvmlEventData_t, nvmlEventSet_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlMemoryErrorType_t,
+    nvmlPciInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlTemperatureSensors_t,
+    nvmlTemperatureThresholds_t, nvmlUtilization_t,
 };
 
 macro_rules! functions {
@@ -89,6 +90,18 @@ functions! {
     nvmlDeviceGetPowerUsage(nvmlDevice_t, *mut c_uint);
     nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t, *mut c_uint);
     nvmlDeviceGetPersistenceMode(nvmlDevice_t, *mut nvmlEnableState_t);
+    nvmlDeviceGetCurrPcieLinkGeneration(nvmlDevice_t, *mut c_uint);
+    nvmlDeviceGetCurrPcieLinkWidth(nvmlDevice_t, *mut c_uint);
+    nvmlDeviceGetProcessUtilization(
+        nvmlDevice_t,
+        *mut nvmlProcessUtilizationSample_t,
+        *mut c_uint,
+        c_ulonglong
+    );
+    nvmlEventSetCreate(*mut nvmlEventSet_t);
+    nvmlEventSetFree(nvmlEventSet_t);
+    nvmlEventSetWait_v2(nvmlEventSet_t, *mut nvmlEventData_t, c_uint);
+    nvmlDeviceRegisterEvents(nvmlDevice_t, c_ulonglong, nvmlEventSet_t);
     nvmlDeviceGetMinorNumber(nvmlDevice_t, *mut c_uint);
     nvmlDeviceGetAccountingMode(nvmlDevice_t, *mut nvmlEnableState_t);
     nvmlDeviceGetAccountingPids(nvmlDevice_t, *mut c_uint, *mut c_uint);

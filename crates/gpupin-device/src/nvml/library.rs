@@ -1,13 +1,14 @@
 #![expect(unsafe_code, reason = "the driver's library speaks C")]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_uint},
+    ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong},
     path::Path,
 };
 
 use nvml_wrapper_sys::bindings::{
-    nvmlAccountingStats_t, nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t,
-    nvmlReturn_t, nvmlUtilization_t,
+    nvmlAccountingStats_t, nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlMemory_t,
+    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t,
+    nvmlUtilization_t,
 };
 
 use super::{
@@ -54,6 +55,16 @@ const SIMULATED: &[u8] = b"gpupin_sim_version\0";
 /// `NVML_INIT_FLAG_NO_GPUS`: a machine without GPUs is no failure.
 const WITHOUT_GPUS_TOO: c_uint = 1;
 
+/// Events that a library collects, from some GPUs. It must not outlive the library.
+#[derive(Debug)]
+pub(super) struct EventSet(nvmlEventSet_t);
+
+// SAFETY: as for handles.
+unsafe impl Send for EventSet {}
+
+/// The type of event that tells of an Xid.
+const XID_EVENTS: c_ulonglong = 0x8;
+
 /// A function that fills one value about one GPU.
 type Getter<T> = Result<unsafe extern "C" fn(nvmlDevice_t, *mut T) -> nvmlReturn_t, Code>;
 
@@ -80,6 +91,8 @@ pub(super) enum Number {
     Persistence,
     Accounting,
     Minor,
+    PcieGeneration,
+    PcieWidth,
     MaxMigDevices,
     GpuInstance,
     ComputeInstance,
@@ -305,6 +318,8 @@ impl Library {
             Number::Persistence => named!(self.nvmlDeviceGetPersistenceMode),
             Number::Accounting => named!(self.nvmlDeviceGetAccountingMode),
             Number::Minor => named!(self.nvmlDeviceGetMinorNumber),
+            Number::PcieGeneration => named!(self.nvmlDeviceGetCurrPcieLinkGeneration),
+            Number::PcieWidth => named!(self.nvmlDeviceGetCurrPcieLinkWidth),
             Number::MaxMigDevices => named!(self.nvmlDeviceGetMaxMigDeviceCount),
             Number::GpuInstance => named!(self.nvmlDeviceGetGpuInstanceId),
             Number::ComputeInstance => named!(self.nvmlDeviceGetComputeInstanceId),
@@ -323,6 +338,78 @@ impl Library {
             // SAFETY: the handle is of this library, and the buffer holds as many rows of the largest layout as are said.
             Code::check(unsafe { function(gpu.0, capacity, buffer) })
         })
+    }
+
+    /// The newest sample of each process that was busy since `since`, in microseconds since 1970.
+    pub(super) fn process_utilization(
+        &self,
+        gpu: Handle,
+        since: u64,
+    ) -> Result<Vec<nvmlProcessUtilizationSample_t>, Code> {
+        let function = named!(self.nvmlDeviceGetProcessUtilization)?;
+        // SAFETY: plain numbers, for which zeros are a value.
+        let empty: nvmlProcessUtilizationSample_t = unsafe { std::mem::zeroed() };
+        let mut samples = vec![empty; 128];
+        loop {
+            let mut filled = count(samples.len());
+            // SAFETY: the handle is of this library, and the buffer holds as many samples as are said.
+            let code = Code::check(unsafe {
+                function(gpu.0, samples.as_mut_ptr(), &raw mut filled, since)
+            });
+            match code {
+                Err(Code::INSUFFICIENT_SIZE) if samples.len() < 1 << 16 => {
+                    samples.resize(samples.len() * 2, empty);
+                }
+                // Nobody was busy.
+                Err(Code::NOT_FOUND) => return Ok(Vec::new()),
+                Err(code) => return Err(code),
+                Ok(()) => {
+                    samples.truncate(usize::try_from(filled).unwrap_or(usize::MAX));
+                    return Ok(samples);
+                }
+            }
+        }
+    }
+
+    pub(super) fn event_set(&self) -> Result<EventSet, Code> {
+        let function = named!(self.nvmlEventSetCreate)?;
+        let mut set = std::ptr::null_mut();
+        // SAFETY: the function writes one pointer.
+        Code::check(unsafe { function(&raw mut set) })?;
+        Ok(EventSet(set))
+    }
+
+    /// Collects the Xids of a GPU from now on.
+    pub(super) fn watch(&self, gpu: Handle, set: &EventSet) -> Result<(), Code> {
+        let function = named!(self.nvmlDeviceRegisterEvents)?;
+        // SAFETY: handle and set are of this library.
+        Code::check(unsafe { function(gpu.0, XID_EVENTS, set.0) })
+    }
+
+    /// The next Xid within some milliseconds.
+    pub(super) fn next_xid(
+        &self,
+        set: &EventSet,
+        milliseconds: u32,
+    ) -> Result<Option<(Handle, u64)>, Code> {
+        let function = named!(self.nvmlEventSetWait_v2)?;
+        // SAFETY: a pointer and plain numbers, for which zeros are a value.
+        let mut event: nvmlEventData_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is of this library, and the function writes one structure.
+        match Code::check(unsafe { function(set.0, &raw mut event, milliseconds) }) {
+            Ok(()) if event.eventType & XID_EVENTS != 0 => {
+                Ok(Some((Handle(event.device), event.eventData)))
+            }
+            Ok(()) | Err(Code::TIMEOUT) => Ok(None),
+            Err(code) => Err(code),
+        }
+    }
+
+    pub(super) fn free(&self, set: &EventSet) {
+        if let Ok(function) = named!(self.nvmlEventSetFree) {
+            // SAFETY: the set is of this library and not used again.
+            unsafe { function(set.0) };
+        }
     }
 
     /// The PIDs that accounting has kept.

@@ -1,4 +1,11 @@
-use std::{ffi::OsStr, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use gpupin_policy::{Bytes, Gpu, GpuUuid, Inventory, Mig};
 
@@ -12,8 +19,8 @@ use crate::{
     answer::{Answer, Silence},
     kind::Kind,
     machine::{
-        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, Throttle, Unreadable,
-        Usage,
+        Accounted, Driver, GpuProcess, GpuStatus, Machine, MachineError, PcieLink, Throttle,
+        Unreadable, Usage, Xid,
     },
 };
 
@@ -23,7 +30,12 @@ use crate::{
 #[derive(Debug)]
 pub struct SceneMachine {
     live: Live,
+    /// How many Xids of each GPU were told.
+    told: Mutex<BTreeMap<GpuUuid, usize>>,
 }
+
+/// How often the scene is looked at while an Xid is waited for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A GPU, or what it does not say.
 type Described = Result<Gpu, Unreadable>;
@@ -49,12 +61,12 @@ const HANDLES: &[&str] = &["its handle", "its UUID"];
 impl SceneMachine {
     /// Opens what a user wrote: a scene's file, a state directory, or the name of a scene that is part of gpupin.
     pub fn find(scene: &OsStr) -> Result<Self, MachineError> {
-        Ok(Self { live: Live::find(scene)? })
+        Ok(Self { live: Live::find(scene)?, told: Mutex::default() })
     }
 
     /// Opens a scene's file or a state directory.
     pub fn open(path: &Path) -> Result<Self, MachineError> {
-        Ok(Self { live: Live::open(path)? })
+        Ok(Self { live: Live::open(path)?, told: Mutex::default() })
     }
 
     /// Starts the library and asks one of its functions about the machine.
@@ -184,6 +196,23 @@ impl SceneGpu {
         processes
     }
 
+    /// Each process on the GPU, by the number the driver knows it by, and how busy it keeps the GPU, in percent.
+    pub fn busy(&self, scene: &Scene, running: &[Running]) -> Vec<(u32, u32)> {
+        let mut busy = Vec::new();
+        for process in running.iter().filter(|it| it.is_alive && !self.hides_processes) {
+            let mut here = process
+                .uses
+                .iter()
+                .filter(|it| it.gpu == self.uuid && it.until.is_none())
+                .peekable();
+            if here.peek().is_some() {
+                let load = here.map(|it| it.utilization).sum::<u32>().min(100);
+                busy.push((process.pid.wrapping_add(scene.pid_offset), load));
+            }
+        }
+        busy
+    }
+
     /// Bytes in use on the GPU or instance `uuid`, without what the driver keeps for itself.
     pub fn used(&self, uuid: &GpuUuid, running: &[Running]) -> u64 {
         let uses = running.iter().filter(|it| it.is_alive).flat_map(|it| &it.uses);
@@ -283,6 +312,9 @@ impl Machine for SceneMachine {
             power_limit: whole("nvmlDeviceGetEnforcedPowerLimit", milliwatts(gpu.power_limit)),
             sm_clock: whole("nvmlDeviceGetClockInfo", gpu.clocks.sm),
             memory_clock: whole("nvmlDeviceGetClockInfo", gpu.clocks.memory),
+            pcie: of_whole("nvmlDeviceGetCurrPcieLinkGeneration")
+                .and(of_whole("nvmlDeviceGetCurrPcieLinkWidth"))
+                .map(|()| PcieLink { generation: gpu.pcie.generation, width: gpu.pcie.width }),
             persistence: self.value("nvmlDeviceGetPersistenceMode", uuid, gpu.persistence),
             accounting: self.value("nvmlDeviceGetAccountingMode", uuid, gpu.accounting),
             minor: self.value("nvmlDeviceGetMinorNumber", uuid, minor),
@@ -300,6 +332,39 @@ impl Machine for SceneMachine {
             compute: list("nvmlDeviceGetComputeRunningProcesses", UseKind::Compute),
             graphics: list("nvmlDeviceGetGraphicsRunningProcesses", UseKind::Graphics),
             mps: list("nvmlDeviceGetMPSComputeRunningProcesses", UseKind::Mps),
+        }
+    }
+
+    fn process_utilization(&self, uuid: &GpuUuid) -> Answer<Vec<(u32, u32)>> {
+        let scene = self.ask("a GPU", "nvmlInit").map_err(Silence::failed)?;
+        let (_, gpu) = self.handle(&scene, uuid)?;
+        if gpu.uuid != *uuid {
+            return Err(Silence::Unsupported);
+        }
+        self.ask_gpu("nvmlDeviceGetProcessUtilization", uuid)?;
+        let running = self.live.processes().map_err(Silence::failed)?;
+        Ok(gpu.busy(&scene, &running))
+    }
+
+    fn next_xid(&self, wait: Duration) -> Answer<Option<Xid>> {
+        let end = Instant::now() + wait;
+        loop {
+            let scene = self.ask("events", "nvmlEventSetWait").map_err(Silence::failed)?;
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            for gpu in &scene.gpus {
+                let known = gpu.xids.len();
+                let told = told.entry(gpu.uuid.clone()).or_insert(known);
+                if let Some(&number) = gpu.xids.get(*told) {
+                    *told += 1;
+                    return Ok(Some(Xid { gpu: gpu.uuid.clone(), number }));
+                }
+            }
+            drop(told);
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            thread::sleep(left.min(LOOK));
         }
     }
 

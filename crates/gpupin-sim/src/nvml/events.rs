@@ -9,8 +9,8 @@ use gpupin_policy::GpuUuid;
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t};
 
 use super::{
-    Code, GPU_IS_LOST, INVALID_ARGUMENT, Outcome, TIMEOUT, device, guarded, handle, put, scene,
-    started,
+    Code, GPU_IS_LOST, INVALID_ARGUMENT, Outcome, TIMEOUT, call, device, guarded, handle, put,
+    scene, started,
 };
 
 /// The type of event that tells of an Xid.
@@ -36,6 +36,7 @@ fn with_set<T>(set: nvmlEventSet_t, work: impl FnOnce(&mut Vec<Watched>) -> T) -
 unsafe extern "C" fn nvmlEventSetCreate(set: *mut nvmlEventSet_t) -> u32 {
     guarded(|| {
         started()?;
+        call("nvmlEventSetCreate", None)?;
         let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
         sets.push(Some(Vec::new()));
         // SAFETY: NVML's contract: the pointer is null or good for writing.
@@ -78,6 +79,7 @@ unsafe extern "C" fn nvmlEventSetWait(
 /// `data` is null or good for writing.
 unsafe fn wait(set: nvmlEventSet_t, data: *mut nvmlEventData_t, milliseconds: c_uint) -> Outcome {
     started()?;
+    call("nvmlEventSetWait", None)?;
     let end = Instant::now() + Duration::from_millis(milliseconds.into());
     loop {
         if let Some((device, xid)) = next(set)? {

@@ -145,21 +145,15 @@ device! {
     ) |it| {
         let gpu = it.whole()?;
         let running = session::live().ok_or(UNKNOWN)?.processes().map_err(|_| UNKNOWN)?;
-        let mut found = Vec::new();
-        for process in running.iter().filter(|it| it.is_alive && !gpu.hides_processes) {
-            let here = process.uses.iter().filter(|it| it.gpu == gpu.uuid && it.until.is_none());
-            let load = here.clone().map(|it| it.utilization).sum::<u32>().min(100);
-            if here.count() > 0 {
-                found.push(nvmlProcessUtilizationSample_t {
-                    pid: process.pid.wrapping_add(it.scene.pid_offset),
-                    timeStamp: now().max(last_seen.saturating_add(1)),
-                    smUtil: load,
-                    memUtil: 0,
-                    encUtil: 0,
-                    decUtil: 0,
-                });
-            }
-        }
+        let sample = |(pid, load)| nvmlProcessUtilizationSample_t {
+            pid,
+            timeStamp: now().max(last_seen.saturating_add(1)),
+            smUtil: load,
+            memUtil: 0,
+            encUtil: 0,
+            decUtil: 0,
+        };
+        let found: Vec<_> = gpu.busy(&it.scene, &running).into_iter().map(sample).collect();
         if found.is_empty() {
             return Err(NOT_FOUND);
         }
