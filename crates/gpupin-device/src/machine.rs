@@ -110,7 +110,7 @@ pub struct GpuStatus {
 }
 
 /// A connection over PCI Express.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct PcieLink {
     pub generation: u32,
     /// Lanes.

@@ -6,8 +6,10 @@ use crate::value::InvalidValue;
 ///
 /// Either `GPU-` or `MIG-` and a UUID, or the MIG name of drivers before R470:
 /// `MIG-GPU-<uuid>/<gpu instance>/<compute instance>`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String")]
 pub struct GpuUuid(String);
 
 impl GpuUuid {
@@ -35,6 +37,14 @@ impl FromStr for GpuUuid {
                 "expected a UUID such as `GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01`",
             ))
         }
+    }
+}
+
+impl TryFrom<String> for GpuUuid {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        text.parse()
     }
 }
 

@@ -19,10 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    observe::{
-        Judgement, Observed, Reason, Setting, Verdict, hex,
-        record::{Origin, parsed},
-    },
+    observe::{Judgement, Observed, Reason, Setting, Verdict, hex, record::Origin},
     plain::{self, Links},
     process::ProcessId,
     supervise::Ended,
@@ -120,7 +117,6 @@ pub struct PinRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuRecord {
-    #[serde(deserialize_with = "parsed")]
     pub uuid: GpuUuid,
     pub name: String,
     pub pinned: bool,
@@ -155,7 +151,6 @@ pub struct IsolationRecord {
 pub struct ProcessRecord {
     pub process: ProcessId,
     pub command: String,
-    #[serde(deserialize_with = "parsed")]
     pub gpu: GpuUuid,
     /// Whether it belongs to the program.
     pub tree: bool,

@@ -30,10 +30,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    evidence::IsolationRecord,
-    observe::record::{Named, parsed},
-};
+use crate::{evidence::IsolationRecord, observe::record::Named};
 
 mod capabilities;
 mod device_cgroup;
@@ -56,7 +53,6 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hidden {
-    #[serde(deserialize_with = "parsed")]
     pub gpu: GpuUuid,
     pub nodes: Vec<PathBuf>,
 }

@@ -30,8 +30,12 @@ pub struct Process {
 impl ProcessId {
     /// This process; an error of kind `NotFound` where there is no `/proc`.
     pub fn this() -> io::Result<Self> {
-        let stat = Stat::read(std::process::id());
-        stat.map(|it| it.id).ok_or_else(|| io::ErrorKind::NotFound.into())
+        Self::of(std::process::id()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The process that has this number now.
+    pub fn of(pid: u32) -> Option<Self> {
+        Stat::read(pid).map(|it| it.id)
     }
 }
 

@@ -8,12 +8,13 @@
 use std::path::PathBuf;
 
 use gpupin_device::{Kind, Machine, MachineError};
+use gpupin_monitor::snapshot::Snapshot;
 use gpupin_policy::{
     Inventory,
     visibility::{Environment, Visibility, resolve},
 };
 
-use crate::{failure::Failure, machine::snapshot::Snapshot, project::Project};
+use crate::{failure::Failure, project::Project};
 
 mod driver;
 mod environment;

@@ -19,9 +19,6 @@ use gpupin_device::{
 
 use crate::failure::{Exit, Failure};
 
-pub(crate) mod health;
-pub(crate) mod snapshot;
-
 pub(crate) const NVML_VARIABLE: &str = "GPUPIN_NVML_LIBRARY";
 pub(crate) const CUDA_VARIABLE: &str = "GPUPIN_CUDA_LIBRARY";
 pub(crate) const ROOT_VARIABLE: &str = "GPUPIN_SYSROOT";

@@ -18,7 +18,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("gpupin-device", &["gpupin-policy"]),
     ("gpupin-sim", &["gpupin-device", "gpupin-policy"]),
     ("gpupin-run", &["gpupin-policy", "gpupin-device"]),
-    ("gpupin", &["gpupin-policy", "gpupin-lint", "gpupin-device", "gpupin-sim", "gpupin-run"]),
+    ("gpupin-monitor", &["gpupin-policy", "gpupin-device", "gpupin-run"]),
+    (
+        "gpupin",
+        &[
+            "gpupin-policy",
+            "gpupin-lint",
+            "gpupin-device",
+            "gpupin-sim",
+            "gpupin-run",
+            "gpupin-monitor",
+        ],
+    ),
 ];
 
 /// Crates that know no file, environment, clock, thread or terminal.

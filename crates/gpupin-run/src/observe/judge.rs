@@ -7,7 +7,7 @@ use gpupin_policy::GpuUuid;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::record::{
-    AccountingOf, Entry, GpuSample, Kin, List, ListName, Named, Record, Seen, What, parsed,
+    AccountingOf, Entry, GpuSample, Kin, List, ListName, Named, Record, Seen, What,
 };
 
 /// Longest time between two samples that counts as observation, in milliseconds. The slowest pace is a third of it.
@@ -33,7 +33,6 @@ pub struct Setting {
 #[serde(deny_unknown_fields)]
 pub struct Place {
     /// The physical GPU.
-    #[serde(deserialize_with = "parsed")]
     pub gpu: GpuUuid,
     /// GPU and compute instance, under MIG.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use gpupin_device::{Kind, Silence};
 use gpupin_policy::GpuUuid;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 
 /// A line of the raw samples: what was seen and when. The verdict follows from these and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,12 +48,11 @@ pub struct Origin {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Named(#[serde(deserialize_with = "parsed")] pub GpuUuid);
+pub struct Named(pub GpuUuid);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountingOf {
-    #[serde(deserialize_with = "parsed")]
     pub gpu: GpuUuid,
     pub list: List<Entry>,
 }
@@ -71,7 +70,6 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuSample {
-    #[serde(deserialize_with = "parsed")]
     pub gpu: GpuUuid,
     pub compute: List<Seen>,
     pub graphics: List<Seen>,
@@ -162,10 +160,4 @@ impl fmt::Display for ListName {
             Self::Mps => "MPS",
         })
     }
-}
-
-pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }

@@ -5,13 +5,14 @@ use std::{
 
 use annotate_snippets::renderer::Style;
 use anyhow::Context as _;
+use gpupin_monitor::snapshot::snapshot;
 use gpupin_policy::visibility::Environment;
 
 use crate::{
     commands::rule::Format,
     doctor::{Check, Patient, State, examine},
     failure::{Exit, Failure},
-    machine::{self, MachineArgs, snapshot::snapshot},
+    machine::{self, MachineArgs},
     project::{self, ProjectArgs},
     report::write_json,
     terminal::{BOLD, DIM, ERROR, NOTE, Terminal, WARNING, one_line},

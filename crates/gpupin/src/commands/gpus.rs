@@ -7,17 +7,16 @@ use std::{
 use annotate_snippets::renderer::Style;
 use anyhow::Context as _;
 use gpupin_device::Kind;
+use gpupin_monitor::{
+    health::{Ailment, AilmentKind, ailments},
+    snapshot::{GpuNow, Meaning, Snapshot, Standing, Use, snapshot},
+};
 use gpupin_policy::GpuUuid;
 
 use crate::{
     commands::rule::Format,
     failure::{Exit, Failure},
-    machine::{
-        MachineArgs,
-        health::{Ailment, AilmentKind, ailments},
-        snapshot::{GpuNow, Meaning, Snapshot, Standing, snapshot},
-        system_root,
-    },
+    machine::{MachineArgs, system_root},
     project::{self, ProjectArgs},
     report::write_json,
     table::{memory, table},
@@ -233,7 +232,7 @@ fn process_rows(now: &Snapshot) -> Vec<Vec<String>> {
                 process.pid.to_string(),
                 process.user.clone().or(uid).unwrap_or_else(|| "?".to_owned()),
                 process.memory.map_or_else(|| "?".to_owned(), memory),
-                process.kinds.join("+"),
+                process.kinds.iter().map(|it| Use::as_str(*it)).collect::<Vec<_>>().join("+"),
                 command,
             ]);
         }

@@ -1,5 +1,6 @@
 //! What this shell hands to the programs that it starts.
 
+use gpupin_monitor::snapshot::{Standing, standing};
 use gpupin_policy::{
     Gpu,
     visibility::{Certainty, Visibility},
@@ -7,10 +8,7 @@ use gpupin_policy::{
 
 use super::{Found, GPUS_FIRST, Patient};
 use crate::{
-    machine::{
-        cuda_view,
-        snapshot::{Standing, standing},
-    },
+    machine::cuda_view,
     which::comparison::{Comparison, Outcome},
 };
 

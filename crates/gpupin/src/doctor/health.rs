@@ -2,11 +2,12 @@
 //!
 //! Out of scope: errors of the past (Xid). NVML tells them only to who waits for them, and only the kernel's log keeps them.
 
-use super::{Found, GPUS_FIRST, Patient};
-use crate::machine::{
+use gpupin_monitor::{
     health::{AilmentKind, ailments, temperatures},
     snapshot::GpuNow,
 };
+
+use super::{Found, GPUS_FIRST, Patient};
 
 /// A check: its name, what it finds wrong, what to do about it, and what a GPU says where nothing is wrong.
 struct Aspect {

@@ -3,13 +3,10 @@
 use std::fs;
 
 use gpupin_device::{Kind, in_initial_pid_namespace};
+use gpupin_monitor::snapshot::{GpuNow, ProcessNow, Snapshot, Standing, Use};
 
 use super::{Found, GPUS_FIRST, Patient};
-use crate::{
-    machine::snapshot::{GpuNow, ProcessNow, Snapshot, Standing},
-    table::memory,
-    terminal::one_line,
-};
+use crate::{table::memory, terminal::one_line};
 
 /// More than a driver keeps for itself without saying so, in bytes. On an idle H100 it is about 0.5 GiB.
 const UNNOTICED: u64 = 1 << 30;
@@ -77,7 +74,7 @@ fn namespace(patient: &Patient, now: &Snapshot, found: &mut Found) {
         if !unknown_gpus(NAME, now, found) {
             return;
         }
-        let is_silent = |it: &GpuNow| LISTS.iter().any(|list| it.silent.contains_key(list));
+        let is_silent = |it: &GpuNow| LISTS.iter().any(|list| it.silent.contains_key(*list));
         if now.gpus.iter().any(is_silent) {
             found.unknown(NAME, "not every list of processes is told", "see the lists first");
             return;
@@ -169,7 +166,7 @@ fn forbidden(patient: &Patient, now: &Snapshot, found: &mut Found) {
             found.unknown(NAME, seen, "ask as root");
         }
         // A screen on a forbidden GPU is what it may be there for.
-        let computes = |it: &&ProcessNow| it.kinds.iter().any(|it| *it != "graphics");
+        let computes = |it: &&ProcessNow| it.kinds.iter().any(|it| *it != Use::Graphics);
         let is_owners = |it: &&ProcessNow| it.uid.is_some() && it.uid == owner;
         for process in gpu.processes.iter().filter(computes).filter(is_owners) {
             is_clean = false;

@@ -3,10 +3,11 @@
 use std::{fs, io, path::Path};
 
 use gpupin_device::Machine;
+use gpupin_monitor::people::Users;
 use gpupin_policy::GpuUuid;
 use gpupin_run::process::Process;
 
-use crate::{failure::Failure, machine::snapshot::Users, terminal::one_line};
+use crate::{failure::Failure, terminal::one_line};
 
 /// A running process, as far as it decides which GPUs it sees.
 #[derive(Debug)]

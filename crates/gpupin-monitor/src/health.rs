@@ -5,17 +5,17 @@
 
 use gpupin_device::Throttle;
 
-use super::snapshot::GpuNow;
+use crate::snapshot::GpuNow;
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ailment {
-    pub(crate) kind: AilmentKind,
-    pub(crate) why: String,
+pub struct Ailment {
+    pub kind: AilmentKind,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AilmentKind {
+pub enum AilmentKind {
     Heat,
     Slowdown,
     MemoryErrors,
@@ -23,7 +23,7 @@ pub(crate) enum AilmentKind {
 
 impl AilmentKind {
     /// In words for people.
-    pub(crate) fn words(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         match self {
             Self::Heat => "too hot",
             Self::Slowdown => "slowed down",
@@ -33,7 +33,7 @@ impl AilmentKind {
 }
 
 /// What is wrong with a GPU.
-pub(crate) fn ailments(gpu: &GpuNow) -> Vec<Ailment> {
+pub fn ailments(gpu: &GpuNow) -> Vec<Ailment> {
     let found = [
         (AilmentKind::Heat, heat(gpu)),
         (AilmentKind::Slowdown, slowdown(gpu)),
@@ -43,7 +43,7 @@ pub(crate) fn ailments(gpu: &GpuNow) -> Vec<Ailment> {
 }
 
 /// Its temperature and what the driver says of it: `97 °C, slows down at 95 °C, stops at 98 °C`.
-pub(crate) fn temperatures(gpu: &GpuNow) -> String {
+pub fn temperatures(gpu: &GpuNow) -> String {
     let celsius = |words, it: Option<u32>| it.map(|it| format!("{words}{it} °C"));
     let now = celsius("", gpu.temperature).unwrap_or_else(|| "temperature unknown".to_owned());
     let slows = celsius("slows down at ", gpu.slowdown_temperature);
@@ -99,7 +99,7 @@ mod tests {
     use gpupin_policy::Policy;
 
     use super::{ailments, temperatures};
-    use crate::machine::snapshot::snapshot;
+    use crate::snapshot::snapshot;
 
     /// What is wrong with the second GPU of `mixed`, with what is added to it.
     #[track_caller]

@@ -1,0 +1,11 @@
+//! What every GPU of a machine does now, did before, and should not do.
+//!
+//! - [`snapshot`](mod@snapshot): a machine at one moment, with what the policy has to say about it;
+//! - [`people`]: whose processes those are, and for which project they work;
+//! - [`health`]: what is wrong with a GPU that works.
+//!
+//! **Invariant:** what is not known is absent and has its reason. It is never zero, nothing or idle.
+
+pub mod health;
+pub mod people;
+pub mod snapshot;
