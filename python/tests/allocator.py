@@ -5,10 +5,13 @@ A test puts it in place of torch, and so do the stand-ins. Nothing here is torch
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import sys
+import time
 import types
+from pathlib import Path
 
 MB = 1_000_000
 SEGMENT = 20 << 20
@@ -16,6 +19,13 @@ SEGMENT = 20 << 20
 
 _COMPUTE_CAPABILITY = (75, 76)
 """The driver's numbers of these attributes, of NVIDIA's ``cuda.h``."""
+
+
+LOOK = "STANDINS_LOOK"
+"""Names the directory in which a program that is done puts a file with its process's number, and waits until that is gone.
+
+Its work takes no time here, so that it would be gone before anybody outside could ask the driver where it was.
+"""
 
 
 class CudaError(RuntimeError):
@@ -29,11 +39,35 @@ class Driver:
         self.library = ctypes.CDLL(os.environ.get("GPUPIN_CUDA_LIBRARY", "libcuda.so.1"))
         assert hasattr(self.library, "gpupin_sim_version"), "stand-ins are for simulated machines only"
         self.code = self.library.cuInit(0)
+        if self.code == 0:
+            _tell_once()
 
     def count(self) -> int:
         """How many GPUs are visible; none if CUDA could not start."""
         count = ctypes.c_int()
         return 0 if self.code != 0 or self.library.cuDeviceGetCount(ctypes.byref(count)) != 0 else count.value
+
+
+_told: list[int] = []
+
+
+def _tell_once() -> None:
+    if not _told:
+        _told.append(os.getpid())
+        print(
+            "stand-in: the GPUs are simulated and nothing is computed: no figure here means anything", file=sys.stderr, flush=True
+        )
+
+
+def _stay() -> None:
+    mark = Path(os.environ[LOOK]) / str(os.getpid())
+    mark.touch()
+    while mark.exists():
+        time.sleep(0.02)
+
+
+if LOOK in os.environ:
+    atexit.register(_stay)
 
 
 class Device:

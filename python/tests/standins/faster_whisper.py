@@ -5,15 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import onlooker
 from allocator import MB, Device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
-
-__all__ = ["onlooker"]
 
 
 class WhisperModel:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import onlooker
 from allocator import MB, Device, Driver
-
-__all__ = ["onlooker"]
 
 
 class Llama:
     """Layers on every visible GPU."""
 
-    def __init__(self, *, model_path: str, n_gpu_layers: int = 0, n_ctx: int = 512, main_gpu: int = 0, verbose: bool = True) -> None:
+    def __init__(
+        self, *, model_path: str, n_gpu_layers: int = 0, n_ctx: int = 512, main_gpu: int = 0, verbose: bool = True
+    ) -> None:
         if n_gpu_layers != 0:
             driver = Driver()
             for ordinal in range(driver.count()):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import onlooker
 from allocator import MB, Device, Driver
-
-__all__ = ["onlooker"]
 
 
 class SessionOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Union
+from typing import Any
 
 import torch
 
@@ -28,7 +28,7 @@ class AutoTokenizer:
         """Any name will do."""
         return cls()
 
-    def __call__(self, texts: Union[str, list[str]], **_: object) -> Batch:
+    def __call__(self, texts: str | list[str], **_: object) -> Batch:
         """Tokens."""
         texts = [texts] if isinstance(texts, str) else texts
         return Batch(input_ids=torch.Tensor(len(texts), max(len(it.split()) for it in texts), dtype=torch.int64))
@@ -46,7 +46,12 @@ class Model(torch.Module):
     """Speaks, and says nothing."""
 
     def generate(
-        self, inputs: torch.Tensor | None = None, *, max_new_tokens: int, return_dict_in_generate: bool = False, **batch: torch.Tensor
+        self,
+        inputs: torch.Tensor | None = None,
+        *,
+        max_new_tokens: int,
+        return_dict_in_generate: bool = False,
+        **batch: torch.Tensor,
     ) -> Any:
         """Tokens; as long as it takes, their keys and values are kept on the GPU, and for good if they are asked for."""
         inputs = batch["input_ids"] if inputs is None else inputs
@@ -65,7 +70,7 @@ class AutoModelForCausalLM:
     """Makes models."""
 
     @classmethod
-    def from_pretrained(cls, _: str, *, torch_dtype: object = None, device_map: Union[str, dict[str, int], None] = None) -> Model:
+    def from_pretrained(cls, _: str, *, torch_dtype: object = None, device_map: str | dict[str, int] | None = None) -> Model:
         """A model on the CPU, the device that a map names, or ``auto``: its layers on all of them."""
         if device_map == "auto":
             count = torch.cuda.device_count()

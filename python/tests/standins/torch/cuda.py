@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Union
+from typing import Any
+from weakref import WeakSet
 
-import onlooker
 from allocator import Allocator, CudaError, Driver
-
-__all__ = ["onlooker"]
 
 _driver: Driver | None = None
 _allocators: dict[int, Allocator] = {}
 _current = 0
-_blocks: dict[int, Block] = {}
+_blocks: WeakSet[Block] = WeakSet()
 """Those whose frames are kept."""
 _is_recording = False
 
@@ -42,7 +41,7 @@ class Block:
             allocator.allocate(self._rounded)
             if _is_recording:
                 self.frames = _frames()
-                _blocks[id(self)] = self
+                _blocks.add(self)
 
     def data_ptr(self) -> int:
         """Leads nowhere."""
@@ -59,13 +58,12 @@ class Block:
     def __del__(self) -> None:
         if self._allocator is not None:
             self._allocator.free(self._rounded)
-            _blocks.pop(id(self), None)
 
 
 def _frames() -> list[dict[str, Any]]:
     """Who asks, the innermost first."""
     frames: list[dict[str, Any]] = []
-    frame = sys._getframe(2)
+    frame = inspect.currentframe()
     while frame is not None:
         frames.append({"filename": frame.f_code.co_filename, "line": frame.f_lineno, "name": frame.f_code.co_name})
         frame = frame.f_back
@@ -89,7 +87,7 @@ def allocator(ordinal: int | None = None) -> Allocator:
     return _allocators[ordinal]
 
 
-def place(device: Union[str, int, Place]) -> Place:
+def place(device: str | int | Place) -> Place:
     """What ``torch.device`` makes of it."""
     if isinstance(device, Place):
         return device
@@ -119,7 +117,7 @@ def is_initialized() -> bool:
     return bool(_allocators)
 
 
-def set_device(device: Union[str, int]) -> None:
+def set_device(device: str | int) -> None:
     """What ``cuda`` means from now on."""
     global _current
     ordinal = place(device).index
@@ -179,7 +177,7 @@ def _record_memory_history(enabled: str | None = "all", *, max_entries: int = sy
 
 
 def _snapshot() -> dict[str, Any]:
-    return {"segments": [{"blocks": [it.as_snapshot() for it in _blocks.values()]}]}
+    return {"segments": [{"blocks": [it.as_snapshot() for it in _blocks]}]}
 
 
 memory = SimpleNamespace(_record_memory_history=_record_memory_history, _snapshot=_snapshot)
