@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gpupin.configuring import Mode
     from gpupin.counters import Sample
+    from gpupin.plan import Plan
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -233,7 +234,10 @@ class guard:  # noqa: N801 - used like a function
             pace=self._pace,
         )
         if verdict.outcome in {"leak", "suspect"}:
-            hints = history.hints()
+            plan = _plan()
+            hints = history.hints(None if plan is None else plan.policy)
+            if plan is not None and plan.is_simulated:
+                hints.append(f"the machine is {plan.kind}: this proves nothing about hardware")
         tidied = tidy() if mode.tidies else []
         verdict = _with(verdict, tidied, hints)
         self.verdict = verdict
@@ -250,20 +254,23 @@ def _with(verdict: Verdict, tidied: list[str], hints: list[str]) -> Verdict:
     return replace(verdict, tidied=tuple(f"afterwards: {it}" for it in tidied), hints=tuple(hints))
 
 
-def _uuid() -> str | None:
-    """The GPU that is pinned, if a policy says which. A guard works without one, and then knows less."""
+def _plan() -> Plan | None:
+    """What a policy says of this program. A guard works without one, and then knows less."""
     try:
-        plan = resolve(None, None)
+        return resolve(None, None)
     except GpupinError:
         return None
-    return plan.chosen[0].uuid if len(plan.chosen) == 1 else None
+
+
+def _uuid() -> str | None:
+    """The GPU that is pinned."""
+    plan = _plan()
+    return plan.chosen[0].uuid if plan is not None and len(plan.chosen) == 1 else None
 
 
 def _threshold() -> int:
-    try:
-        return resolve(None, None).leak_threshold
-    except GpupinError:
-        return _DEFAULT_THRESHOLD
+    plan = _plan()
+    return _DEFAULT_THRESHOLD if plan is None else plan.leak_threshold
 
 
 _listeners: list[Callable[[Verdict], None]] = []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 _MOST_EVENTS = 100_000
 """Without a bound torch's own record grows by kilobytes an event, without end."""
 _MOST_HINTS = 5
+_MB = 1_000_000
 
 _kept = False
 
@@ -40,12 +42,15 @@ def stop() -> None:
     _kept = False
 
 
-def hints() -> list[str]:
-    """Where to look: what lives on the GPU now, by size, shape and the line that made it."""
+def hints(policy: str | None) -> list[str]:
+    """Where to look: what lives on the GPU now, by size, shape and the line that made it.
+
+    Below the directory of ``policy`` are the project's own lines.
+    """
     torch: Any = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return []
-    return [*_tensors(torch), *_lines(torch)]
+    return [*_tensors(torch), *_lines(torch, None if policy is None else Path(policy).parent)]
 
 
 def _tensors(torch: Any) -> list[str]:
@@ -70,12 +75,12 @@ def _tensors(torch: Any) -> list[str]:
         except Exception:
             continue
     return [
-        f"{number_of[key]} live tensors of shape {key[0]} {key[1]}: {size / 1e6:.1f} MB"
+        f"{number_of[key]} live tensors of shape {key[0]} {key[1]}: {_bytes(size)}"
         for key, size in bytes_of.most_common(_MOST_HINTS)
     ]
 
 
-def _lines(torch: Any) -> list[str]:
+def _lines(torch: Any, project: Path | None) -> list[str]:
     if not _kept:
         return []
     try:
@@ -86,14 +91,24 @@ def _lines(torch: Any) -> list[str]:
     for segment in snapshot.get("segments", []):
         for block in segment.get("blocks", []):
             if block.get("state") == "active_allocated":
-                sizes[_line(block.get("frames", []))] += int(block.get("size", 0))
-    return [f"{size / 1e6:.1f} MB allocated at {line}" for line, size in sizes.most_common(_MOST_HINTS) if line]
+                sizes[_place(block.get("frames", []), project)] += int(block.get("size", 0))
+    return [f"{_bytes(size)} allocated at {place}" for place, size in sizes.most_common(_MOST_HINTS) if place]
 
 
-def _line(frames: list[dict[str, Any]]) -> str:
-    """The innermost line that is not torch's own."""
-    for frame in frames:
-        name = str(frame.get("filename", ""))
-        if name.endswith(".py") and "/torch/" not in name and "/gpupin/" not in name:
-            return f"{name}:{frame.get('line')}"
-    return ""
+def _place(frames: list[dict[str, Any]], project: Path | None) -> str:
+    """The innermost line that is not torch's own, and the project's line that came to it."""
+    lines = [(str(it.get("filename", "")), f"{it.get('filename')}:{it.get('line')}") for it in frames]
+    others = [it for it in lines if it[0].endswith(".py") and "/torch/" not in it[0] and "/gpupin/" not in it[0]]
+    if not others:
+        return ""
+    own = next((it for it in others if project is not None and _is_own(Path(it[0]), project)), others[0])
+    return others[0][1] if own == others[0] else f"{others[0][1]}, called at {own[1]}"
+
+
+def _is_own(path: Path, project: Path) -> bool:
+    """An environment in the project's directory is not the project's."""
+    return project in path.parents and "site-packages" not in path.parts
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= _MB else f"{size / 1e3:.1f} kB"

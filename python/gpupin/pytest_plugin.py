@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "proves that it is there, and guards its memory; `repeat` calls the test so often that a leak can be told from a warm-up",
     )
     config.stash[_REPORT] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skips a file that pins itself by ``import gpupin.auto`` where no GPU matches, as a marked test is, and says why."""
+    report = yield
+    call: pytest.CallInfo[Any] | None = getattr(report, "call", None)
+    error = None if call is None or call.excinfo is None else call.excinfo.value
+    if isinstance(error, NoMatchingGpu):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"Skipped: {error}")
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -137,6 +150,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if name is not None:
         document = {"version": 1, "tests": sorted(records, key=lambda it: it["test"])}
         Path(str(name)).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tells on which GPUs the marked tests were, and whether these are real: what a passing test says is not shown."""
+    records = config.stash[_REPORT]
+    told = Counter((it["gpu"], it["kind"]) for it in records if it.get("gpu") is not None)
+    for (gpu, kind), number in sorted(told.items()):
+        tests = "1 test" if number == 1 else f"{number} tests"
+        proof = "" if kind == "measured" else f"; the machine is {kind}: this proves nothing about hardware"
+        terminalreporter.write_line(f"gpupin: {tests} on {gpu}{proof}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -53,7 +53,8 @@ def test_other():
 
 
 def test_a_marked_test_has_the_gpu_and_the_others_have_not(pytester_run: RunPytest, project: Path) -> None:
-    check(pytester_run(MARKED, "--gpupin-report", "report.json"), 0, "2 passed")
+    told = f"gpupin: 1 test on {RTX_3090}; the machine is simulated: this proves nothing about hardware"
+    check(pytester_run(MARKED, "--gpupin-report", "report.json"), 0, "2 passed", told)
     report = json.loads((project / "report.json").read_text())
     (test,) = report["tests"]
     assert (test["test"], test["gpu"], test["kind"]) == ("test_gpu.py::test_it", RTX_3090, "simulated")
@@ -63,6 +64,16 @@ def test_without_the_gpu_a_marked_test_is_skipped_and_says_why(pytester_run: Run
     check(pytester_run(MARKED, scene="no-driver"), 0, "1 passed, 1 skipped", "this machine has no NVIDIA driver")
     check(pytester_run(MARKED, policy="gpu.name = 'RTX 4090'\n"), 0, "1 passed, 1 skipped", "RTX 4090")
     check(pytester_run(MARKED, GPUPIN="off"), 0, "1 passed, 1 skipped", "gpupin is switched off")
+
+
+def test_a_file_that_pins_itself_is_skipped_too(pytester_run: RunPytest, project: Path) -> None:
+    (project / "test_other.py").write_text("def test_it():\n    pass\n")
+    pinned = "import gpupin.auto\ndef test_it():\n    pass\n"
+    check(pytester_run(pinned), 0, "2 passed")
+    check(pytester_run(pinned, scene="one"), 0, "1 passed, 1 skipped", "its name is `L4`, not `RTX 3090`")
+    # What else is wrong stays wrong.
+    check(pytester_run(pinned, policy="gpu.nmae = 'x'\n"), 2, "PolicyError", "1 error")
+    check(pytester_run(pinned, CUDA_VISIBLE_DEVICES=RTX_5060_TI), 2, "OutsidePin", "1 error")
 
 
 def test_a_pin_to_another_gpu_is_an_error_of_the_test(pytester_run: RunPytest) -> None:
@@ -107,5 +118,5 @@ def test_workers_of_xdist_take_turns(pytester_run: RunPytest, project: Path) -> 
             held.unlink()
     """
     done = pytester_run(tests, "-p", "xdist", "-n", "2", "--gpupin-report", "report.json")
-    check(done, 0, "4 passed")
+    check(done, 0, "4 passed", f"gpupin: 4 tests on {RTX_3090}; the machine is simulated")
     assert len(json.loads((project / "report.json").read_text())["tests"]) == 4

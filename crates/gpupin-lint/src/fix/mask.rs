@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use gpupin_policy::{PinAs, visibility::Environment};
+use gpupin_policy::{PinAs, PinStyle, visibility::Environment};
 
 use super::{
     assign, container,
-    pin::{PCI_BUS_ID, variables},
+    pin::{self, PCI_BUS_ID, variables},
     reach, remaining,
+    top::top,
 };
 use crate::{
-    finding::{Edit, Finding},
+    finding::{Edit, Finding, Safety},
     meant::Meant,
     program::{
         MASK, ORDER, Program, Write,
@@ -25,6 +26,15 @@ use crate::{
 /// Offers to set the order in front of an index that has none. Where that index leads to another GPU than the
 /// policy's, the mask is corrected too.
 pub(crate) fn with_order(
+    finding: Finding,
+    project: &Project<'_>,
+    programs: &[&Program],
+    write: Write,
+) -> Finding {
+    in_style(finding, project, programs, write, ordered)
+}
+
+fn ordered(
     finding: Finding,
     project: &Project<'_>,
     programs: &[&Program],
@@ -46,6 +56,23 @@ pub(crate) fn with_order(
     let why = |_| "where the two orders differ, it changes which GPU the program uses".to_owned();
     let safety = reach::safety(is_right.map_err(why));
     finding.with_fix("Set `CUDA_DEVICE_ORDER` to `PCI_BUS_ID` first", safety, vec![order])
+}
+
+/// Offers what makes a mask right in its place. In the style `import` a mask that a program sets for itself gives way to the import
+/// instead, unless that is unsafe and the other is not.
+fn in_style(
+    finding: Finding,
+    project: &Project<'_>,
+    programs: &[&Program],
+    write: Write,
+    in_place: fn(Finding, &Project<'_>, &[&Program], Write) -> Finding,
+) -> Finding {
+    let is_own = |it: &&Program| pin::own_mask(project, it, top(project, it)) == Some(write);
+    let imported = (project.policy.lint.style == PinStyle::Import && programs.iter().all(is_own))
+        .then(|| pin::cure(finding.clone(), project, programs, &[(write.unit, write.event)]));
+    let in_place = in_place(finding, project, programs, write);
+    let is_safe = |it: &Finding| it.fix.as_ref().is_some_and(|it| it.safety == Safety::Safe);
+    imported.filter(|it| is_safe(it) || it.fix.is_some() && !is_safe(&in_place)).unwrap_or(in_place)
 }
 
 /// The mask that a write sets if it shows any GPU.
@@ -82,6 +109,15 @@ pub(crate) fn correct_event(
 
 /// Offers to write the policy's mask in the place of one that leads elsewhere.
 pub(crate) fn correct(
+    finding: Finding,
+    project: &Project<'_>,
+    programs: &[&Program],
+    write: Write,
+) -> Finding {
+    in_style(finding, project, programs, write, replaced)
+}
+
+fn replaced(
     finding: Finding,
     project: &Project<'_>,
     programs: &[&Program],

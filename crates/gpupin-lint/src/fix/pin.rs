@@ -126,7 +126,7 @@ pub(crate) fn cure_variable(
 }
 
 /// Where a file sets the mask of its program, before any GPU library is imported.
-fn own_mask(project: &Project<'_>, program: &Program, file: UnitId) -> Option<Write> {
+pub(super) fn own_mask(project: &Project<'_>, program: &Program, file: UnitId) -> Option<Write> {
     let sets_mask = |it: &&Happening| {
         let event = project.event(it.unit, it.event);
         matches!(&event.does, Does::SetVariable(set) if set.name == MASK && is_lasting(set.how))

@@ -289,3 +289,30 @@ fn a_late_mask_of_a_notebook_moves_whatever_its_cell_is() {
         check(&["GP105"], &cell(&last, is_list), &cell(&after, is_list));
     }
 }
+
+#[test]
+fn in_the_style_import_a_mask_of_ones_own_gives_way_to_the_import() {
+    let policy = "//- gpupin.toml\n[gpu]\nname = \"RTX 3090\"\n[lint]\nstyle = \"import\"\n";
+    let declared = "//- pyproject.toml\n[project]\ndependencies = [\"gpupin\"]\n";
+    let order = "os.environ[\"CUDA_DEVICE_ORDER\"] = \"PCI_BUS_ID\"\n";
+    let mask = |it: &str| format!("os.environ[\"CUDA_VISIBLE_DEVICES\"] = \"{it}\"\n");
+    let program = |sets: &str| format!("//- main.py\n{sets}\nimport torch\n{MAIN}");
+    let import = program("import gpupin.auto  # pins the GPU of gpupin.toml\n");
+    // An index without its order, that of another GPU, and what CUDA reads as something else.
+    for sets in [mask("1"), format!("{order}{}", mask("0")), mask("1-2")] {
+        let before = program(&format!("import os\n\n{sets}"));
+        check(&[], &format!("{policy}{declared}{before}"), &format!("{declared}{import}"));
+    }
+    // Without the package that would break a program which a safe fix can help.
+    let before = program(&format!("import os\n\n{}", mask("1")));
+    let corrected = program(&format!("import os\n\n{order}{}", mask("1")));
+    check(&[], &format!("{policy}{before}"), &corrected);
+    // What somebody chose stays a choice.
+    let chosen =
+        |sets: &str| program(&format!("import os\nimport sys\n\nif sys.argv[1:]:\n{sets}"));
+    check(
+        &["GP103"],
+        &format!("{policy}{declared}{}", chosen(&format!("    {}", mask("1")))),
+        &format!("{declared}{}", chosen(&format!("    {order}    {}", mask("1")))),
+    );
+}
