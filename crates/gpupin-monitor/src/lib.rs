@@ -2,10 +2,14 @@
 //!
 //! - [`snapshot`](mod@snapshot): a machine at one moment, with what the policy has to say about it;
 //! - [`people`]: whose processes those are, and for which project they work;
+//! - [`moment`](mod@moment): the same with the leases, and what the driver reported;
+//! - [`sampler`]: looks again and again, and tells everybody who listens;
 //! - [`health`]: what is wrong with a GPU that works.
 //!
 //! **Invariant:** what is not known is absent and has its reason. It is never zero, nothing or idle.
 
 pub mod health;
+pub mod moment;
 pub mod people;
+pub mod sampler;
 pub mod snapshot;

@@ -119,6 +119,8 @@ pub struct ProcessNow {
     pub project: Option<String>,
     /// Whether it works where its project means it to; absent without a project that says so.
     pub place: Option<Place>,
+    /// Whether it works under a lease of this GPU; absent where that was not asked or cannot be told.
+    pub leased: Option<bool>,
     /// Whether `/proc` has no such process, as for one of another PID namespace.
     pub stranger: bool,
 }
@@ -384,6 +386,7 @@ fn process_now(pid: u32, gpu: &Gpu, people: &mut People) -> ProcessNow {
         command: person.map(|it| it.command.clone()),
         place: project.as_ref().and_then(|it| people.place(it, gpu)),
         project: project.map(|it| it.display().to_string()),
+        leased: None,
         stranger: false,
     }
 }

@@ -328,7 +328,7 @@ fn an_error_that_the_driver_reports_is_told_once() {
         let with = |xids: &str| format!("{first}xids = {xids}\nfans ={second}");
         let fault = "[[fault]]\nfunction = 'nvmlEventSetWait'\nreturn = 'no-permission'";
         let gpu = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
-        let (short, long) = (Duration::from_millis(1), Duration::from_secs(60));
+        let (short, long) = (Duration::from_millis(1), Duration::from_mins(1));
         let machines: [Box<dyn Machine>; 2] = [
             Box::new(SceneMachine::open(state).unwrap()),
             Box::new(Nvml::open(&nvml(libraries), Path::new("/")).unwrap()),
