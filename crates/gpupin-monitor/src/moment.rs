@@ -132,3 +132,17 @@ fn is_below(mut pid: u32, holders: &BTreeSet<u32>) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect_file;
+
+    use super::Moment;
+
+    #[test]
+    fn the_golden_file_is_read_and_written_as_it_is() {
+        let golden = expect_file!["../../../wire/moment.json"];
+        let moment: Moment = serde_json::from_str(&golden.data()).unwrap();
+        golden.assert_eq(&(serde_json::to_string_pretty(&moment).unwrap() + "\n"));
+    }
+}

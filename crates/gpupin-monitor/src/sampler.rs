@@ -125,10 +125,7 @@ fn look(machine: &dyn Machine, setting: &Setting, shared: &Shared) {
         let xids = std::mem::take(&mut *shared.xids.lock().unwrap_or_else(PoisonError::into_inner));
         let moment = moment(machine, setting, &mut people, xids);
         let took = start.elapsed();
-        shared.tell(&Arc::new(Moment {
-            took: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            ..moment
-        }));
+        shared.tell(&Arc::new(Moment { took: microseconds(took), ..moment }));
         // Late moments are left out, not made up for: a suspended machine must not cause a burst.
         due = (due + setting.period).max(Instant::now()).max(start + took * SHARE);
         while !shared.is_over() {
@@ -141,7 +138,17 @@ fn look(machine: &dyn Machine, setting: &Setting, shared: &Shared) {
     }
 }
 
-/// Looks at everything once.
+/// Looks once.
+pub fn once(machine: &dyn Machine, setting: &Setting) -> Moment {
+    let start = Instant::now();
+    let moment = moment(machine, setting, &mut People::new(&setting.root), Vec::new());
+    Moment { took: microseconds(start.elapsed()), ..moment }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn moment(
     machine: &dyn Machine,
     setting: &Setting,

@@ -88,6 +88,12 @@ pub struct GpuNow {
 }
 
 impl GpuNow {
+    /// Why the list of those who compute, or of those who draw, could not be read; others may be on the GPU than those that are listed.
+    pub fn silent_lists(&self) -> Option<&str> {
+        let lists = ["compute_processes", "graphics_processes"];
+        lists.into_iter().find_map(|it| self.silent.get(it)).map(String::as_str)
+    }
+
     /// Whether this GPU or driver has no such thing, as opposed to not telling it.
     pub fn lacks(&self, what: &str) -> bool {
         self.silent.get(what).is_some_and(|why| *why == Silence::Unsupported.to_string())

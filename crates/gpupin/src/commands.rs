@@ -30,6 +30,7 @@ mod scan;
 pub(crate) mod sim;
 mod undo;
 mod verify;
+mod watch;
 mod which;
 
 /// Find every line that decides which GPU a project runs on
@@ -77,6 +78,7 @@ enum Command {
     Gpus(gpus::Args),
     Run(Box<run::Args>),
     Verify(Box<verify::Args>),
+    Watch(watch::Args),
     Doctor(doctor::Args),
     Lease(Box<lease::Args>),
     Lock(lock::Args),
@@ -130,6 +132,7 @@ impl Cli {
             Command::Gpus(args) => gpus::run(args, terminal),
             Command::Run(args) => run::run(args, terminal),
             Command::Verify(args) => verify::run(args, terminal),
+            Command::Watch(args) => watch::run(args, terminal),
             Command::Doctor(args) => doctor::run(args, terminal),
             Command::Lease(args) => lease::run(args, terminal),
             Command::Lock(args) => lock::run(args, terminal),

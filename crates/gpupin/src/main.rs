@@ -18,6 +18,7 @@
 //! - [`quote`](mod@quote): variables and words in the syntax of those who read them;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
 //! - [`machine`]: which machine is asked, and what it is like at one moment;
+//! - [`watch`]: the terminal view of a machine;
 //! - [`which`]: which GPU is `cuda:N`, to gpupin and to CUDA;
 //! - [`doctor`]: whether all is set up so that work lands on the right GPU;
 //! - [`failure`]: exit codes, errors and hints;
@@ -47,6 +48,7 @@ mod scan;
 mod state;
 mod table;
 mod terminal;
+mod watch;
 mod which;
 
 /// Reading many files is mostly allocating small nodes, which mimalloc does in three quarters of the time.

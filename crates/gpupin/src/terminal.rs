@@ -233,7 +233,7 @@ pub(crate) fn one_line(text: &str) -> String {
 pub(crate) fn shortened(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         None => text.to_owned(),
-        Some(_) => text.chars().take(characters - 1).chain(['…']).collect(),
+        Some(_) => text.chars().take(characters.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
