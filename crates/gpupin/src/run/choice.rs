@@ -11,6 +11,7 @@ use gpupin_run::{
 use super::words;
 use crate::{
     failure::{Exit, Failure},
+    names,
     project::Project,
     terminal::{Terminal, one_line},
 };
@@ -155,12 +156,13 @@ pub(crate) fn no_plan(error: PlanError, project: &Project) -> Failure {
         PlanError::NothingDeclared => {
             Failure::new(Exit::Failed, error).hint("add `gpu.name = \"RTX 3090\"` to it")
         }
-        PlanError::UnknownRole { known, .. } => {
+        PlanError::UnknownRole { role, known } => {
+            let role = role.clone();
             let hint = match known.as_slice() {
                 [] => "the policy has no roles".to_owned(),
                 known => format!("the policy has the roles `{}`", known.join("`, `")),
             };
-            Failure::new(Exit::Failed, error).hint(hint)
+            names::blame(Failure::new(Exit::Failed, error).hint(hint), names::ROLE, role)
         }
         PlanError::NoGpu { excluded, .. } => {
             let mut hints: Vec<_> = excluded.clone();
