@@ -20,14 +20,11 @@ from typing import TYPE_CHECKING, Any, Union
 from gpupin import binary
 from gpupin.errors import GpupinError
 from gpupin.off import is_off, tell
-from gpupin.plan import POLICY_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, program
+from gpupin.plan import LEASE_VARIABLE, POLICY_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, program
 
 if TYPE_CHECKING:
     import subprocess
     from types import TracebackType
-
-VARIABLE = "GPUPIN_LEASE"
-"""Tells programs started meanwhile that the GPU is held for them."""
 
 Timeout = Union[str, float, timedelta, None]
 """Seconds, or a text such as ``10min``; ``None`` is what the policy says, 0 does not wait."""
@@ -67,8 +64,8 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
     """
 
     def __init__(self, role: str | None = None, *, profile: str | None = None, timeout: Timeout = None) -> None:
-        self._role = role or os.environ.get(ROLE_VARIABLE) or None
-        self._profile = profile or os.environ.get(PROFILE_VARIABLE) or None
+        self._role = role
+        self._profile = profile
         self._timeout = timeout
         self._stack: list[_Held] = []
 
@@ -86,7 +83,8 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
         if is_off("nothing holds the GPU for this program"):
             return self
         with _lock:
-            key = (self._role, self._profile)
+            # A decorator is made before the program is pinned.
+            key = (self._role or os.environ.get(ROLE_VARIABLE) or None, self._profile or os.environ.get(PROFILE_VARIABLE) or None)
             held = next((it for it in _held if it.key == key and it.process == os.getpid()), None)
             if held is None:
                 held = self._take(key)
@@ -115,7 +113,7 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with here:
             with there:
-                process = binary.start(self._line(there.fileno()), pass_fds=[there.fileno()])
+                process = binary.start(self._line(key, there.fileno()), pass_fds=[there.fileno()])
             with process:
                 try:
                     told = _relay(process)
@@ -131,8 +129,8 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
             # A program that is started must not keep the GPU by accident.
             os.set_inheritable(descriptor, False)
         document: dict[str, Any] = binary.answer(code, message.decode(), "")
-        before = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = document["variable"]
+        before = os.environ.get(LEASE_VARIABLE)
+        os.environ[LEASE_VARIABLE] = document["variable"]
         return _Held(
             key=key,
             gpus=tuple(document["gpus"]),
@@ -142,13 +140,13 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
             before=before,
         )
 
-    def _line(self, descriptor: int) -> list[str]:
+    def _line(self, key: tuple[str | None, str | None], descriptor: int) -> list[str]:
         line = binary.command("lease", "--socket", str(descriptor), "--holder", str(os.getpid()))
         line += ["--command", shlex.join(["python", *sys.argv])]
         started = program()
         options = (
-            ("--role", self._role),
-            ("--profile", self._profile),
+            ("--role", key[0]),
+            ("--profile", key[1]),
             ("--policy", os.environ.get(POLICY_VARIABLE)),
             ("--program", started),
             ("--timeout", _time(self._timeout)),
@@ -183,9 +181,9 @@ def _time(timeout: Timeout) -> str | None:
 
 def _give_back(held: _Held) -> None:
     if held.before is None:
-        os.environ.pop(VARIABLE, None)
+        os.environ.pop(LEASE_VARIABLE, None)
     else:
-        os.environ[VARIABLE] = held.before
+        os.environ[LEASE_VARIABLE] = held.before
     others = _others(held) if held.has_forked else []
     if others:
         which = ", ".join(map(str, others))

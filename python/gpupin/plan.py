@@ -14,6 +14,13 @@ from gpupin.gpu import Gpu
 ROLE_VARIABLE = "GPUPIN_ROLE"
 PROFILE_VARIABLE = "GPUPIN_PROFILE"
 POLICY_VARIABLE = "GPUPIN_POLICY"
+LEASE_VARIABLE = "GPUPIN_LEASE"
+"""Tells programs started meanwhile that the GPU is held for them."""
+PIN_VARIABLE = "GPUPIN_PIN"
+"""The mask that ``gpupin run`` has set."""
+
+_MOST_ANSWERS = 64
+"""A program that takes a lease per request asks for each."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,17 @@ class Plan:
     variables: dict[str, str]
     mask: str
     """Who has set the mask of this environment: ``nobody``; ``run`` is gpupin itself; ``agrees`` is somebody else, to the
-    same GPU; ``kept`` is somebody else to perhaps another GPU, which the policy lets stay."""
+    same GPU; ``kept`` is somebody else to perhaps another GPU, which the policy lets stay; ``differs`` is the same, and the
+    policy does not, or gpupin itself for another role."""
     leak_threshold: int
     """In bytes."""
     kind: str
     """``measured`` or ``simulated``: how it is known which GPUs there are."""
+
+    @property
+    def meaning(self) -> str:
+        """What is wanted, and as which role if it is one."""
+        return self.wanted if self.role is None else f"{self.wanted} (role `{self.role}`)"
 
     @property
     def is_simulated(self) -> bool:
@@ -57,8 +70,12 @@ def resolve(role: str | None, profile: str | None) -> Plan:
     profile = profile or os.environ.get(PROFILE_VARIABLE) or None
     started = program()
     masks = tuple(os.environ.get(it) for it in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", POLICY_VARIABLE))
-    key = (role, profile, started, str(Path.cwd()), masks)
+    # Of twins, the one that is held is the one to pin.
+    held = None if masks[0] is not None else os.environ.get(LEASE_VARIABLE)
+    key = (role, profile, started, str(Path.cwd()), masks, held)
     if key not in _cache:
+        if len(_cache) >= _MOST_ANSWERS:
+            _cache.clear()
         arguments: list[str] = []
         for option, value in (("--role", role), ("--profile", profile), ("--policy", os.environ.get(POLICY_VARIABLE))):
             if value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from conftest import BINARY, POLICY, RTX_3090, RTX_5060_TI, Run, check, check_refused
 
@@ -31,6 +33,77 @@ def test_a_second_pin_is_the_same_one_or_refused(run: Run) -> None:
 def test_under_gpupin_run_everything_is_set(run: Run) -> None:
     script = "import gpupin\npin = gpupin.pin()\nprint(pin.changed, [it.uuid for it in pin.gpus])\n"
     check(run(script, before=(BINARY, "-q", "run", "--no-observe", "--")), f"{{}} ['{RTX_3090}']\n")
+
+
+RUN = (BINARY, "-q", "run", "--no-observe")
+
+
+def test_what_gpupin_run_chose_is_what_is_meant_inside(run: Run) -> None:
+    script = """
+        import gpupin
+        pin = gpupin.pin()
+        with gpupin.lease(timeout=0) as lease:
+            print(pin.changed, [it.name for it in pin.gpus], gpupin.require().name, lease.gpus == (pin.gpus[0].uuid,))
+        print(gpupin.guarding._threshold())
+    """
+    inside = "{{}} ['{0}'] {0} True\n{1}\n".format
+    check(run(script, before=(*RUN, "--")), inside("RTX 3090", 100_000_000))
+    check(run(script, before=(*RUN, "--role", "tts", "--profile", "ci", "--")), inside("RTX 5060 Ti", 1_000_000))
+    check(run(script, before=(*RUN, "--"), GPUPIN_ROLE="tts"), inside("RTX 5060 Ti", 100_000_000))
+
+
+def test_another_policy_of_gpupin_run_counts_inside_too(run: Run, project: Path) -> None:
+    (project / "other.toml").write_text("gpu.name = 'RTX 5060 Ti'\n")
+    script = "import gpupin.auto, os\nos.chdir('/')\nprint(gpupin.require().name)\n"
+    check(run(script, before=(*RUN, "--policy", "other.toml", "--")), "RTX 5060 Ti\n")
+
+
+def test_gpupin_run_for_another_role_is_refused_and_not_taken_for_this_one(run: Run) -> None:
+    done = run("import gpupin.auto\n", name="tts.py", before=(*RUN, "--"))
+    check_refused(done, "OutsidePin", f"`gpupin run` has set `CUDA_VISIBLE_DEVICES` to `{RTX_3090}`", "`gpupin run --role tts`")
+    check(run("import gpupin.auto\n" + SHOW, name="tts.py", before=(*RUN, "--role", "tts", "--")), PINNED.replace(RTX_3090, RTX_5060_TI))
+
+
+def test_what_was_pinned_stays_meant_here_and_in_what_is_started(run: Run) -> None:
+    script = """
+        import gpupin, subprocess, sys
+        @gpupin.lease(timeout=0)
+        def held():
+            return "in"
+        gpupin.pin("tts", profile="ci")
+        child = "import gpupin.auto; print(gpupin.require().name, gpupin.guarding._threshold())"
+        print(held(), gpupin.require().name, gpupin.guarding._uuid(), gpupin.guarding._threshold(), flush=True)
+        subprocess.run([sys.executable, "-c", child], check=True)
+    """
+    check(run(script), f"in RTX 5060 Ti {RTX_5060_TI} 1000000\nRTX 5060 Ti 1000000\n")
+
+
+def test_of_twins_the_one_that_is_held_is_pinned(run: Run) -> None:
+    script = """
+        import gpupin, os, subprocess, sys
+        if "inner" not in sys.argv:
+            # Somebody has the first.
+            with gpupin.lease() as first:
+                environment = {name: value for name, value in os.environ.items() if name != "GPUPIN_LEASE"}
+                for before in ([], [os.environ["GPUPIN_BINARY"], "-q", "run", "--no-observe", "--"]):
+                    subprocess.run([*before, sys.executable, __file__, "inner", *first.gpus], env=environment, check=True)
+        else:
+            with gpupin.lease(timeout=0) as second:
+                pin = gpupin.pin()
+                print(second.gpus != tuple(sys.argv[2:]), second.gpus == (pin.gpus[0].uuid,), gpupin.require() is not None)
+    """
+    check(run(script, scene="twin-3090", policy="gpu.name = 'RTX 3090'\n"), "True True True\nTrue True True\n")
+
+
+def test_what_is_pinned_is_what_is_held(run: Run) -> None:
+    script = """
+        import gpupin, os
+        second = [it.uuid for it in gpupin.visible()][1]
+        os.environ["CUDA_VISIBLE_DEVICES"] = second
+        with gpupin.lease() as lease:
+            print(lease.gpus == (second,))
+    """
+    check(run(script, scene="twin-3090", policy="gpu.name = 'RTX 3090'\n"), "True\n")
 
 
 def test_a_pin_that_comes_too_late_is_refused(run: Run) -> None:

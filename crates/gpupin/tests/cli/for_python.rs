@@ -26,13 +26,17 @@ fn the_pin_is_what_the_package_reads() {
 
 #[test]
 fn the_mask_of_the_environment_is_compared_with_the_policy() {
-    const WANTED: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
     for (mask, own, expected) in [
         ("", None, "differs"),
         ("0", None, "differs"),
-        (WANTED, None, "agrees"),
-        (WANTED, Some(WANTED), "run"),
-        ("0", Some(WANTED), "differs"),
+        (PINNED, None, "agrees"),
+        (PINNED, Some(PINNED), "run"),
+        ("0", Some(PINNED), "differs"),
+        // A run of another role, or without a GPU.
+        (OTHER, Some(OTHER), "differs"),
+        ("-1", Some("-1"), "differs"),
+        // Which GPU that is inside a run is not told.
+        ("0", Some("0"), "run"),
     ] {
         let mut sandbox = project().variable("CUDA_VISIBLE_DEVICES", mask);
         if let Some(own) = own {

@@ -72,6 +72,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     })?;
     let inventory = machine.inventory().context("failed to list the GPUs")?;
     let (gpus, count) = choice::meant(role.as_deref(), &project, &inventory)?;
+    let gpus = choice::pinned_among(gpus, count, &inventory);
     let policy = project.policy.lease;
     let wish = Wish {
         gpus,

@@ -3,7 +3,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use gpupin_device::{Kind, Machine};
 use gpupin_policy::{GpuUuid, Inventory, OnMissing, OnOutsidePin};
-use gpupin_run::plan::{self, OutsidePin, PIN_VARIABLE};
+use gpupin_run::{
+    lease::{self, Outer},
+    plan::{self, OutsidePin, PIN_VARIABLE},
+};
 
 use crate::{
     failure::{Exit, Failure},
@@ -11,6 +14,7 @@ use crate::{
     project::{self, Project, ProjectArgs},
     report::write_json,
     run::choice::{self, Wanted},
+    state,
     terminal::Terminal,
 };
 
@@ -123,7 +127,7 @@ enum Mask {
     Agrees,
     /// Somebody else, perhaps to another GPU, and the policy lets it stay.
     Kept,
-    /// The same, and the policy does not.
+    /// The same, and the policy does not; or `gpupin run`, for another role.
     Differs,
 }
 
@@ -152,6 +156,9 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         let mut chosen = Vec::new();
         if let Some(mut meant) = meant {
             mask = compare(&mut meant, &project, &inventory);
+            if mask == Mask::Nobody {
+                held_first(&mut meant, &**machine);
+            }
             count = meant.count;
             chosen = meant.candidates[..count].to_vec();
             variables =
@@ -182,18 +189,33 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 
 /// What the mask that is set already means for what the policy wants.
 fn compare(meant: &mut Wanted, project: &Project, inventory: &Inventory) -> Mask {
-    match choice::outside(meant, inventory) {
-        OutsidePin::None if choice::is_own_mask() => Mask::Run,
+    let is_own = choice::is_own_mask();
+    match meant.shown(inventory) {
         OutsidePin::None => Mask::Nobody,
         OutsidePin::Agrees(gpus) => {
             meant.candidates = gpus;
-            Mask::Agrees
+            if is_own { Mask::Run } else { Mask::Agrees }
         }
+        // An index counts the GPUs that `--isolate` left, and which these are is not told here.
+        OutsidePin::Differs(mask) if is_own && mask.starts_with(|it: char| it.is_ascii_digit()) => {
+            Mask::Run
+        }
+        OutsidePin::Differs(_) if is_own => Mask::Differs,
         OutsidePin::Differs(mask) if project.policy.run.on_outside_pin == OnOutsidePin::Keep => {
             meant.kept_mask = Some(mask);
             Mask::Kept
         }
         OutsidePin::Differs(_) => Mask::Differs,
+    }
+}
+
+/// Of several GPUs that would do, those that are held for this program come first.
+fn held_first(meant: &mut Wanted, machine: &dyn Machine) {
+    let Ok(value) = std::env::var(lease::VARIABLE) else { return };
+    // A pin needs no lease.
+    let Ok(directory) = state::leases(machine.kind()) else { return };
+    if let Some(outer) = Outer::find(&directory, &value) {
+        meant.candidates.sort_by_key(|it| !outer.gpus().any(|held| held == it));
     }
 }
 
