@@ -7,6 +7,7 @@ kernel frees the GPU when the last process that has the descriptor ends, however
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import socket
@@ -41,6 +42,8 @@ class _Held:
     waited: float
     descriptors: list[int]
     tickets: list[Path]
+    receipt: dict[str, Any] | None
+    """What the program wants back to log that the lease was given back. ``None`` if an outer lease holds the GPUs."""
     before: str | None
     """What the variable was."""
     process: int = field(default_factory=os.getpid)
@@ -137,6 +140,7 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
             waited=document["waited_ms"] / 1000,
             descriptors=list(descriptors),
             tickets=[Path(it) for it in document["tickets"]],
+            receipt=document["receipt"],
             before=before,
         )
 
@@ -185,6 +189,14 @@ def _give_back(held: _Held) -> None:
     else:
         os.environ[LEASE_VARIABLE] = held.before
     others = _others(held) if held.has_forked else []
+    _free(held, others)
+    if not others and held.receipt is not None:
+        # It is for reports, and the GPU is free already: no reason to fail, not even while the interpreter ends.
+        with contextlib.suppress(GpupinError, OSError, RuntimeError):
+            binary.tell("give-back", given=json.dumps(held.receipt))
+
+
+def _free(held: _Held, others: list[int]) -> None:
     if others:
         which = ", ".join(map(str, others))
         tell(f"the GPU stays held until what was forked meanwhile has ended too (pid {which})")

@@ -70,6 +70,32 @@ def test_a_lease_is_held_inside_and_given_back_behind(run: Run, environment: dic
     assert holders(environment, project) == []
 
 
+def logged(environment: dict[str, str]) -> list[tuple[str, int]]:
+    """What the log of the machine says of leases, and of which process."""
+    lines = [it.read_text() for it in Path(environment["GPUPIN_STATE_DIR"]).rglob("log-*.jsonl")]
+    entries = [json.loads(it) for it in "".join(lines).splitlines()]
+    return [(it["event"], it["process"]["pid"]) for it in entries]
+
+
+def test_what_is_given_back_in_order_is_logged_so(run: Run, environment: dict[str, str]) -> None:
+    script = """
+        import gpupin, os
+        with gpupin.lease() as outer:
+            with gpupin.lease():
+                pass
+        print(os.getpid())
+    """
+    done = run(script)
+    check(done, done.stdout)
+    holder = int(done.stdout)
+    assert logged(environment) == [("lease-taken", holder), ("lease-given-back", holder)]
+
+
+def test_what_ends_in_another_way_is_not(run: Run, environment: dict[str, str]) -> None:
+    done = run("import gpupin, os\ngpupin.lease().__enter__()\nprint(os.getpid(), flush=True)\nos.kill(os.getpid(), 9)\n")
+    assert logged(environment) == [("lease-taken", int(done.stdout))]
+
+
 def test_a_second_program_waits_and_says_for_whom(run: Run, start: Start) -> None:
     first = start(HOLD + "with gpupin.lease():\n    print('held', flush=True)\n    sys.stdin.read()\n", "first.py")
     assert line_of(first) == "held\n"

@@ -5,6 +5,7 @@ use crate::{
     terminal::Terminal,
 };
 
+mod give_back;
 mod judge;
 mod lease;
 mod pin;
@@ -20,6 +21,7 @@ pub(crate) struct Args {
 enum Command {
     Pin(pin::Args),
     Lease(lease::Args),
+    GiveBack,
     Judge,
 }
 
@@ -27,6 +29,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     match &args.command {
         Command::Pin(args) => pin::run(args, terminal),
         Command::Lease(args) => lease::run(args, terminal),
+        Command::GiveBack => give_back::run(),
         Command::Judge => judge::run(terminal),
     }
 }

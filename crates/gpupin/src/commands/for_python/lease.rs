@@ -4,7 +4,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::PathBuf,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -15,7 +15,7 @@ use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
 
-use super::pin::ProgramArgs;
+use super::{give_back::Receipt, pin::ProgramArgs};
 use crate::{
     commands::run::wait_time,
     failure::{Exit, Failure},
@@ -56,6 +56,8 @@ struct Message<'a> {
     variable: String,
     /// The files whose locks the descriptors hold, to be removed when the lease is given back.
     tickets: Vec<PathBuf>,
+    /// For who gives it back. None, if an outer lease holds the GPUs.
+    receipt: Option<Receipt>,
 }
 
 /// More GPUs than any machine has.
@@ -93,6 +95,13 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         waited_ms: held.waited().as_millis(),
         variable: held.variable(),
         tickets: held.tickets(),
+        receipt: (!held.is_nested()).then(|| Receipt {
+            gpus: held.gpus().iter().map(ToString::to_string).collect(),
+            kind: machine.kind(),
+            holder,
+            command: args.command.clone(),
+            taken: milliseconds(SystemTime::now()),
+        }),
     };
     let text = serde_json::to_vec(&message).context("failed to write the message")?;
     let descriptors: Vec<BorrowedFd<'_>> = held.descriptors().collect();
@@ -100,6 +109,12 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     drop(descriptors);
     held.leave();
     Ok(Exit::Clean)
+}
+
+/// Since 1970.
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[expect(unsafe_code, reason = "a descriptor that was inherited is known by its number alone")]
