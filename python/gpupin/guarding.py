@@ -20,7 +20,7 @@ from gpupin import configuring, history
 from gpupin.counters import Counters, settle, tidy
 from gpupin.errors import GpupinError, MemoryGrowth
 from gpupin.off import is_off, tell, tell_once
-from gpupin.plan import resolve
+from gpupin.plan import leak_threshold, resolve
 from gpupin.verdict import Verdict, judge
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ _T = TypeVar("_T")
 
 _MOST_SAMPLES = 4096
 """A guard that lives longer keeps every second sample, so that its memory is bounded."""
-_DEFAULT_THRESHOLD = 100_000_000
-"""Bytes; what the policy says by default."""
 
 
 class _Series:
@@ -276,7 +274,7 @@ class guard:  # noqa: N801 - used like a function
             verdict = judge(
                 self.name,
                 list(series.samples),
-                threshold=_threshold() if self._threshold is None else self._threshold,
+                threshold=leak_threshold() if self._threshold is None else self._threshold,
                 warmups=self.warmups,
                 capacity=series.counters.capacity,
                 pace=self._pace,
@@ -329,8 +327,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-# What a guard makes of a function. The first is what a service pays for at every call: between two looks it reads the clock,
-# compares, and nothing else.
+# What a guard makes of a function. The first is what a service pays for at every call: between two looks it takes a number, reads
+# the clock and compares, and nothing else.
 
 
 def _counting(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -366,7 +364,8 @@ def _counting_coroutine(self: guard, function: Callable[..., Any]) -> Callable[.
 def _counting_generator(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         try:
-            result = yield from function(*args, **kwargs)
+            inner: Generator[Any, Any, Any] = function(*args, **kwargs)
+            result: Any = yield from inner
         except BaseException:
             # Also one that nobody wants more of.
             self.called(has_failed=True)
@@ -455,13 +454,6 @@ def _uuid() -> str | None:
     return plan.chosen[0].uuid if len(plan.chosen) == 1 else None
 
 
-def _threshold() -> int:
-    try:
-        return resolve(None, None).leak_threshold
-    except GpupinError:
-        return _DEFAULT_THRESHOLD
-
-
 _listeners: list[Callable[[Verdict], None]] = []
 
 
@@ -529,7 +521,7 @@ class MemoryWatch:
         return judge(
             self.name,
             samples,
-            threshold=_threshold(),
+            threshold=leak_threshold(),
             warmups=len(samples) // 5,
             capacity=self._series.counters.capacity,
             pace="time",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Union
 from gpupin import binary
 from gpupin.errors import GpupinError
 from gpupin.off import is_off, tell
-from gpupin.plan import LEASE_VARIABLE, POLICY_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, program
+from gpupin.plan import LEASE_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, arguments, program
 
 if TYPE_CHECKING:
     import subprocess
@@ -147,18 +147,9 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
     def _line(self, key: tuple[str | None, str | None], descriptor: int) -> list[str]:
         line = binary.command("lease", "--socket", str(descriptor), "--holder", str(os.getpid()))
         line += ["--command", shlex.join(["python", *sys.argv])]
-        started = program()
-        options = (
-            ("--role", key[0]),
-            ("--profile", key[1]),
-            ("--policy", os.environ.get(POLICY_VARIABLE)),
-            ("--program", started),
-            ("--timeout", _time(self._timeout)),
-        )
-        for option, value in options:
-            if value:
-                line += [option, value]
-        return line
+        line += arguments(*key, program())
+        timeout = _time(self._timeout)
+        return line if timeout is None else [*line, "--timeout", timeout]
 
 
 def _relay(process: subprocess.Popen[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpupin import binary
+from gpupin.errors import GpupinError
 from gpupin.gpu import Gpu
 
 ROLE_VARIABLE = "GPUPIN_ROLE"
@@ -34,6 +35,8 @@ class Plan:
     profile: str | None
     count: int
     """How many GPUs the program gets."""
+    min_vram: int | None
+    """What each must have, in bytes, if the policy says that."""
     chosen: tuple[Gpu, ...]
     """The GPUs that the variables leave visible. Empty if the policy lets a program run without its GPU, and it is not here."""
     candidates: tuple[Gpu, ...]
@@ -76,14 +79,24 @@ def resolve(role: str | None, profile: str | None) -> Plan:
     if key not in _cache:
         if len(_cache) >= _MOST_ANSWERS:
             _cache.clear()
-        arguments: list[str] = []
-        for option, value in (("--role", role), ("--profile", profile), ("--policy", os.environ.get(POLICY_VARIABLE))):
-            if value:
-                arguments += [option, value]
-        if started is not None:
-            arguments += ["--program", started]
-        _cache[key] = parse(binary.ask("pin", *arguments))
+        _cache[key] = parse(binary.ask("pin", *arguments(role, profile, started)))
     return _cache[key]
+
+
+def leak_threshold() -> int:
+    """What the policy says, in bytes; also where nothing else of it can be had, as on a machine without the GPU."""
+    try:
+        return resolve(None, None).leak_threshold
+    except GpupinError:
+        profile = os.environ.get(PROFILE_VARIABLE) or None
+        return int(binary.ask("guard", *arguments(None, profile, program()))["leak_threshold"])
+
+
+def arguments(role: str | None, profile: str | None, started: str | None) -> list[str]:
+    """The options that say for which program is asked."""
+    policy = os.environ.get(POLICY_VARIABLE)
+    options = (("--role", role), ("--profile", profile), ("--policy", policy), ("--program", started))
+    return [it for option, value in options if value for it in (option, value)]
 
 
 def program() -> str | None:
@@ -104,6 +117,7 @@ def parse(document: dict[str, Any]) -> Plan:
         role=document["role"],
         profile=document["profile"],
         count=document["count"],
+        min_vram=document["min_vram"],
         chosen=tuple(gpu for it, gpu in gpus if it["is_chosen"]),
         candidates=tuple(gpu for it, gpu in gpus if it["is_candidate"]),
         machine=tuple(gpu for it, gpu in gpus if it["index"] is not None),

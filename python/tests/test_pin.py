@@ -44,7 +44,7 @@ def test_what_gpupin_run_chose_is_what_is_meant_inside(run: Run) -> None:
         pin = gpupin.pin()
         with gpupin.lease(timeout=0) as lease:
             print(pin.changed, [it.name for it in pin.gpus], gpupin.require().name, lease.gpus == (pin.gpus[0].uuid,))
-        print(gpupin.guarding._threshold())
+        print(gpupin.plan.leak_threshold())
     """
     inside = "{{}} ['{0}'] {0} True\n{1}\n".format
     check(run(script, before=(*RUN, "--")), inside("RTX 3090", 100_000_000))
@@ -61,7 +61,10 @@ def test_another_policy_of_gpupin_run_counts_inside_too(run: Run, project: Path)
 def test_gpupin_run_for_another_role_is_refused_and_not_taken_for_this_one(run: Run) -> None:
     done = run("import gpupin.auto\n", name="tts.py", before=(*RUN, "--"))
     check_refused(done, "OutsidePin", f"`gpupin run` has set `CUDA_VISIBLE_DEVICES` to `{RTX_3090}`", "`gpupin run --role tts`")
-    check(run("import gpupin.auto\n" + SHOW, name="tts.py", before=(*RUN, "--role", "tts", "--")), PINNED.replace(RTX_3090, RTX_5060_TI))
+    check(
+        run("import gpupin.auto\n" + SHOW, name="tts.py", before=(*RUN, "--role", "tts", "--")),
+        PINNED.replace(RTX_3090, RTX_5060_TI),
+    )
 
 
 def test_what_was_pinned_stays_meant_here_and_in_what_is_started(run: Run) -> None:
@@ -71,11 +74,34 @@ def test_what_was_pinned_stays_meant_here_and_in_what_is_started(run: Run) -> No
         def held():
             return "in"
         gpupin.pin("tts", profile="ci")
-        child = "import gpupin.auto; print(gpupin.require().name, gpupin.guarding._threshold())"
-        print(held(), gpupin.require().name, gpupin.guarding._uuid(), gpupin.guarding._threshold(), flush=True)
+        child = "import gpupin.auto; print(gpupin.require().name, gpupin.plan.leak_threshold())"
+        print(held(), gpupin.require().name, gpupin.guarding._uuid(), gpupin.plan.leak_threshold(), flush=True)
         subprocess.run([sys.executable, "-c", child], check=True)
     """
     check(run(script), f"in RTX 5060 Ti {RTX_5060_TI} 1000000\nRTX 5060 Ti 1000000\n")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("pinned", ["in the parent", "in each worker", "in both"])
+def test_workers_are_on_the_gpu_of_who_started_them(run: Run, method: str, pinned: str) -> None:
+    script = f"""
+        import concurrent.futures, multiprocessing
+        import gpupin
+        def work(_):
+            if "{pinned}" != "in the parent":
+                gpupin.pin({'"tts"' if pinned == "in each worker" else ""})
+            return gpupin.require().name
+        if __name__ == "__main__":
+            if "{pinned}" != "in each worker":
+                gpupin.pin("tts")
+            context = multiprocessing.get_context("{method}")
+            with context.Pool(2) as pool:
+                print(pool.map(work, range(2)))
+            with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
+                print(list(executor.map(work, range(2))))
+    """
+    names = "['RTX 5060 Ti', 'RTX 5060 Ti']\n"
+    check(run(script), names + names)
 
 
 def test_of_twins_the_one_that_is_held_is_pinned(run: Run) -> None:

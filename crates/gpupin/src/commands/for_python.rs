@@ -6,6 +6,7 @@ use crate::{
 };
 
 mod give_back;
+mod guard;
 mod judge;
 mod lease;
 mod pin;
@@ -22,6 +23,7 @@ enum Command {
     Pin(pin::Args),
     Lease(lease::Args),
     GiveBack,
+    Guard(guard::Args),
     Judge,
 }
 
@@ -30,6 +32,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         Command::Pin(args) => pin::run(args, terminal),
         Command::Lease(args) => lease::run(args, terminal),
         Command::GiveBack => give_back::run(),
+        Command::Guard(args) => guard::run(args, terminal),
         Command::Judge => judge::run(terminal),
     }
 }

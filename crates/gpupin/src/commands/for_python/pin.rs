@@ -85,6 +85,8 @@ struct Document<'a> {
     profile: Option<&'a str>,
     /// How many GPUs the program gets.
     count: usize,
+    /// What each must have, in bytes, as far as the policy says that.
+    min_vram: Option<u64>,
     gpus: Vec<Gpu>,
     /// In the order in which they are to be set.
     variables: Vec<Variable>,
@@ -136,6 +138,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let project = args.open(terminal)?;
     let role = args.role(&project);
     let selector = plan::selector(&project.policy, role.as_deref());
+    let min_vram = selector.as_ref().ok().and_then(|it| it.min_vram).map(|it| it.get());
     let wanted = selector.as_ref().map_or_else(|_| "GPU".to_owned(), ToString::to_string);
     let machine = args.machine()?;
     let missing = machine.is_none();
@@ -178,6 +181,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         role: role.as_deref(),
         profile: args.project.profile.as_deref(),
         count,
+        min_vram,
         gpus,
         variables: variables.into_iter().map(|(name, value)| Variable { name, value }).collect(),
         mask,
