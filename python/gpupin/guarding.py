@@ -451,6 +451,8 @@ def _uuid() -> str | None:
     except GpupinError as error:
         tell_once(f"what the driver says of memory is not counted, because it is not known of which GPU: {error}")
         return None
+    if plan.is_simulated:
+        tell_once(f"the machine is {plan.kind}, and so is what its driver says of memory")
     return plan.chosen[0].uuid if len(plan.chosen) == 1 else None
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from gpupin import binary
 from gpupin.errors import GpupinError
-from gpupin.off import is_off, tell
+from gpupin.off import is_off, tell, tell_once
 from gpupin.plan import LEASE_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, arguments, program
 
 if TYPE_CHECKING:
@@ -133,14 +133,20 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
             os.set_inheritable(descriptor, False)
         document: dict[str, Any] = binary.answer(code, message.decode(), "")
         before = os.environ.get(LEASE_VARIABLE)
-        os.environ[LEASE_VARIABLE] = document["variable"]
+        if document["variable"] is None:
+            tell("the GPU is not here, and the policy lets this program run without it: nothing is held")
+        else:
+            os.environ[LEASE_VARIABLE] = document["variable"]
+        receipt: dict[str, Any] | None = document["receipt"]
+        if receipt is not None and receipt["kind"] != "measured":
+            tell_once(f"the machine is {receipt['kind']}, and so is what is held of it")
         return _Held(
             key=key,
             gpus=tuple(document["gpus"]),
             waited=document["waited_ms"] / 1000,
             descriptors=list(descriptors),
             tickets=[Path(it) for it in document["tickets"]],
-            receipt=document["receipt"],
+            receipt=receipt,
             before=before,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -85,11 +86,10 @@ def resolve(role: str | None, profile: str | None) -> Plan:
 
 def leak_threshold() -> int:
     """What the policy says, in bytes; also where nothing else of it can be had, as on a machine without the GPU."""
-    try:
+    with contextlib.suppress(GpupinError):
         return resolve(None, None).leak_threshold
-    except GpupinError:
-        profile = os.environ.get(PROFILE_VARIABLE) or None
-        return int(binary.ask("guard", *arguments(None, profile, program()))["leak_threshold"])
+    profile = os.environ.get(PROFILE_VARIABLE) or None
+    return int(binary.ask("guard", *arguments(None, profile, program()))["leak_threshold"])
 
 
 def arguments(role: str | None, profile: str | None, started: str | None) -> list[str]:

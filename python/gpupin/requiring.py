@@ -11,7 +11,7 @@ from typing import Any
 from gpupin import binary, driver, frameworks
 from gpupin.errors import DriverError, WrongGpu
 from gpupin.gpu import GIB, Gpu, same_uuid, short_name
-from gpupin.off import is_off, tell
+from gpupin.off import is_off, tell, tell_once
 from gpupin.plan import Plan, resolve
 
 _ASKED_SECONDS = 60
@@ -24,7 +24,10 @@ def visible(*, fork_safe: bool = False) -> list[Gpu]:
     Initialises CUDA in this process, so that processes forked later cannot use it. With ``fork_safe`` a child with this
     process's environment is asked instead; that is not what this process sees, if its environment changed after CUDA started.
     """
-    return _visible(fork_safe=fork_safe)[0]
+    found, is_simulated = _visible(fork_safe=fork_safe)
+    if is_simulated:
+        tell_once("a simulated CUDA driver answered: this proves nothing about hardware")
+    return found
 
 
 def current(*, fork_safe: bool = False) -> Gpu | None:
@@ -45,9 +48,7 @@ def require(role: str | None = None, *, profile: str | None = None, fork_safe: b
     if is_off("nobody checks which GPU this program is on"):
         return None
     plan = resolve(role, profile)
-    found, is_simulated = _visible(fork_safe=fork_safe)
-    if is_simulated:
-        tell("a simulated CUDA driver answered: this proves nothing about hardware")
+    found = visible(fork_safe=fork_safe)
     if not plan.candidates:
         if found:
             raise WrongGpu((), found[0], f"no {plan.wanted} is here, and CUDA shows another GPU", _FIX)
@@ -70,7 +71,7 @@ def _visible(*, fork_safe: bool) -> tuple[list[Gpu], bool]:
     except subprocess.TimeoutExpired:
         raise DriverError(f"the CUDA driver did not answer for {_ASKED_SECONDS} s") from None
     if done.returncode != 0:
-        raise DriverError(f"there is no CUDA driver: {done.stderr.strip()}")
+        raise driver.missing(done.stderr.strip())
     view: dict[str, Any] = json.loads(done.stdout)
     error = view["error"]
     if error is not None and error["code"] != driver.NO_DEVICE:

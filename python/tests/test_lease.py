@@ -77,6 +77,23 @@ def logged(environment: dict[str, str]) -> list[tuple[str, int]]:
     return [(it["event"], it["process"]["pid"]) for it in entries]
 
 
+def test_what_is_missing_is_told(run: Run, project: Path) -> None:
+    script = "import gpupin\nwith gpupin.lease(): pass\n"
+    for scene in ("mixed", "no-driver"):
+        done = run(script, policy=None, scene=scene)
+        check_refused(done, "PolicyError", "there is no policy that declares a GPU", f"looked for in `{project}`")
+        (project / "gpupin.toml").touch()
+    check_refused(run(script, scene="no-driver"), "NoMatchingGpu", "no RTX 3090 is here", "no NVIDIA driver", "`gpupin doctor`")
+    check_refused(run(script, policy="gpu.name = 'H100'\n"), "NoMatchingGpu", "its name is `RTX 3090`, not `H100`")
+
+
+@pytest.mark.parametrize("scene", ["mixed", "no-driver"])
+def test_without_the_gpu_nothing_is_held_if_the_policy_says_so(run: Run, scene: str) -> None:
+    script = "import gpupin, os\nwith gpupin.lease() as it: print(it.gpus, 'GPUPIN_LEASE' in os.environ)\n"
+    done = run(script, policy="gpu.name = 'H100'\nrun.on-missing = 'cpu'\n", scene=scene)
+    check(done, "() False\n", "the policy lets this program run without it: nothing is held")
+
+
 def test_what_is_given_back_in_order_is_logged_so(run: Run, environment: dict[str, str]) -> None:
     script = """
         import gpupin, os

@@ -175,12 +175,13 @@ def test_a_pin_from_outside_stays_if_it_is_the_same_or_the_policy_says_so(run: R
     check(run(script, policy=kept, CUDA_VISIBLE_DEVICES="0"), "[None, '0', 'b']\n", "stays as the policy says")
 
 
-def test_what_is_missing_is_told(run: Run) -> None:
+def test_what_is_missing_is_told(run: Run, project: Path) -> None:
     script = "import gpupin.auto\n" + SHOW
-    check_refused(run(script, policy=None), "PolicyError", "there is no policy that declares a GPU")
+    done = run(script, policy=None)
+    check_refused(done, "PolicyError", "there is no policy that declares a GPU", "`GPUPIN_POLICY`", f"looked for in `{project}`")
     check_refused(run(script, policy="gpu.nmae = 'x'\n"), "PolicyError", "did you mean `name`")
     check_refused(run(script, policy="gpu.name = 'RTX 4090'\n"), "NoMatchingGpu", "its name is `RTX 3090`, not `RTX 4090`")
-    check_refused(run(script, scene="no-driver"), "NoMatchingGpu", "no NVIDIA driver")
+    check_refused(run(script, scene="no-driver"), "NoMatchingGpu", "no NVIDIA driver", "`gpupin doctor`", "on-missing")
     check_refused(run(script, GPUPIN_BINARY="/no/such/file"), "BinaryNotFound", "which is no file")
 
 

@@ -144,6 +144,7 @@ def test_without_a_driver_nothing_is_proved(run: Run) -> None:
         run("import gpupin\ngpupin.visible()\n", before=("env", "GPUPIN_CUDA_LIBRARY=/no/such.so")),
         "DriverError",
         "there is no CUDA driver",
+        "`gpupin doctor`",
     )
 
 

@@ -165,7 +165,7 @@ pub(crate) fn no_plan(error: PlanError, project: &Project) -> Failure {
         PlanError::NothingDeclared if project.policy_path.is_none() => {
             let text = "there is no policy that declares a GPU";
             Failure::usage(text).hint(
-                "write one with `gpupin init --name \"RTX 3090\"`, or name it with `--policy`",
+                "write one with `gpupin init --name \"RTX 3090\"`, or name it with `--policy` or `GPUPIN_POLICY`",
             )
         }
         PlanError::NothingDeclared => {

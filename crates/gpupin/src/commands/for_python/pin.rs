@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use gpupin_device::{Kind, Machine};
-use gpupin_policy::{GpuUuid, Inventory, OnMissing, OnOutsidePin};
+use gpupin_policy::{GpuUuid, Inventory, OnMissing, OnOutsidePin, Selector};
 use gpupin_run::{
     lease::{self, Outer},
     plan::{self, OutsidePin, PIN_VARIABLE},
@@ -51,6 +51,29 @@ impl ProgramArgs {
             return Ok(of_program);
         }
         project::open(&self.project, None, terminal)
+    }
+
+    /// What is meant of the project is known from here on, or that there is none, and where it was looked for.
+    pub(super) fn selector<'a>(
+        &self,
+        role: Option<&str>,
+        project: &'a Project,
+    ) -> Result<&'a Selector, Failure> {
+        plan::selector(&project.policy, role).map_err(|error| {
+            let failure = choice::no_plan(error, project);
+            if project.policy_path.is_some() {
+                return failure;
+            }
+            let of_program = self.program.as_deref().and_then(Path::parent);
+            let mut places: Vec<_> = of_program.into_iter().collect();
+            places.push(&project.working_directory);
+            places.dedup();
+            let places: Vec<_> = places.iter().map(|it| format!("`{}`", it.display())).collect();
+            failure.hint(format!(
+                "it was looked for in {} and above",
+                places.join(" and above, then in ")
+            ))
+        })
     }
 
     /// The role that was asked for, else the one that the policy gives the program.
@@ -137,16 +160,13 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let args = &args.program;
     let project = args.open(terminal)?;
     let role = args.role(&project);
-    let selector = plan::selector(&project.policy, role.as_deref());
-    let min_vram = selector.as_ref().ok().and_then(|it| it.min_vram).map(|it| it.get());
-    let wanted = selector.as_ref().map_or_else(|_| "GPU".to_owned(), ToString::to_string);
+    let selector = args.selector(role.as_deref(), &project)?;
+    let min_vram = selector.min_vram.map(gpupin_policy::Bytes::get);
+    let wanted = selector.to_string();
     let machine = args.machine()?;
     let missing = machine.is_none();
     if missing && project.policy.run.on_missing == OnMissing::Error {
-        // A policy that declares nothing is the first thing to tell.
-        selector.map_err(|error| choice::no_plan(error, &project))?;
-        let text = anyhow::anyhow!("no {wanted} is here: this machine has no NVIDIA driver");
-        return Err(Failure::new(Exit::NoGpu, text));
+        return Err(no_driver(&wanted));
     }
     let mut gpus = Vec::new();
     let mut mask = Mask::Nobody;
@@ -189,6 +209,14 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     };
     write_json(&document, terminal.out()).context("failed to write output")?;
     Ok(Exit::Clean)
+}
+
+/// There is nothing to ask for what is wanted.
+pub(super) fn no_driver(wanted: &str) -> Failure {
+    let text = anyhow::anyhow!("no {wanted} is here: this machine has no NVIDIA driver");
+    Failure::new(Exit::NoGpu, text)
+        .hint("`gpupin doctor` tells what is missing")
+        .hint("`run.on-missing = \"cpu\"` in the policy lets programs run without the GPU")
 }
 
 /// What the mask that is set already means for what the policy wants.
