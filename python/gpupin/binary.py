@@ -62,6 +62,14 @@ def ask(*arguments: str, given: str | None = None) -> dict[str, Any]:
     return answer(process.returncode, out, err)
 
 
+def tell(*arguments: str, given: str) -> None:
+    """Tells the program something. It has no answer."""
+    with start(command(*arguments)) as process:
+        _, err = process.communicate(given)
+    if process.returncode != 0:
+        refuse(process.returncode, err)
+
+
 def start(line: Sequence[str], *, pass_fds: Sequence[int] = (), err: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
     """Starts the program with pipes."""
     try:

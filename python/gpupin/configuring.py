@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Callable
 
 from gpupin.errors import GpupinError
 
@@ -32,15 +33,24 @@ MODES = {
 }
 
 _chosen: str | None = None
+_told: list[Callable[[], None]] = []
 
 
 def configure(mode: str) -> None:
-    """Chooses ``dev`` (warns), ``ci`` (fails) or ``production`` (only counts) for this process.
+    """Chooses ``dev`` (warns), ``ci`` (fails) or ``production`` (only counts) for this process, from the next guarded call on.
 
-    Without it the mode is what ``GPUPIN_MODE`` says, else ``GPUPIN_PROFILE`` if it is one of the three, else ``dev``.
+    Without it the mode is what ``GPUPIN_MODE`` says, else ``GPUPIN_PROFILE`` if it is one of the three, else ``dev``. A guard
+    in production looks at these variables only when it counts.
     """
     global _chosen
     _chosen = find(mode).name
+    for tell in _told:
+        tell()
+
+
+def when_changed(tell: Callable[[], None]) -> None:
+    """Calls a function after each :func:`configure`."""
+    _told.append(tell)
 
 
 def find(name: str) -> Mode:

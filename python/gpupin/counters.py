@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -80,7 +81,11 @@ class Counters:
 
     def read(self, call: int) -> Sample:
         """Reads all. It neither waits for the GPU nor tidies up: see :func:`settle`."""
-        allocated, non_releasable, reserved, pinned = _framework()
+        try:
+            allocated, non_releasable, reserved, pinned = _framework()
+        except Exception:
+            # One that is imported and finds no GPU, or is half imported.
+            allocated = non_releasable = reserved = pinned = None
         process, others = self._driver()
         return Sample(
             time=time.monotonic(),
@@ -176,7 +181,9 @@ def wait_for_gpu() -> None:
         torch.cuda.synchronize()
     cupy: Any = sys.modules.get("cupy")
     if cupy is not None:
-        cupy.cuda.runtime.deviceSynchronize()
+        # It raises where there is no GPU, and then nothing is waited for.
+        with contextlib.suppress(Exception):
+            cupy.cuda.runtime.deviceSynchronize()
 
 
 def settle() -> None:
@@ -199,6 +206,7 @@ def tidy() -> list[str]:
         done.append(f"emptied torch's cache of {freed / 1e6:.1f} MB and reset its peaks")
     cupy: Any = sys.modules.get("cupy")
     if cupy is not None:
-        cupy.get_default_memory_pool().free_all_blocks()
-        done.append("emptied CuPy's pool")
+        with contextlib.suppress(Exception):
+            cupy.get_default_memory_pool().free_all_blocks()
+            done.append("emptied CuPy's pool")
     return done

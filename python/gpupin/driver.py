@@ -66,7 +66,7 @@ class Driver:
         try:
             self._library = ctypes.CDLL(name)
         except OSError as error:
-            raise DriverError(f"there is no CUDA driver: {error}") from None
+            raise missing(str(error)) from None
         global _started_here
         _started_here = _started_here or not is_started()
         self._call("cuInit", 0)
@@ -134,6 +134,11 @@ class Driver:
         if call is None or call(code, ctypes.byref(name)) != 0 or not name.value:
             return f"error {code}"
         return f"{name.value.decode(errors='replace')} ({code})"
+
+
+def missing(why: str) -> DriverError:
+    """There is no library to ask."""
+    return DriverError(f"there is no CUDA driver: {why}\n  `gpupin doctor` tells what of the driver is here and what is not")
 
 
 def visible_gpus() -> tuple[list[Gpu], bool]:

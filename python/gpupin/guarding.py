@@ -5,36 +5,36 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import inspect
+import itertools
 import json
-import sys
+import math
+import os
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast
 
 from gpupin import configuring, history
 from gpupin.counters import Counters, settle, tidy
 from gpupin.errors import GpupinError, MemoryGrowth
-from gpupin.off import is_off, tell
-from gpupin.plan import resolve
+from gpupin.off import is_off, tell, tell_once
+from gpupin.plan import leak_threshold, resolve
 from gpupin.verdict import Verdict, judge
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
     from types import TracebackType
 
     from gpupin.configuring import Mode
     from gpupin.counters import Sample
-    from gpupin.plan import Plan
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
 
 _MOST_SAMPLES = 4096
 """A guard that lives longer keeps every second sample, so that its memory is bounded."""
-_DEFAULT_THRESHOLD = 100_000_000
-"""Bytes; what the policy says by default."""
 
 
 class _Series:
@@ -62,7 +62,8 @@ class guard:  # noqa: N801 - used like a function
 
     As a decorator, ``@gpupin.guard()``: every call counts, and is judged after ``warmups + calls`` of them and whenever
     their number has doubled. With ``repeat`` one call of the function is many: it is repeated until it can be judged, which is
-    what a test wants.
+    what a test wants. A call of a coroutine function or generator counts when it ends, also where it ends with an exception,
+    which goes before :class:`MemoryGrowth`.
 
     Around a loop::
 
@@ -72,7 +73,8 @@ class guard:  # noqa: N801 - used like a function
 
     The verdict names the counter that grew: live tensors, fragmentation, cache, what the driver or an extension holds, host
     memory; or says that other processes moved too much on the GPU to tell. ``threshold`` is in bytes, by default the
-    policy's ``guard.leak-threshold``. What happens then is the mode's matter: see :func:`gpupin.configure`.
+    policy's ``guard.leak-threshold``. What happens then is the mode's matter: see :func:`gpupin.configure`. A process that was
+    forked counts for itself.
     """
 
     def __init__(
@@ -87,83 +89,110 @@ class guard:  # noqa: N801 - used like a function
     ) -> None:
         if warmups < 0 or calls < 1:
             raise GpupinError("a guard needs at least 0 warm-ups and 1 call")
-        self.name = name or "guard"
+        self.name = name or _UNNAMED
         self.warmups = warmups
         self.calls = calls
         self.repeat = repeat
         self._threshold = threshold
         self._mode = None if mode is None else configuring.find(mode)
+        self._is_active = False
+        """It decorates something, or its block is running."""
         self._series: _Series | None = None
+        self._calls = itertools.count(1)
+        """Counts without a lock; each call takes its number."""
         self._done = 0
+        """The number of the last call that was looked at."""
         self._next = 0
-        self._last = 0.0
+        self._last = -math.inf
+        self._due = 0.0
+        """Nothing is looked at before, and only the clock is read. 0 where every call is."""
         self._pace = "calls"
-        self._lock = threading.Lock()
+        # A signal's handler may change the mode in the middle.
+        self._lock = threading.RLock()
         self.verdict: Verdict | None = None
         """The last one, once there is any."""
+        with _all_lock:
+            _all.add(self)
 
     @property
     def mode(self) -> Mode:
         """How much this guard does."""
         return self._mode or configuring.mode()
 
+    def wake(self) -> None:
+        """Looks at the next call: the mode has changed."""
+        with self._lock:
+            self._due = 0.0
+
+    def forked(self) -> None:
+        """What a parent counted is not this process's, and one of its other threads may have had the lock."""
+        self._lock = threading.RLock()
+        self._restart()
+
+    def _restart(self) -> None:
+        self._series, self._calls, self._done, self._last, self._due = None, itertools.count(1), 0, -math.inf, 0.0
+
     # As a decorator.
 
     def __call__(self, function: _F) -> _F:
-        """Guards a function."""
-        if self.name == "guard":
-            self.name = getattr(function, "__qualname__", "guard")
+        """Guards a function, method, coroutine function or generator."""
+        if isinstance(function, (staticmethod, classmethod)):
+            method = cast("Any", function)
+            return cast("_F", type(method)(self(method.__func__)))
+        if self.name == _UNNAMED:
+            self.name = getattr(function, "__qualname__", _UNNAMED)
+        is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        if self.repeat and is_generator:
+            raise GpupinError(f"`{self.name}` is a generator, which cannot be repeated; guard the loop over it with `steps`")
+        self._is_active = not self.repeat
+        if self.repeat:
+            wrap = _repeating_coroutine if inspect.iscoroutinefunction(function) else _repeating
+        elif inspect.isasyncgenfunction(function):
+            wrap = _counting_async_generator
+        elif is_generator:
+            wrap = _counting_generator
+        elif inspect.iscoroutinefunction(function):
+            wrap = _counting_coroutine
+        else:
+            wrap = _counting
+        return cast("_F", functools.wraps(function)(wrap(self, function)))
 
-        @functools.wraps(function)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            if self.repeat:
-                return self._repeat(lambda: function(*args, **kwargs))
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._count()
+    def called(self, *, has_failed: bool = False) -> None:
+        """A call has ended."""
+        number = next(self._calls)
+        if time.monotonic() >= self._due:
+            self._look(number, has_failed=has_failed)
 
-        return cast("_F", guarded)
-
-    def _repeat(self, call: Callable[[], _T]) -> _T:
-        if is_off("nothing guards memory"):
-            return call()
-        with self:
-            for _ in range(self.warmups + self.calls - 1):
-                call()
-                self.step()
-            result = call()
-            self.step()
-        return result
-
-    def _count(self) -> None:
-        if is_off("nothing guards memory"):
+    def _look(self, number: int, *, has_failed: bool = False) -> None:
+        sampled = self._sample(number)
+        if sampled is None:
             return
-        mode = self.mode
+        mode, done = sampled
         with self._lock:
-            self._done += 1
-            now = time.monotonic()
-            if mode.pace and self._series is not None and now - self._last < mode.pace:
-                return
-            self._last = now
-            series = self._begin(mode)
-            if not mode.pace:
-                settle()
-            series.add(self._done)
-            due = self._done >= self._next
+            due = done >= self._next
             if due:
-                self._next = 2 * self._done
-        if due and self._done > self.warmups:
-            # The function's own exception goes before ours.
-            self._conclude(mode, raises=sys.exc_info()[0] is None)
+                self._next = 2 * done
+        if due and done > self.warmups:
+            self._conclude(mode, raises=not has_failed)
+
+    def again(self) -> guard:
+        """One that is the same and has seen nothing: calls at the same time are judged apart."""
+        return guard(
+            self.name,
+            warmups=self.warmups,
+            calls=self.calls,
+            threshold=self._threshold,
+            mode=None if self._mode is None else self._mode.name,
+        )
 
     # As a context.
 
     def __enter__(self) -> guard:
-        if is_off("nothing guards memory"):
+        self._is_active = not is_off(_OFF)
+        if not self._is_active:
             return self
         mode = self.mode
-        self._series, self._done, self._last = None, 0, 0.0
+        self._restart()
         if mode.tidies:
             tidy()
         if mode.keeps_history:
@@ -178,6 +207,8 @@ class guard:  # noqa: N801 - used like a function
         traceback: TracebackType | None,
     ) -> None:
         if self._series is None:
+            # It is off, or in a process that was forked inside and did nothing.
+            self._is_active = False
             return
         mode = self.mode
         if self._done == 0:
@@ -185,24 +216,15 @@ class guard:  # noqa: N801 - used like a function
         try:
             self._conclude(mode, raises=kind is None)
         finally:
+            self._is_active = False
             if mode.keeps_history:
                 history.stop()
 
     def step(self) -> None:
         """An iteration is done: a good moment to read the counters."""
-        if self._series is None:
-            return
-        mode = self.mode
-        self._done += 1
-        now = time.monotonic()
-        if mode.pace and now - self._last < mode.pace:
-            return
-        self._last = now
-        if mode.pace:
-            self._series.add(self._done)
-        else:
-            settle()
-            self._series.add(self._done)
+        number = next(self._calls)
+        if time.monotonic() >= self._due:
+            self._sample(number)
 
     def steps(self, items: Iterable[_T]) -> Iterator[_T]:
         """Gives the items one after the other; each is an iteration."""
@@ -211,6 +233,30 @@ class guard:  # noqa: N801 - used like a function
             self.step()
 
     # Both.
+
+    def _sample(self, number: int) -> tuple[Mode, int] | None:
+        """Reads the counters if that is due, and tells in which mode and after which call."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._is_active:
+                self._due = math.inf
+                return None
+            if is_off(_OFF):
+                self._due = now + _OFF_PACE
+                return None
+            mode = self.mode
+            if mode.pace and now - self._last < mode.pace:
+                self._due = self._last + mode.pace
+                return None
+            series = self._begin(mode)
+            if not mode.pace:
+                settle()
+            # Another thread's call may have ended since and been looked at before this one.
+            self._done = max(self._done, number)
+            series.add(self._done)
+            self._last = now
+            self._due = now + mode.pace if mode.pace else 0.0
+            return mode, self._done
 
     def _begin(self, mode: Mode) -> _Series:
         if self._series is None:
@@ -224,20 +270,22 @@ class guard:  # noqa: N801 - used like a function
     def _conclude(self, mode: Mode, *, raises: bool) -> None:
         series = self._series
         assert series is not None
-        hints: list[str] = []
-        verdict = judge(
-            self.name,
-            series.samples,
-            threshold=_threshold() if self._threshold is None else self._threshold,
-            warmups=self.warmups,
-            capacity=series.counters.capacity,
-            pace=self._pace,
-        )
-        if verdict.outcome in {"leak", "suspect"}:
-            plan = _plan()
-            hints = history.hints(None if plan is None else plan.policy)
-            if plan is not None and plan.is_simulated:
-                hints.append(f"the machine is {plan.kind}: this proves nothing about hardware")
+        try:
+            verdict = judge(
+                self.name,
+                list(series.samples),
+                threshold=leak_threshold() if self._threshold is None else self._threshold,
+                warmups=self.warmups,
+                capacity=series.counters.capacity,
+                pace=self._pace,
+            )
+        except GpupinError as error:
+            if mode.fails and raises:
+                raise
+            # It is no reason for a program to end that works.
+            tell_once(f"{self.name}: memory is counted and not judged: {error}")
+            return
+        hints = _hints() if verdict.outcome in {"leak", "suspect"} else []
         tidied = tidy() if mode.tidies else []
         verdict = _with(verdict, tidied, hints)
         self.verdict = verdict
@@ -248,29 +296,176 @@ class guard:  # noqa: N801 - used like a function
             tell(str(verdict))
 
 
+_UNNAMED = "guard"
+_OFF = "nothing guards memory"
+_OFF_PACE = 10.0
+"""After so many seconds it is looked again whether gpupin is off."""
+
+_all: weakref.WeakSet[guard] = weakref.WeakSet()
+_all_lock = threading.Lock()
+
+
+def _each() -> list[guard]:
+    with _all_lock:
+        return list(_all)
+
+
+def _wake() -> None:
+    for it in _each():
+        it.wake()
+
+
+def _forked() -> None:
+    global _all_lock
+    _all_lock = threading.Lock()
+    for it in _each():
+        it.forked()
+
+
+configuring.when_changed(_wake)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+# What a guard makes of a function. The first is what a service pays for at every call: between two looks it takes a number, reads
+# the clock and compares, and nothing else.
+
+
+def _counting(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    now = time.monotonic
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+        except BaseException:
+            self.called(has_failed=True)
+            raise
+        number = next(self._calls)  # pyright: ignore[reportPrivateUsage]
+        if now() >= self._due:  # pyright: ignore[reportPrivateUsage]
+            self._look(number)  # pyright: ignore[reportPrivateUsage]
+        return result
+
+    return guarded
+
+
+def _counting_coroutine(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException:
+            self.called(has_failed=True)
+            raise
+        self.called()
+        return result
+
+    return guarded
+
+
+def _counting_generator(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        try:
+            inner: Generator[Any, Any, Any] = function(*args, **kwargs)
+            result: Any = yield from inner
+        except BaseException:
+            # Also one that nobody wants more of.
+            self.called(has_failed=True)
+            raise
+        self.called()
+        return result
+
+    return guarded
+
+
+def _counting_async_generator(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        inner = function(*args, **kwargs)
+        sent: Any = None
+        try:
+            while True:
+                try:
+                    item = await inner.asend(sent)
+                except StopAsyncIteration:
+                    break
+                while True:
+                    try:
+                        sent = yield item
+                        break
+                    except GeneratorExit:
+                        await inner.aclose()
+                        raise
+                    except BaseException as error:
+                        item = await inner.athrow(error)
+        except BaseException:
+            self.called(has_failed=True)
+            raise
+        self.called()
+
+    return guarded
+
+
+def _repeating(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        result = None
+        with _repeated(self) as (g, times):
+            for _ in range(times):
+                result = function(*args, **kwargs)
+                g.step()
+        return result
+
+    return guarded
+
+
+def _repeating_coroutine(self: guard, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        result = None
+        with _repeated(self) as (g, times):
+            for _ in range(times):
+                result = await function(*args, **kwargs)
+                g.step()
+        return result
+
+    return guarded
+
+
+@contextlib.contextmanager
+def _repeated(self: guard) -> Generator[tuple[guard, int]]:
+    """A guard for this call alone, and how often the function is to be called."""
+    inner = self.again()
+    try:
+        with inner:
+            yield inner, 1 if is_off(_OFF) else self.warmups + self.calls
+    finally:
+        self.verdict = inner.verdict
+
+
 def _with(verdict: Verdict, tidied: list[str], hints: list[str]) -> Verdict:
     from dataclasses import replace
 
     return replace(verdict, tidied=tuple(f"afterwards: {it}" for it in tidied), hints=tuple(hints))
 
 
-def _plan() -> Plan | None:
-    """What a policy says of this program. A guard works without one, and then knows less."""
+def _hints() -> list[str]:
+    """Where to look. A guard works without a policy, and then knows less."""
     try:
-        return resolve(None, None)
+        plan = resolve(None, None)
     except GpupinError:
-        return None
+        return history.hints(None)
+    hints = history.hints(plan.policy)
+    if plan.is_simulated:
+        hints.append(f"the machine is {plan.kind}: this proves nothing about hardware")
+    return hints
 
 
 def _uuid() -> str | None:
-    """The GPU that is pinned."""
-    plan = _plan()
-    return plan.chosen[0].uuid if plan is not None and len(plan.chosen) == 1 else None
-
-
-def _threshold() -> int:
-    plan = _plan()
-    return _DEFAULT_THRESHOLD if plan is None else plan.leak_threshold
+    """The GPU that is pinned, if a policy says which."""
+    try:
+        plan = resolve(None, None)
+    except GpupinError as error:
+        tell_once(f"what the driver says of memory is not counted, because it is not known of which GPU: {error}")
+        return None
+    if plan.is_simulated:
+        tell_once(f"the machine is {plan.kind}, and so is what its driver says of memory")
+    return plan.chosen[0].uuid if len(plan.chosen) == 1 else None
 
 
 _listeners: list[Callable[[Verdict], None]] = []
@@ -340,7 +535,7 @@ class MemoryWatch:
         return judge(
             self.name,
             samples,
-            threshold=_threshold(),
+            threshold=leak_threshold(),
             warmups=len(samples) // 5,
             capacity=self._series.counters.capacity,
             pace="time",

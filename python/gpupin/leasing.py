@@ -7,6 +7,7 @@ kernel frees the GPU when the last process that has the descriptor ends, however
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import socket
@@ -19,15 +20,12 @@ from typing import TYPE_CHECKING, Any, Union
 
 from gpupin import binary
 from gpupin.errors import GpupinError
-from gpupin.off import is_off, tell
-from gpupin.plan import POLICY_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, program
+from gpupin.off import is_off, tell, tell_once
+from gpupin.plan import LEASE_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, arguments, program
 
 if TYPE_CHECKING:
     import subprocess
     from types import TracebackType
-
-VARIABLE = "GPUPIN_LEASE"
-"""Tells programs started meanwhile that the GPU is held for them."""
 
 Timeout = Union[str, float, timedelta, None]
 """Seconds, or a text such as ``10min``; ``None`` is what the policy says, 0 does not wait."""
@@ -44,6 +42,8 @@ class _Held:
     waited: float
     descriptors: list[int]
     tickets: list[Path]
+    receipt: dict[str, Any] | None
+    """What the program wants back to log that the lease was given back. ``None`` if an outer lease holds the GPUs."""
     before: str | None
     """What the variable was."""
     process: int = field(default_factory=os.getpid)
@@ -67,8 +67,8 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
     """
 
     def __init__(self, role: str | None = None, *, profile: str | None = None, timeout: Timeout = None) -> None:
-        self._role = role or os.environ.get(ROLE_VARIABLE) or None
-        self._profile = profile or os.environ.get(PROFILE_VARIABLE) or None
+        self._role = role
+        self._profile = profile
         self._timeout = timeout
         self._stack: list[_Held] = []
 
@@ -86,7 +86,8 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
         if is_off("nothing holds the GPU for this program"):
             return self
         with _lock:
-            key = (self._role, self._profile)
+            # A decorator is made before the program is pinned.
+            key = (self._role or os.environ.get(ROLE_VARIABLE) or None, self._profile or os.environ.get(PROFILE_VARIABLE) or None)
             held = next((it for it in _held if it.key == key and it.process == os.getpid()), None)
             if held is None:
                 held = self._take(key)
@@ -115,7 +116,7 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with here:
             with there:
-                process = binary.start(self._line(there.fileno()), pass_fds=[there.fileno()])
+                process = binary.start(self._line(key, there.fileno()), pass_fds=[there.fileno()])
             with process:
                 try:
                     told = _relay(process)
@@ -131,32 +132,30 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
             # A program that is started must not keep the GPU by accident.
             os.set_inheritable(descriptor, False)
         document: dict[str, Any] = binary.answer(code, message.decode(), "")
-        before = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = document["variable"]
+        before = os.environ.get(LEASE_VARIABLE)
+        if document["variable"] is None:
+            tell("the GPU is not here, and the policy lets this program run without it: nothing is held")
+        else:
+            os.environ[LEASE_VARIABLE] = document["variable"]
+        receipt: dict[str, Any] | None = document["receipt"]
+        if receipt is not None and receipt["kind"] != "measured":
+            tell_once(f"the machine is {receipt['kind']}, and so is what is held of it")
         return _Held(
             key=key,
             gpus=tuple(document["gpus"]),
             waited=document["waited_ms"] / 1000,
             descriptors=list(descriptors),
             tickets=[Path(it) for it in document["tickets"]],
+            receipt=receipt,
             before=before,
         )
 
-    def _line(self, descriptor: int) -> list[str]:
+    def _line(self, key: tuple[str | None, str | None], descriptor: int) -> list[str]:
         line = binary.command("lease", "--socket", str(descriptor), "--holder", str(os.getpid()))
         line += ["--command", shlex.join(["python", *sys.argv])]
-        started = program()
-        options = (
-            ("--role", self._role),
-            ("--profile", self._profile),
-            ("--policy", os.environ.get(POLICY_VARIABLE)),
-            ("--program", started),
-            ("--timeout", _time(self._timeout)),
-        )
-        for option, value in options:
-            if value:
-                line += [option, value]
-        return line
+        line += arguments(*key, program())
+        timeout = _time(self._timeout)
+        return line if timeout is None else [*line, "--timeout", timeout]
 
 
 def _relay(process: subprocess.Popen[str]) -> str:
@@ -183,10 +182,18 @@ def _time(timeout: Timeout) -> str | None:
 
 def _give_back(held: _Held) -> None:
     if held.before is None:
-        os.environ.pop(VARIABLE, None)
+        os.environ.pop(LEASE_VARIABLE, None)
     else:
-        os.environ[VARIABLE] = held.before
+        os.environ[LEASE_VARIABLE] = held.before
     others = _others(held) if held.has_forked else []
+    _free(held, others)
+    if not others and held.receipt is not None:
+        # It is for reports, and the GPU is free already: no reason to fail, not even while the interpreter ends.
+        with contextlib.suppress(GpupinError, OSError, RuntimeError):
+            binary.tell("give-back", given=json.dumps(held.receipt))
+
+
+def _free(held: _Held, others: list[int]) -> None:
     if others:
         which = ", ".join(map(str, others))
         tell(f"the GPU stays held until what was forked meanwhile has ended too (pid {which})")

@@ -14,10 +14,15 @@ def is_off(what: str) -> bool:
     """Whether gpupin is switched off. Tells once what is not done because of it."""
     if os.environ.get(VARIABLE, "").strip().lower() not in {"off", "0", "no", "false"}:
         return False
-    if what not in _told:
-        _told.add(what)
-        tell(f"`{VARIABLE}={os.environ[VARIABLE]}`: {what}")
+    tell_once(f"`{VARIABLE}={os.environ[VARIABLE]}`: {what}")
     return True
+
+
+def tell_once(line: str) -> None:
+    """The same, and never again in this process."""
+    if line not in _told:
+        _told.add(line)
+        tell(line)
 
 
 def tell(line: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gpupin import driver
 from gpupin.errors import GpupinError, OutsidePin, PinTooLate
 from gpupin.off import is_off, tell
-from gpupin.plan import Plan, resolve
+from gpupin.plan import PIN_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, Plan, resolve
 
 if TYPE_CHECKING:
     from gpupin.gpu import Gpu
@@ -65,7 +65,8 @@ def pin(role: str | None = None, *, profile: str | None = None) -> Pin:
     statement, or by ``import gpupin.auto``. Under ``gpupin run`` everything is set already, and this only checks.
 
     ``role`` is a role of the policy, by default the one whose entry points name the started program, or what
-    ``GPUPIN_ROLE`` says. ``profile`` is a profile of the policy, by default what ``GPUPIN_PROFILE`` says.
+    ``GPUPIN_ROLE`` says. ``profile`` is a profile of the policy, by default what ``GPUPIN_PROFILE`` says. Both variables are set
+    then, so that what asks later, here or in a program that is started, means the same.
 
     Raises :class:`PinTooLate` if CUDA has read its environment already, :class:`OutsidePin` if somebody set another pin
     and the policy does not keep it, :class:`PolicyError` without a usable policy, :class:`NoMatchingGpu` without the GPU.
@@ -86,12 +87,9 @@ def pin(role: str | None = None, *, profile: str | None = None) -> Pin:
 
 def _apply(plan: Plan) -> Pin:
     if plan.mask == "differs":
-        raise OutsidePin(
-            f"`CUDA_VISIBLE_DEVICES` is set to `{os.environ.get('CUDA_VISIBLE_DEVICES')}` already, which is not certain to be the "
-            f"policy's {plan.wanted}\n"
-            '  unset it, or let it stay with `on-outside-pin = "keep"` in `[run]` of the policy'
-        )
+        raise OutsidePin(_outside(plan))
     wanted = dict(plan.variables)
+    wanted.update({name: value for name, value in ((ROLE_VARIABLE, plan.role), (PROFILE_VARIABLE, plan.profile)) if value})
     if plan.mask in {"run", "agrees", "kept"}:
         for name in _MASKS:
             wanted.pop(name, None)
@@ -107,6 +105,20 @@ def _apply(plan: Plan) -> Pin:
     if plan.mask == "kept":
         tell("the mask from outside stays as the policy says; it is not certain to lead to the policy's GPU")
     return Pin(plan.chosen, missing, is_kept=plan.mask == "kept", is_simulated=plan.is_simulated)
+
+
+def _outside(plan: Plan) -> str:
+    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if mask is not None and mask == os.environ.get(PIN_VARIABLE):
+        start = "`gpupin run`" if plan.role is None else f"`gpupin run --role {plan.role}`"
+        return (
+            f"`gpupin run` has set `CUDA_VISIBLE_DEVICES` to `{mask}`, which is not the policy's {plan.meaning} of this program\n"
+            f"  start it with {start}, or ask for the role that it was started for"
+        )
+    return (
+        f"`CUDA_VISIBLE_DEVICES` is set to `{mask}` already, which is not certain to be the policy's {plan.meaning}\n"
+        '  unset it, or let it stay with `on-outside-pin = "keep"` in `[run]` of the policy'
+    )
 
 
 def too_late(variables: list[str]) -> PinTooLate:

@@ -11,7 +11,7 @@ import pytest
 
 import gpupin
 from gpupin import guarding, off
-from gpupin.errors import LeaseTimeout, NoMatchingGpu
+from gpupin.errors import GpupinError, LeaseTimeout, NoMatchingGpu
 from gpupin.plan import resolve
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         plan = resolve(role, profile)
     except NoMatchingGpu as error:
         pytest.skip(str(error))
+    except GpupinError as error:
+        # Where in this package it was raised helps nobody.
+        pytest.fail(str(error), pytrace=False)
     if not plan.chosen and plan.mask != "kept":
         pytest.skip(f"no {plan.wanted} is here")
     lease = gpupin.lease(role, profile=profile, timeout=marker.kwargs.get("timeout"))

@@ -10,8 +10,8 @@ from typing import Any
 
 from gpupin import binary, driver, frameworks
 from gpupin.errors import DriverError, WrongGpu
-from gpupin.gpu import Gpu, same_uuid, short_name
-from gpupin.off import is_off, tell
+from gpupin.gpu import GIB, Gpu, same_uuid, short_name
+from gpupin.off import is_off, tell, tell_once
 from gpupin.plan import Plan, resolve
 
 _ASKED_SECONDS = 60
@@ -24,7 +24,10 @@ def visible(*, fork_safe: bool = False) -> list[Gpu]:
     Initialises CUDA in this process, so that processes forked later cannot use it. With ``fork_safe`` a child with this
     process's environment is asked instead; that is not what this process sees, if its environment changed after CUDA started.
     """
-    return _visible(fork_safe=fork_safe)[0]
+    found, is_simulated = _visible(fork_safe=fork_safe)
+    if is_simulated:
+        tell_once("a simulated CUDA driver answered: this proves nothing about hardware")
+    return found
 
 
 def current(*, fork_safe: bool = False) -> Gpu | None:
@@ -45,9 +48,7 @@ def require(role: str | None = None, *, profile: str | None = None, fork_safe: b
     if is_off("nobody checks which GPU this program is on"):
         return None
     plan = resolve(role, profile)
-    found, is_simulated = _visible(fork_safe=fork_safe)
-    if is_simulated:
-        tell("a simulated CUDA driver answered: this proves nothing about hardware")
+    found = visible(fork_safe=fork_safe)
     if not plan.candidates:
         if found:
             raise WrongGpu((), found[0], f"no {plan.wanted} is here, and CUDA shows another GPU", _FIX)
@@ -70,7 +71,7 @@ def _visible(*, fork_safe: bool) -> tuple[list[Gpu], bool]:
     except subprocess.TimeoutExpired:
         raise DriverError(f"the CUDA driver did not answer for {_ASKED_SECONDS} s") from None
     if done.returncode != 0:
-        raise DriverError(f"there is no CUDA driver: {done.stderr.strip()}")
+        raise driver.missing(done.stderr.strip())
     view: dict[str, Any] = json.loads(done.stdout)
     error = view["error"]
     if error is not None and error["code"] != driver.NO_DEVICE:
@@ -97,14 +98,32 @@ def _compare(plan: Plan, found: list[Gpu]) -> None:
         if expected is None:
             why = f"`cuda:{ordinal}` is another GPU; `CUDA_VISIBLE_DEVICES` {shown}"
             raise WrongGpu(allowed, actual, why, _FIX)
-        _compare_facts(expected, actual)
+        _compare_facts(plan, expected, actual)
 
 
-def _compare_facts(expected: Gpu, actual: Gpu) -> None:
+_KEPT = 8
+"""CUDA reports less than NVML, and nobody documents how much less. One part in so many is a generous line, not a measured one."""
+_DOCTOR = "run `gpupin doctor`: the driver and its libraries may be of two versions"
+
+
+def _compare_facts(plan: Plan, expected: Gpu, actual: Gpu) -> None:
     """One UUID with two names is a driver that cannot be trusted about either."""
     if (expected.name, expected.compute_capability) != (actual.name, actual.compute_capability):
-        why = f"CUDA and NVML give `{actual.uuid}` different names or capabilities"
-        raise WrongGpu((expected,), actual, why, "run `gpupin doctor`: the driver and its libraries may be of two versions")
+        said = f"{_facts(expected)}, and CUDA {_facts(actual)}"
+        why = f"of `{actual.uuid}` NVML says that it is {said}; the policy wants {plan.wanted}"
+        raise WrongGpu((expected,), actual, why, _DOCTOR)
+    if expected.vram is None or actual.vram is None:
+        return
+    differs = f"NVML says {expected.vram / GIB:.1f} GiB of `{actual.uuid}`, and CUDA {actual.vram / GIB:.1f} GiB"
+    if plan.min_vram is not None and actual.vram < plan.min_vram * (1 - 1 / _KEPT):
+        raise WrongGpu((expected,), actual, f"{differs}; the policy wants {plan.wanted}", _DOCTOR)
+    if not expected.vram * (1 - 1 / _KEPT) <= actual.vram <= expected.vram:
+        tell(f"{differs}: {_DOCTOR}")
+
+
+def _facts(gpu: Gpu) -> str:
+    capability = "" if gpu.compute_capability is None else " of compute capability {}.{}".format(*gpu.compute_capability)
+    return f"{gpu.name}{capability}"
 
 
 def _compare_frameworks(plan: Plan, found: list[Gpu]) -> None:

@@ -70,6 +70,49 @@ def test_a_lease_is_held_inside_and_given_back_behind(run: Run, environment: dic
     assert holders(environment, project) == []
 
 
+def logged(environment: dict[str, str]) -> list[tuple[str, int]]:
+    """What the log of the machine says of leases, and of which process."""
+    lines = [it.read_text() for it in Path(environment["GPUPIN_STATE_DIR"]).rglob("log-*.jsonl")]
+    entries = [json.loads(it) for it in "".join(lines).splitlines()]
+    return [(it["event"], it["process"]["pid"]) for it in entries]
+
+
+def test_what_is_missing_is_told(run: Run, project: Path) -> None:
+    script = "import gpupin\nwith gpupin.lease(): pass\n"
+    for scene in ("mixed", "no-driver"):
+        done = run(script, policy=None, scene=scene)
+        check_refused(done, "PolicyError", "there is no policy that declares a GPU", f"looked for in `{project}`")
+        (project / "gpupin.toml").touch()
+    check_refused(run(script, scene="no-driver"), "NoMatchingGpu", "no RTX 3090 is here", "no NVIDIA driver", "`gpupin doctor`")
+    check_refused(run(script, policy="gpu.name = 'H100'\n"), "NoMatchingGpu", "its name is `RTX 3090`, not `H100`")
+
+
+@pytest.mark.parametrize("scene", ["mixed", "no-driver"])
+def test_without_the_gpu_nothing_is_held_if_the_policy_says_so(run: Run, scene: str) -> None:
+    script = "import gpupin, os\nwith gpupin.lease() as it: print(it.gpus, 'GPUPIN_LEASE' in os.environ)\n"
+    done = run(script, policy="gpu.name = 'H100'\nrun.on-missing = 'cpu'\n", scene=scene)
+    check(done, "() False\n", "the policy lets this program run without it: nothing is held")
+
+
+def test_what_is_given_back_in_order_is_logged_so(run: Run, environment: dict[str, str]) -> None:
+    script = """
+        import gpupin, os
+        with gpupin.lease() as outer:
+            with gpupin.lease():
+                pass
+        print(os.getpid())
+    """
+    done = run(script)
+    check(done, done.stdout)
+    holder = int(done.stdout)
+    assert logged(environment) == [("lease-taken", holder), ("lease-given-back", holder)]
+
+
+def test_what_ends_in_another_way_is_not(run: Run, environment: dict[str, str]) -> None:
+    done = run("import gpupin, os\ngpupin.lease().__enter__()\nprint(os.getpid(), flush=True)\nos.kill(os.getpid(), 9)\n")
+    assert logged(environment) == [("lease-taken", int(done.stdout))]
+
+
 def test_a_second_program_waits_and_says_for_whom(run: Run, start: Start) -> None:
     first = start(HOLD + "with gpupin.lease():\n    print('held', flush=True)\n    sys.stdin.read()\n", "first.py")
     assert line_of(first) == "held\n"

@@ -120,3 +120,10 @@ def test_workers_of_xdist_take_turns(pytester_run: RunPytest, project: Path) -> 
     done = pytester_run(tests, "-p", "xdist", "-n", "2", "--gpupin-report", "report.json")
     check(done, 0, "4 passed", f"gpupin: 4 tests on {RTX_3090}; the machine is simulated")
     assert len(json.loads((project / "report.json").read_text())["tests"]) == 4
+
+
+def test_a_policy_that_cannot_be_used_fails_the_test_with_what_to_do(pytester_run: RunPytest) -> None:
+    tests = "import pytest\n@pytest.mark.gpu(role='nope')\ndef test_it(): pass\n"
+    done = pytester_run(tests)
+    check(done, 1, "no role is called `nope`", "hint: the policy has the roles `tts`", "1 error")
+    assert "binary.py" not in done.stdout, done

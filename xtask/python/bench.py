@@ -72,6 +72,7 @@ def main() -> None:
     pairs = [(loop(bare), loop(guarded)) for _ in range(15)]
     before, after = (statistics.median(it) for it in zip(*pairs))
     print(f"a guarded call in production, {calls} calls, median of 15 in turns: {after:.0f} ns, bare {before:.0f} ns: {after / before:.1f} x")
+    print(f"  goal: below 1000 ns more; it was {after - before:.0f} ns more")
 
 
 main()

@@ -1,10 +1,13 @@
-//! The Python package: built as a wheel, checked, and tested as installed, on the oldest and the newest Python of this machine.
+//! The Python package: built as a wheel, checked, and tested as installed, on the oldest and the newest Python of this machine:
+//! those on `PATH`, and those that pyenv and uv keep beside.
 //!
 //! The tests run programs on simulated machines, with real clients of CUDA where the Python has them. Tools and clients come from
 //! `PyPI` once; after that nothing is fetched.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -33,22 +36,27 @@ pub(crate) fn check() -> Result<()> {
     quiet(&mut cargo(["build", "--quiet", "--package", "gpupin", "--package", "gpupin-sim"]))?;
     let wheel = wheel(&python, &tools)?;
     let found = pythons();
-    ensure!(!found.is_empty(), "there is no Python of the versions that the package is for");
-    let (oldest, newest) = (&found[0], &found[found.len() - 1]);
-    for (name, interpreter) in [("oldest", oldest), ("newest", newest)] {
+    let (oldest, newest) = found
+        .first()
+        .zip(found.last())
+        .context("there is no Python of the versions that the package is for")?;
+    let mut chosen = vec![("oldest", oldest), ("newest", newest)];
+    if oldest == newest {
+        chosen.truncate(1);
+        println!("note: no other Python than 3.{} was found, so that it alone is tested", oldest.0);
+    }
+    let last = chosen.len() - 1;
+    for (number, (name, (minor, interpreter))) in chosen.iter().enumerate() {
+        println!("Python 3.{minor}: `{interpreter}`");
         let environment = tools.join(name);
         install(&environment, interpreter, &["xtask/python/tests.txt"])?;
-        if name == "newest" || oldest == newest {
+        if number == last {
             clients(&environment);
         }
         test(&environment, &wheel)?;
-        if oldest == newest {
-            break;
-        }
     }
     // Types are those of the environment that has the clients.
-    let newest = if oldest == newest { "oldest" } else { "newest" };
-    let interpreter = tools.join(newest).join("bin/python");
+    let interpreter = tools.join(chosen[last].0).join("bin/python");
     quiet(
         Command::new(tools.join("tools/bin/pyright"))
             .arg("--pythonpath")
@@ -57,22 +65,45 @@ pub(crate) fn check() -> Result<()> {
     )
 }
 
-/// Interpreters on `PATH`, oldest first; some are mere names, so that each is asked.
-fn pythons() -> Vec<String> {
-    let version = |name: &str| {
-        let mut ask = Command::new(name);
-        let asked = ask.args(["-c", "import sys; print(sys.version_info[1])"]).output().ok()?;
-        String::from_utf8(asked.stdout).ok()?.trim().parse::<u32>().ok()
-    };
-    let named = MINORS.map(|minor| format!("python3.{minor}"));
-    let mut found: Vec<(u32, String)> = named
-        .chain(["python3".to_owned()])
-        .filter_map(|it| Some((version(&it)?, it)))
-        .filter(|it| MINORS.contains(&it.0))
-        .collect();
-    found.sort();
+/// Interpreters by the minor version of Python 3, oldest first. Some on `PATH` are mere names, and some lack what an environment
+/// needs, so that each is asked.
+fn pythons() -> Vec<(u32, String)> {
+    let on_path = MINORS.map(|minor| format!("python3.{minor}")).chain(["python3".to_owned()]);
+    let beside = beside(|name| env::var_os(name)).into_iter().flat_map(|directory| {
+        MINORS.map(move |minor| directory.join(format!("python3.{minor}")).display().to_string())
+    });
+    let mut found: Vec<_> =
+        on_path.chain(beside).filter_map(|it| Some((minor(&it)?, it))).collect();
+    // It is stable: of one version, what is on `PATH` goes first.
+    found.sort_by_key(|it| it.0);
     found.dedup_by_key(|it| it.0);
-    found.into_iter().map(|it| it.1).collect()
+    found
+}
+
+/// The directories of programs of every Python that pyenv and uv have installed, whichever of them is the one in use.
+fn beside(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let set = |name: &str| variable(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    let home = set("HOME");
+    let in_home = |path: &str| home.as_ref().map(|it| it.join(path));
+    let data = set("XDG_DATA_HOME").or_else(|| in_home(".local/share"));
+    let roots = [
+        set("PYENV_ROOT").or_else(|| in_home(".pyenv")).map(|it| it.join("versions")),
+        set("UV_PYTHON_INSTALL_DIR").or_else(|| Some(data?.join("uv/python"))),
+    ];
+    let entries = roots.into_iter().flatten().filter_map(|it| fs::read_dir(it).ok()).flatten();
+    let mut found: Vec<_> = entries.flatten().map(|it| it.path().join("bin")).collect();
+    found.retain(|it| it.is_dir());
+    found.sort();
+    found
+}
+
+/// The version of an interpreter that the package can be installed and tested with.
+fn minor(interpreter: &str) -> Option<u32> {
+    const ASK: &str = "import ctypes, ensurepip, ssl, sys, venv
+if sys.implementation.name == 'cpython': print(sys.version_info[1])";
+    let asked = Command::new(interpreter).args(["-c", ASK]).output().ok()?;
+    let minor = String::from_utf8(asked.stdout).ok()?.trim().parse().ok()?;
+    MINORS.contains(&minor).then_some(minor)
 }
 
 /// Installs the pinned versions unless they are there.
@@ -159,4 +190,48 @@ pub(crate) fn bench(args: &[&str]) -> Result<()> {
     bench.args(["--quiet", "sim", "--scene", "mixed", "--"]);
     bench.arg(environment.join("bin/python")).arg(root().join("xtask/python/bench.py")).args(args);
     loud(bench.current_dir(root().join("examples/assistant")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, fs};
+
+    use super::beside;
+
+    /// Makes directories below a home, and lists what is found there with some variables set to places in it.
+    #[track_caller]
+    fn check(made: &[&str], variables: &[(&str, &str)], expected: &[&str]) {
+        let home = tempfile::tempdir().unwrap();
+        for path in made {
+            fs::create_dir_all(home.path().join(path)).unwrap();
+        }
+        let variable = |name: &str| -> Option<OsString> {
+            let set = variables.iter().find(|it| it.0 == name).map(|it| it.1);
+            let set = set.or((name == "HOME").then_some("."))?;
+            Some(if set.is_empty() { OsString::new() } else { home.path().join(set).into() })
+        };
+        let found = beside(variable);
+        let expected: Vec<_> = expected.iter().map(|it| home.path().join(it)).collect();
+        assert_eq!(found, expected);
+    }
+
+    const PYENV: &str = ".pyenv/versions/3.9.18/bin";
+    const UV: &str = ".local/share/uv/python/cpython-3.13.0-linux-x86_64-gnu/bin";
+
+    #[test]
+    fn what_pyenv_and_uv_keep_is_found() {
+        check(&[PYENV, UV], &[], &[UV, PYENV]);
+        check(&[], &[], &[]);
+        // An installation that was begun, and shims, are none.
+        check(&[".pyenv/versions/3.12.1", ".pyenv/shims"], &[], &[]);
+    }
+
+    #[test]
+    fn variables_say_where_they_are_kept() {
+        let made = ["pyenv/versions/3.10.1/bin", "uv/3.12/bin", "data/uv/python/3.13/bin", PYENV];
+        check(&made, &[("PYENV_ROOT", "pyenv")], &[made[0]]);
+        check(&made, &[("UV_PYTHON_INSTALL_DIR", "uv")], &[PYENV, made[1]]);
+        check(&made, &[("XDG_DATA_HOME", "data")], &[PYENV, made[2]]);
+        check(&made, &[("PYENV_ROOT", "")], &[PYENV]);
+    }
 }

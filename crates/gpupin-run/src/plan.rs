@@ -40,7 +40,7 @@ pub enum PlanError {
 /// What a mask that is set already means for a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutsidePin {
-    /// Nothing is set, or gpupin has set it.
+    /// Nothing is set.
     None,
     /// It leaves GPUs visible that the policy would do with: these.
     Agrees(Vec<GpuUuid>),
@@ -92,16 +92,8 @@ pub fn selector<'a>(policy: &'a Policy, role: Option<&str>) -> Result<&'a Select
 }
 
 /// What the mask in an environment means for a plan.
-pub fn outside_pin(
-    inventory: &Inventory,
-    environment: &Environment,
-    own_mask: Option<&str>,
-    plan: &Plan,
-) -> OutsidePin {
+pub fn outside_pin(inventory: &Inventory, environment: &Environment, plan: &Plan) -> OutsidePin {
     let Some(mask) = &environment.cuda_visible_devices else { return OutsidePin::None };
-    if own_mask == Some(mask) {
-        return OutsidePin::None;
-    }
     let visibility = resolve(inventory, environment);
     let gpus: Option<Vec<_>> = visibility.visible.iter().map(|it| it.uuid.clone()).collect();
     match gpus {
@@ -252,20 +244,19 @@ mod tests {
     fn a_mask_from_outside_agrees_or_not() {
         let twins = twins();
         let plan = Plan { candidates: vec![BIG.parse().unwrap(), TI.parse().unwrap()], count: 1 };
-        let ask = |pairs: &[(&str, &str)], own: Option<&str>| {
+        let ask = |pairs: &[(&str, &str)]| {
             let environment = Environment::from_pairs(pairs.iter().copied());
-            outside_pin(&twins, &environment, own, &plan)
+            outside_pin(&twins, &environment, &plan)
         };
-        assert_eq!(ask(&[], None), OutsidePin::None);
-        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", "-1")], Some("-1")), OutsidePin::None);
+        assert_eq!(ask(&[]), OutsidePin::None);
         let agrees = OutsidePin::Agrees(vec![TI.parse().unwrap()]);
-        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", TI)], None), agrees);
+        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", TI)]), agrees);
         // Without an order nobody knows which one that is.
         let differs = OutsidePin::Differs("0".to_owned());
-        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", "0")], None), differs);
+        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", "0")]), differs);
         let order = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
-        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", "0"), order], None), agrees);
+        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", "0"), order]), agrees);
         let both = OutsidePin::Differs("0,1".to_owned());
-        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", "0,1"), order], None), both);
+        assert_eq!(ask(&[("CUDA_VISIBLE_DEVICES", "0,1"), order]), both);
     }
 }

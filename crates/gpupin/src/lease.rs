@@ -46,6 +46,7 @@ pub(crate) struct Held {
     lease: Lease,
     directory: Directory,
     kind: Kind,
+    holder: ProcessId,
     command: String,
     since: SystemTime,
 }
@@ -58,11 +59,12 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
     }
     let this = ProcessId::this().context("failed to read `/proc`")?;
     let outer = std::env::var(lease::VARIABLE).ok();
+    let holder = wish.holder.unwrap_or(this);
     let request = Request {
         gpus: wish.gpus.clone(),
         count: wish.count,
         slots: wish.slots,
-        holder: HolderText { process: wish.holder.unwrap_or(this), command: wish.command.clone() },
+        holder: HolderText { process: holder, command: wish.command.clone() },
         outer: outer.and_then(|it| Outer::find(&directory, &it)),
         patience: Patience::For(wish.patience),
     };
@@ -97,7 +99,8 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
     match result {
         Ok(lease) => {
             let (gpus, waited) = (lease.gpus().to_vec(), lease.waited());
-            let held = Held { lease, directory, kind, command, since: SystemTime::now() };
+            let since = SystemTime::now();
+            let held = Held { lease, directory, kind, holder, command, since };
             // With more slots, or in an outer lease, others may be on it.
             if !held.is_nested() {
                 if wish.slots == 1 {
@@ -120,7 +123,7 @@ pub(crate) fn take(wish: &Wish<'_>, terminal: &mut Terminal) -> Result<Held, Fai
                     waited_ms: milliseconds(waiting.waited),
                     why: error.to_string(),
                 };
-                let entry = Entry::new(SystemTime::now(), kind, this, &command, event);
+                let entry = Entry::new(SystemTime::now(), kind, holder, &command, event);
                 // It is for reports, and no reason to do anything else.
                 drop(log::append(&directory, &entry));
             }
@@ -162,8 +165,7 @@ impl Held {
     }
 
     fn note(&self, event: Event) {
-        let Ok(this) = ProcessId::this() else { return };
-        let entry = Entry::new(SystemTime::now(), self.kind, this, &self.command, event);
+        let entry = Entry::new(SystemTime::now(), self.kind, self.holder, &self.command, event);
         // It is for reports, and no reason not to run.
         drop(log::append(&self.directory, &entry));
     }
@@ -379,6 +381,7 @@ mod tests {
             lease: lease.unwrap(),
             directory: directory.clone(),
             kind: Kind::Measured,
+            holder: ProcessId::this().unwrap(),
             command: "true".to_owned(),
             since: SystemTime::now(),
         };

@@ -37,6 +37,7 @@ mod git;
 mod lease;
 mod lsp;
 mod machine;
+mod names;
 mod order;
 mod overlay;
 mod project;

@@ -16,6 +16,7 @@ use gpupin_policy::{LockFile, LockFileError, Policy, PolicyError, PolicyFile, Pr
 
 use crate::{
     failure::{Exit, Failure},
+    names,
     overlay::Overlay,
     terminal::{Terminal, one_line},
 };
@@ -117,8 +118,10 @@ pub(crate) fn open_from(
     let policy =
         if args.no_policy { None } else { find_policy(tree, args, &working_directory, &start)? };
     if policy.is_none() && args.profile.is_some() {
-        return Err(Failure::usage("there is no policy that could have a profile")
-            .hint("write one with `gpupin init`, or name it with `--policy`"));
+        let failure = Failure::usage("there is no policy that could have a profile")
+            .hint("write one with `gpupin init`, or name it with `--policy`");
+        let profile = args.profile.clone().unwrap_or_default();
+        return Err(names::blame(failure, names::PROFILE, profile));
     }
     let lock_file = match (&args.lock, &policy) {
         (Some(path), _) => Some(working_directory.join(path)),
@@ -191,8 +194,10 @@ fn find_policy(
     let profile = args.profile.as_deref();
     let read = |path: &Path| read_policy(tree, path, &display(working_directory, path), profile);
     if let Some(path) = &args.policy {
+        let given = path;
         let path = normal(&working_directory.join(path));
-        let Some(policy) = read(&path)? else {
+        let found = read(&path).map_err(|it| names::blame(it, names::POLICY, given))?;
+        let Some(policy) = found else {
             let shown = display(working_directory, &path);
             return Err(Failure::usage(format!("`{shown}` has no table `[tool.gpupin]`")));
         };
@@ -230,12 +235,13 @@ fn read_policy(
     }
     Policy::parse(&text, origin, profile).map_err(|error| match error {
         PolicyError::Invalid(problems) => invalid("policy", path, shown, problems),
-        PolicyError::UnknownProfile { ref known, .. } => {
+        PolicyError::UnknownProfile { ref profile, ref known, .. } => {
+            let profile = profile.clone();
             let hint = match known.as_slice() {
                 [] => format!("`{shown}` has no profiles"),
                 known => format!("`{shown}` has the profiles `{}`", known.join("`, `")),
             };
-            Failure::new(Exit::Failed, error).hint(hint)
+            names::blame(Failure::new(Exit::Failed, error).hint(hint), names::PROFILE, profile)
         }
     })
 }

@@ -28,6 +28,7 @@ use crate::{
     failure::{Exit, Failure},
     fix::time,
     lease::Held,
+    names::Names,
     project::Project,
     terminal::Terminal,
 };
@@ -40,8 +41,8 @@ pub(crate) mod words;
 /// What is wanted of a run.
 #[derive(Debug)]
 pub(crate) struct Order {
-    pub(crate) role: Option<String>,
-    pub(crate) profile: Option<String>,
+    /// Whose GPU it gets, and what it is told of that.
+    pub(crate) names: Names,
     pub(crate) lease: LeaseWish,
     pub(crate) isolate: bool,
     pub(crate) observe: bool,
@@ -79,7 +80,8 @@ pub(crate) fn run(
     terminal: &mut Terminal,
 ) -> Result<Finished, Failure> {
     let inventory = machine.inventory().context("failed to list the GPUs")?;
-    let wanted = choice::wanted(order.role.as_deref(), project, &inventory, terminal)
+    let role = order.names.role.as_deref();
+    let wanted = choice::wanted(role, project, &inventory, terminal)
         .map_err(|it| choice::with_unknown(it, &*machine))?;
     // Without evidence there is no verdict that says it.
     if machine.kind() != Kind::Measured && (!order.observe || inventory.gpus.is_empty()) {
@@ -93,7 +95,7 @@ pub(crate) fn run(
         }
         None if inventory.gpus.is_empty() => return without_gpu(order, project, terminal),
         // The others are hidden, and whoever uses one all the same is caught.
-        None => (choice::nothing(order.role.as_deref(), &project.policy, &inventory), None),
+        None => (choice::nothing(role, &project.policy, &inventory), None),
     };
     let isolation = Isolation::of(order.isolate, &*machine, &inventory, &choice)?;
     let variables = choice.variables(&project.policy, &isolation.present(&inventory))?;
@@ -102,7 +104,7 @@ pub(crate) fn run(
         terminal.warning("the GPU is not here: running without any GPU");
     } else {
         terminal.status(&words::start(&choice, project.policy.pin.as_, lease.as_deref()));
-        if let Some(role) = &order.role
+        if let Some(role) = role
             && choice.is_forbidden_to_the_rest(&project.policy, &inventory)
         {
             terminal.status(&words::exempt(role));
@@ -133,6 +135,7 @@ impl Run<'_> {
         let mut set: Vec<_> =
             variables.into_iter().map(|(name, value)| (name, OsString::from(value))).collect();
         let held = lease.as_deref().filter(|it| !it.is_nested());
+        set.extend(self.order.names.variables());
         set.extend(held.map(|it| (lease::VARIABLE.to_owned(), it.variable().into())));
         let mut inherits: Vec<_> = held.map(|it| it.descriptors().collect()).unwrap_or_default();
         inherits.extend(isolation.descriptors());
@@ -400,8 +403,8 @@ impl Run<'_> {
         Ok(PolicyRef {
             path: path.map(|it| self.project.key(it)),
             sha256: path.map(sha256_of).transpose()?,
-            profile: self.order.profile.clone(),
-            role: self.order.role.clone(),
+            profile: self.order.names.project.profile.clone(),
+            role: self.order.names.role.clone(),
         })
     }
 }
@@ -464,12 +467,13 @@ pub(crate) fn without_gpu(
     terminal: &mut Terminal,
 ) -> Result<Finished, Failure> {
     terminal.warning("the GPU is not here: running without any GPU, and without evidence");
-    let variables = plan::variables_without_gpu(&project.policy);
+    let variables = plan::variables_without_gpu(&project.policy).into_iter();
+    let variables = variables.map(|(name, value)| (name, value.into()));
     let (name, args) = order.command.split_first().expect("clap wants a program");
     let program = Program {
         name: name.clone(),
         args: args.to_vec(),
-        variables: variables.into_iter().map(|(name, value)| (name, value.into())).collect(),
+        variables: variables.chain(order.names.variables()).collect(),
         group: if has_terminal() { Group::Shared } else { Group::Own },
         inherits: Vec::new(),
     };

@@ -78,7 +78,7 @@ pub(super) const POLICY: &[Key] = &[
         shape: Shape::Table(&[GUARD]),
         presence: Default("{}"),
         example: r#"{ leak-threshold = "1 GiB" }"#,
-        doc: "What the guard watches inside a program",
+        doc: "What the guard of the Python package calls a leak; `--profile` and `GPUPIN_PROFILE` choose among several",
     },
     Key {
         name: "alerts",
@@ -95,8 +95,8 @@ pub(super) const PROFILES: &Key = &Key {
     shape: Shape::Map(&NAME, &Shape::Table(&[POLICY])),
     presence: Default("{}"),
     example: r#"{ ci = { lint.select = ["strict"] } }"#,
-    doc: "Named sets of keys that override those above when selected with `--profile`: \
-          tables merge, everything else is replaced",
+    doc: "Named sets of keys that override those above when selected with `--profile`, or by `GPUPIN_PROFILE` \
+          where a program is started or asks: tables merge, everything else is replaced",
 };
 
 const SELECTOR: &[Key] = &[

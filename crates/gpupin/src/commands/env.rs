@@ -8,6 +8,7 @@ use gpupin_run::plan::{self, PIN_VARIABLE};
 use crate::{
     failure::{Exit, Failure},
     machine::MachineArgs,
+    names::Names,
     project::{self, ProjectArgs},
     quote,
     report::write_json,
@@ -17,7 +18,7 @@ use crate::{
 
 /// Print the pin, for programs that something else starts
 ///
-/// The variables leave exactly the policy's GPU visible. Nothing is held and nothing is watched: `gpupin run` does that.
+/// The variables leave exactly the policy's GPU visible, and tell which role and profile that is. Nothing is held and nothing is watched: `gpupin run` does that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -77,11 +78,12 @@ struct Variable {
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
-    let project = project::open(&args.project, None, terminal)?;
+    let names = Names::new(args.role.as_deref(), &args.project);
+    let project = project::open(&names.project, None, terminal)?;
     let policy = &project.policy;
     let machine = args.machine.open()?;
     let inventory = machine.inventory().context("failed to list the GPUs")?;
-    let wanted = choice::of_policy(args.role.as_deref(), &project, &inventory)
+    let wanted = choice::of_policy(names.role.as_deref(), &project, &inventory)
         .map_err(|it| choice::with_unknown(it, &*machine))?;
     let (gpus, mut variables) = if let Some(wanted) = wanted {
         if wanted.candidates.len() > wanted.count {
@@ -99,6 +101,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     };
     // Only `gpupin run` sets masks of its own.
     variables.retain(|it| it.0 != PIN_VARIABLE);
+    variables.extend(names.choice());
     let kind = machine.kind();
     let is_made_up = kind != Kind::Measured;
     if is_made_up {

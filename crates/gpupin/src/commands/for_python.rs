@@ -5,6 +5,8 @@ use crate::{
     terminal::Terminal,
 };
 
+mod give_back;
+mod guard;
 mod judge;
 mod lease;
 mod pin;
@@ -20,6 +22,8 @@ pub(crate) struct Args {
 enum Command {
     Pin(pin::Args),
     Lease(lease::Args),
+    GiveBack,
+    Guard(guard::Args),
     Judge,
 }
 
@@ -27,6 +31,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     match &args.command {
         Command::Pin(args) => pin::run(args, terminal),
         Command::Lease(args) => lease::run(args, terminal),
+        Command::GiveBack => give_back::run(),
+        Command::Guard(args) => guard::run(args, terminal),
         Command::Judge => judge::run(terminal),
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     failure::{Exit, Failure},
     machine::MachineArgs,
     machine::has_no_driver,
+    names::{self, Names},
     project::{self, ProjectArgs},
     run::{self, LeaseWish, Order},
     terminal::Terminal,
@@ -21,7 +22,7 @@ use crate::{
 /// Signals, the terminal and the exit code are the program's. A program that uses another GPU is ended, and the exit code is 76.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", names::HELP))]
 pub(crate) struct Args {
     /// Program and arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
@@ -93,7 +94,8 @@ pub(crate) fn wait_time(text: &str) -> Result<Duration, InvalidValue> {
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
-    let project = project::open(&args.project, None, terminal)?;
+    let names = Names::new(args.role.as_deref(), &args.project);
+    let project = project::open(&names.project, None, terminal)?;
     let policy = &project.policy;
     let lease = match (args.no_lease, args.no_wait, args.timeout) {
         (true, _, _) => LeaseWish::None,
@@ -101,8 +103,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         (_, _, timeout) => LeaseWish::Within(timeout.unwrap_or(policy.lease.timeout)),
     };
     let order = Order {
-        role: args.role.clone(),
-        profile: args.project.profile.clone(),
+        names,
         lease,
         isolate: args.isolate,
         observe: !args.no_observe,

@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     commands::{rule::Format, run::wait_time},
     failure::{Exit, Failure},
+    names::{self, Names},
     project::{self, Project, ProjectArgs},
     quote,
     report::write_json,
@@ -31,7 +32,7 @@ use crate::{
 ///
 /// Runs the commands of `[verify]` in the policy, or the ones named, each through `gpupin run`; never anything else that it finds.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", names::HELP))]
 pub(crate) struct Args {
     /// One program instead of those of the policy
     #[arg(last = true, value_name = "PROGRAM")]
@@ -129,7 +130,7 @@ enum Harder {
 const GRACE: Duration = Duration::from_secs(15);
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
-    let project = project::open(&args.project, None, terminal)?;
+    let project = project::open(&args.names().project, None, terminal)?;
     let scripts = scripts(args, &project.policy.verify.commands)?;
     let directory = tempdir()?;
     let mut endings = Endings::catch().context("failed to catch signals")?;
@@ -167,6 +168,12 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     }
     .context("failed to write output")?;
     Ok(exit)
+}
+
+impl Args {
+    fn names(&self) -> Names {
+        Names::new(self.role.as_deref(), &self.project)
+    }
 }
 
 /// How often it is looked for what has ended.
@@ -285,7 +292,8 @@ fn start(args: &Args, root: &Path, script: &Script, name_file: &Path) -> Result<
     let program = std::env::current_exe().context("failed to find the program of gpupin")?;
     let mut command = Command::new(program);
     command.args(["run", "--quiet", "--name-evidence-in"]).arg(name_file);
-    let ProjectArgs { policy, no_policy, profile, lock } = &args.project;
+    let Names { role, project } = args.names();
+    let ProjectArgs { policy, no_policy, profile, lock } = &project;
     let mut option = |name: &str, value: Option<OsString>| {
         if let Some(value) = value {
             command.arg(name).arg(value);
@@ -297,7 +305,7 @@ fn start(args: &Args, root: &Path, script: &Script, name_file: &Path) -> Result<
     option("--policy", path(policy));
     option("--lock", path(lock));
     option("--profile", profile.as_ref().map(Into::into));
-    option("--role", args.role.as_ref().map(Into::into));
+    option("--role", role.map(Into::into));
     let scene = args.machine.as_ref().map(|it| {
         let path = working_directory.join(it);
         // Not a path, but one of gpupin's own.

@@ -11,6 +11,7 @@ use gpupin_run::{
 use super::words;
 use crate::{
     failure::{Exit, Failure},
+    names,
     project::Project,
     terminal::{Terminal, one_line},
 };
@@ -75,14 +76,17 @@ pub(crate) fn wanted(
     Ok(Some(wanted))
 }
 
-/// What the mask in this process's environment means for what is wanted.
+/// What the mask in this process's environment means for what is wanted, unless gpupin itself has set it.
 pub(crate) fn outside(wanted: &Wanted, inventory: &Inventory) -> OutsidePin {
-    let plan = Plan { candidates: wanted.candidates.clone(), count: wanted.count };
+    if is_own_mask() { OutsidePin::None } else { wanted.shown(inventory) }
+}
+
+/// The same, whoever has set it.
+fn shown(plan: &Plan, inventory: &Inventory) -> OutsidePin {
     let names = ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"];
     let set = names.iter().filter_map(|it| Some((*it, std::env::var(it).ok()?)));
     let environment = Environment::from_pairs(set);
-    let own = std::env::var(PIN_VARIABLE).ok();
-    plan::outside_pin(inventory, &environment, own.as_deref(), &plan)
+    plan::outside_pin(inventory, &environment, plan)
 }
 
 /// Whether `gpupin run` set the mask in this process's environment.
@@ -135,6 +139,18 @@ pub(crate) fn meant(
     plan.map(|it| (it.candidates, it.count)).map_err(|error| no_plan(error, project))
 }
 
+/// Of GPUs that would do, those to which this process is pinned already; all, if it is not.
+pub(crate) fn pinned_among(
+    gpus: Vec<GpuUuid>,
+    count: usize,
+    inventory: &Inventory,
+) -> Vec<GpuUuid> {
+    match shown(&Plan { candidates: gpus.clone(), count }, inventory) {
+        OutsidePin::Agrees(pinned) => pinned,
+        OutsidePin::None | OutsidePin::Differs(_) => gpus,
+    }
+}
+
 /// Adds the GPUs of which nothing is known to why no GPU matches: the one that is meant may be among them.
 pub(crate) fn with_unknown(failure: Failure, machine: &dyn Machine) -> Failure {
     if failure.exit != Exit::NoGpu {
@@ -149,18 +165,19 @@ pub(crate) fn no_plan(error: PlanError, project: &Project) -> Failure {
         PlanError::NothingDeclared if project.policy_path.is_none() => {
             let text = "there is no policy that declares a GPU";
             Failure::usage(text).hint(
-                "write one with `gpupin init --name \"RTX 3090\"`, or name it with `--policy`",
+                "write one with `gpupin init --name \"RTX 3090\"`, or name it with `--policy` or `GPUPIN_POLICY`",
             )
         }
         PlanError::NothingDeclared => {
             Failure::new(Exit::Failed, error).hint("add `gpu.name = \"RTX 3090\"` to it")
         }
-        PlanError::UnknownRole { known, .. } => {
+        PlanError::UnknownRole { role, known } => {
+            let role = role.clone();
             let hint = match known.as_slice() {
                 [] => "the policy has no roles".to_owned(),
                 known => format!("the policy has the roles `{}`", known.join("`, `")),
             };
-            Failure::new(Exit::Failed, error).hint(hint)
+            names::blame(Failure::new(Exit::Failed, error).hint(hint), names::ROLE, role)
         }
         PlanError::NoGpu { excluded, .. } => {
             let mut hints: Vec<_> = excluded.clone();
@@ -175,6 +192,11 @@ pub(crate) fn no_plan(error: PlanError, project: &Project) -> Failure {
 }
 
 impl Wanted {
+    /// What the mask in this process's environment means for it, whoever has set that.
+    pub(crate) fn shown(&self, inventory: &Inventory) -> OutsidePin {
+        shown(&Plan { candidates: self.candidates.clone(), count: self.count }, inventory)
+    }
+
     /// The GPUs that were had.
     pub(crate) fn taken(&self, uuids: Vec<GpuUuid>, inventory: &Inventory) -> Choice {
         let pinned: Vec<_> = uuids.iter().filter_map(|it| plan::place(inventory, it)).collect();

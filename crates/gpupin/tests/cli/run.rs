@@ -123,7 +123,7 @@ fn the_policy_must_fit_the_machine() {
             ----- stderr
             error: there is no policy that declares a GPU
 
-            hint: write one with `gpupin init --name "RTX 3090"`, or name it with `--policy`
+            hint: write one with `gpupin init --name "RTX 3090"`, or name it with `--policy` or `GPUPIN_POLICY`
         "#]],
     );
     let sandbox = project().file("gpupin.toml", "gpu.name = 'H100'\n");

@@ -4,18 +4,21 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::PathBuf,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
-use gpupin_policy::GpuUuid;
+use gpupin_policy::{GpuUuid, OnMissing};
 use gpupin_run::process::Process;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
 };
 
-use super::pin::ProgramArgs;
+use super::{
+    give_back::Receipt,
+    pin::{ProgramArgs, no_driver},
+};
 use crate::{
     commands::run::wait_time,
     failure::{Exit, Failure},
@@ -52,10 +55,12 @@ struct Message<'a> {
     version: u32,
     gpus: &'a [GpuUuid],
     waited_ms: u128,
-    /// What `GPUPIN_LEASE` is for programs that are started under the lease.
-    variable: String,
+    /// What `GPUPIN_LEASE` is for programs that are started under the lease; none, if there is nothing to hold.
+    variable: Option<String>,
     /// The files whose locks the descriptors hold, to be removed when the lease is given back.
     tickets: Vec<PathBuf>,
+    /// For who gives it back. None, if an outer lease holds the GPUs.
+    receipt: Option<Receipt>,
 }
 
 /// More GPUs than any machine has.
@@ -67,11 +72,23 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let holder = Process::read(args.holder).context("failed to read who is to hold the GPU")?.id;
     let project = args.program.open(terminal)?;
     let role = args.program.role(&project);
-    let machine = args.program.machine()?.ok_or_else(|| {
-        Failure::new(Exit::NoGpu, anyhow::anyhow!("this machine has no NVIDIA driver"))
-    })?;
+    let selector = args.program.selector(role.as_deref(), &project)?;
+    let Some(machine) = args.program.machine()? else {
+        return match project.policy.run.on_missing {
+            OnMissing::Cpu => nothing(&socket),
+            OnMissing::Error => Err(no_driver(&selector.to_string())),
+        };
+    };
     let inventory = machine.inventory().context("failed to list the GPUs")?;
-    let (gpus, count) = choice::meant(role.as_deref(), &project, &inventory)?;
+    let (gpus, count) = match choice::meant(role.as_deref(), &project, &inventory) {
+        Err(failure)
+            if failure.exit == Exit::NoGpu && project.policy.run.on_missing == OnMissing::Cpu =>
+        {
+            return nothing(&socket);
+        }
+        meant => meant.map_err(|it| choice::with_unknown(it, &*machine))?,
+    };
+    let gpus = choice::pinned_among(gpus, count, &inventory);
     let policy = project.policy.lease;
     let wish = Wish {
         gpus,
@@ -90,8 +107,15 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         version: 1,
         gpus: held.gpus(),
         waited_ms: held.waited().as_millis(),
-        variable: held.variable(),
+        variable: Some(held.variable()),
         tickets: held.tickets(),
+        receipt: (!held.is_nested()).then(|| Receipt {
+            gpus: held.gpus().iter().map(ToString::to_string).collect(),
+            kind: machine.kind(),
+            holder,
+            command: args.command.clone(),
+            taken: milliseconds(SystemTime::now()),
+        }),
     };
     let text = serde_json::to_vec(&message).context("failed to write the message")?;
     let descriptors: Vec<BorrowedFd<'_>> = held.descriptors().collect();
@@ -99,6 +123,27 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     drop(descriptors);
     held.leave();
     Ok(Exit::Clean)
+}
+
+/// The policy lets the program run without its GPU, and it is not here.
+fn nothing(socket: &OwnedFd) -> Result<Exit, Failure> {
+    let message = Message {
+        version: 1,
+        gpus: &[],
+        waited_ms: 0,
+        variable: None,
+        tickets: Vec::new(),
+        receipt: None,
+    };
+    let text = serde_json::to_vec(&message).context("failed to write the message")?;
+    send(socket, &text, &[]).context("failed to hand the lease over")?;
+    Ok(Exit::Clean)
+}
+
+/// Since 1970.
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[expect(unsafe_code, reason = "a descriptor that was inherited is known by its number alone")]

@@ -2,8 +2,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use gpupin_device::{Kind, Machine};
-use gpupin_policy::{GpuUuid, Inventory, OnMissing, OnOutsidePin};
-use gpupin_run::plan::{self, OutsidePin, PIN_VARIABLE};
+use gpupin_policy::{GpuUuid, Inventory, OnMissing, OnOutsidePin, Selector};
+use gpupin_run::{
+    lease::{self, Outer},
+    plan::{self, OutsidePin, PIN_VARIABLE},
+};
 
 use crate::{
     failure::{Exit, Failure},
@@ -11,6 +14,7 @@ use crate::{
     project::{self, Project, ProjectArgs},
     report::write_json,
     run::choice::{self, Wanted},
+    state,
     terminal::Terminal,
 };
 
@@ -49,6 +53,29 @@ impl ProgramArgs {
         project::open(&self.project, None, terminal)
     }
 
+    /// What is meant of the project is known from here on, or that there is none, and where it was looked for.
+    pub(super) fn selector<'a>(
+        &self,
+        role: Option<&str>,
+        project: &'a Project,
+    ) -> Result<&'a Selector, Failure> {
+        plan::selector(&project.policy, role).map_err(|error| {
+            let failure = choice::no_plan(error, project);
+            if project.policy_path.is_some() {
+                return failure;
+            }
+            let of_program = self.program.as_deref().and_then(Path::parent);
+            let mut places: Vec<_> = of_program.into_iter().collect();
+            places.push(&project.working_directory);
+            places.dedup();
+            let places: Vec<_> = places.iter().map(|it| format!("`{}`", it.display())).collect();
+            failure.hint(format!(
+                "it was looked for in {} and above",
+                places.join(" and above, then in ")
+            ))
+        })
+    }
+
     /// The role that was asked for, else the one that the policy gives the program.
     pub(super) fn role(&self, project: &Project) -> Option<String> {
         if self.role.is_some() {
@@ -81,6 +108,8 @@ struct Document<'a> {
     profile: Option<&'a str>,
     /// How many GPUs the program gets.
     count: usize,
+    /// What each must have, in bytes, as far as the policy says that.
+    min_vram: Option<u64>,
     gpus: Vec<Gpu>,
     /// In the order in which they are to be set.
     variables: Vec<Variable>,
@@ -123,7 +152,7 @@ enum Mask {
     Agrees,
     /// Somebody else, perhaps to another GPU, and the policy lets it stay.
     Kept,
-    /// The same, and the policy does not.
+    /// The same, and the policy does not; or `gpupin run`, for another role.
     Differs,
 }
 
@@ -131,15 +160,13 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let args = &args.program;
     let project = args.open(terminal)?;
     let role = args.role(&project);
-    let selector = plan::selector(&project.policy, role.as_deref());
-    let wanted = selector.as_ref().map_or_else(|_| "GPU".to_owned(), ToString::to_string);
+    let selector = args.selector(role.as_deref(), &project)?;
+    let min_vram = selector.min_vram.map(gpupin_policy::Bytes::get);
+    let wanted = selector.to_string();
     let machine = args.machine()?;
     let missing = machine.is_none();
     if missing && project.policy.run.on_missing == OnMissing::Error {
-        // A policy that declares nothing is the first thing to tell.
-        selector.map_err(|error| choice::no_plan(error, &project))?;
-        let text = anyhow::anyhow!("no {wanted} is here: this machine has no NVIDIA driver");
-        return Err(Failure::new(Exit::NoGpu, text));
+        return Err(no_driver(&wanted));
     }
     let mut gpus = Vec::new();
     let mut mask = Mask::Nobody;
@@ -152,6 +179,9 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         let mut chosen = Vec::new();
         if let Some(mut meant) = meant {
             mask = compare(&mut meant, &project, &inventory);
+            if mask == Mask::Nobody {
+                held_first(&mut meant, &**machine);
+            }
             count = meant.count;
             chosen = meant.candidates[..count].to_vec();
             variables =
@@ -171,6 +201,7 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
         role: role.as_deref(),
         profile: args.project.profile.as_deref(),
         count,
+        min_vram,
         gpus,
         variables: variables.into_iter().map(|(name, value)| Variable { name, value }).collect(),
         mask,
@@ -180,20 +211,43 @@ pub(super) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     Ok(Exit::Clean)
 }
 
+/// There is nothing to ask for what is wanted.
+pub(super) fn no_driver(wanted: &str) -> Failure {
+    let text = anyhow::anyhow!("no {wanted} is here: this machine has no NVIDIA driver");
+    Failure::new(Exit::NoGpu, text)
+        .hint("`gpupin doctor` tells what is missing")
+        .hint("`run.on-missing = \"cpu\"` in the policy lets programs run without the GPU")
+}
+
 /// What the mask that is set already means for what the policy wants.
 fn compare(meant: &mut Wanted, project: &Project, inventory: &Inventory) -> Mask {
-    match choice::outside(meant, inventory) {
-        OutsidePin::None if choice::is_own_mask() => Mask::Run,
+    let is_own = choice::is_own_mask();
+    match meant.shown(inventory) {
         OutsidePin::None => Mask::Nobody,
         OutsidePin::Agrees(gpus) => {
             meant.candidates = gpus;
-            Mask::Agrees
+            if is_own { Mask::Run } else { Mask::Agrees }
         }
+        // An index counts the GPUs that `--isolate` left, and which these are is not told here.
+        OutsidePin::Differs(mask) if is_own && mask.starts_with(|it: char| it.is_ascii_digit()) => {
+            Mask::Run
+        }
+        OutsidePin::Differs(_) if is_own => Mask::Differs,
         OutsidePin::Differs(mask) if project.policy.run.on_outside_pin == OnOutsidePin::Keep => {
             meant.kept_mask = Some(mask);
             Mask::Kept
         }
         OutsidePin::Differs(_) => Mask::Differs,
+    }
+}
+
+/// Of several GPUs that would do, those that are held for this program come first.
+fn held_first(meant: &mut Wanted, machine: &dyn Machine) {
+    let Ok(value) = std::env::var(lease::VARIABLE) else { return };
+    // A pin needs no lease.
+    let Ok(directory) = state::leases(machine.kind()) else { return };
+    if let Some(outer) = Outer::find(&directory, &value) {
+        meant.candidates.sort_by_key(|it| !outer.gpus().any(|held| held == it));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     failure::{Exit, Failure},
     lease::{self, Held, Wish},
     machine::MachineArgs,
+    names::{self, Names},
     project::{self, ProjectArgs},
     run::{choice, words},
     terminal::Terminal,
@@ -38,7 +39,7 @@ pub(crate) struct WaitArgs {
 /// The program is not pinned and not watched: for services and scripts that choose the GPU themselves and shall take turns with
 /// others. `gpupin run` also pins and proves. The GPU is given back when the program and everything that it started has ended.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", names::HELP))]
 pub(crate) struct Args {
     /// Program and arguments
     #[arg(required = true, last = true, value_name = "PROGRAM")]
@@ -86,26 +87,41 @@ struct Which {
 }
 
 pub(crate) fn wait(args: &WaitArgs, terminal: &mut Terminal) -> Result<Exit, Failure> {
-    drop(args.which.take("gpupin lease wait".to_owned(), terminal)?);
+    drop(args.which.take(&args.which.names(), "gpupin lease wait".to_owned(), terminal)?);
     Ok(Exit::Clean)
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
-    let (held, inventory) = args.which.take(words::command(&args.command), terminal)?;
-    let names: Vec<_> = held.gpus().iter().map(|it| lease::name(it, &inventory)).collect();
-    let ended = stay(&args.command, held, &names.join(" and the "), terminal)?;
+    let names = args.which.names();
+    let (held, inventory) = args.which.take(&names, words::command(&args.command), terminal)?;
+    let gpus: Vec<_> = held.gpus().iter().map(|it| lease::name(it, &inventory)).collect();
+    let ended = stay(&args.command, names.variables(), held, &gpus.join(" and the "), terminal)?;
     Ok(Exit::Program(ended.code()))
 }
 
 impl Which {
-    fn take(&self, command: String, terminal: &mut Terminal) -> Result<(Held, Inventory), Failure> {
-        let project = project::open(&self.project, None, terminal)?;
+    fn names(&self) -> Names {
+        let mut names = Names::new(self.role.as_deref(), &self.project);
+        if !self.gpu.is_empty() {
+            // It is no role's GPU, whatever the environment says.
+            names.role = None;
+        }
+        names
+    }
+
+    fn take(
+        &self,
+        names: &Names,
+        command: String,
+        terminal: &mut Terminal,
+    ) -> Result<(Held, Inventory), Failure> {
+        let project = project::open(&names.project, None, terminal)?;
         let machine = self.machine.open()?;
         let inventory = machine.inventory().context("failed to list the GPUs")?;
         let (gpus, count) = if self.gpu.is_empty() {
-            choice::meant(self.role.as_deref(), &project, &inventory)?
+            choice::meant(names.role.as_deref(), &project, &inventory)?
         } else {
-            let gpus = named(&self.gpu, &inventory)?;
+            let gpus = by_uuid(&self.gpu, &inventory)?;
             let count = gpus.len();
             (gpus, count)
         };
@@ -128,7 +144,7 @@ impl Which {
 }
 
 /// Each prefix means one GPU.
-fn named(prefixes: &[UuidPrefix], inventory: &Inventory) -> Result<Vec<GpuUuid>, Failure> {
+fn by_uuid(prefixes: &[UuidPrefix], inventory: &Inventory) -> Result<Vec<GpuUuid>, Failure> {
     let mut gpus = Vec::new();
     for prefix in prefixes {
         let matching: Vec<_> =
@@ -153,16 +169,15 @@ fn named(prefixes: &[UuidPrefix], inventory: &Inventory) -> Result<Vec<GpuUuid>,
 /// Runs the program, and stays until everything it started has ended.
 fn stay(
     command: &[OsString],
+    mut variables: Vec<(String, OsString)>,
     held: Held,
     gpu: &str,
     terminal: &mut Terminal,
 ) -> Result<Ended, Failure> {
     let (name, args) = command.split_first().expect("clap wants a program");
-    let variables = if held.is_nested() {
-        Vec::new()
-    } else {
-        vec![(leases::VARIABLE.to_owned(), held.variable().into())]
-    };
+    if !held.is_nested() {
+        variables.push((leases::VARIABLE.to_owned(), held.variable().into()));
+    }
     let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
     let program = Program {
         name: name.clone(),
