@@ -7,6 +7,8 @@ kernel frees the GPU when the last process that has the descriptor ends, however
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
 import os
 import shlex
@@ -16,7 +18,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union, cast
 
 from gpupin import binary
 from gpupin.errors import GpupinError
@@ -25,7 +27,10 @@ from gpupin.plan import LEASE_VARIABLE, PROFILE_VARIABLE, ROLE_VARIABLE, argumen
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Generator
     from types import TracebackType
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 Timeout = Union[str, float, timedelta, None]
 """Seconds, or a text such as ``10min``; ``None`` is what the policy says, 0 does not wait."""
@@ -55,8 +60,11 @@ _lock = threading.RLock()
 _held: list[_Held] = []
 
 
-class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
+class lease:  # noqa: N801 - used like a function
     """Waits for the policy's GPU, and holds it: ``with gpupin.lease(): …`` or ``@gpupin.lease()``.
+
+    A function that is decorated holds it while it runs: a coroutine function until it is done, a generator from its first item to
+    its last. Waiting blocks the thread, and so the loop that a coroutine runs in.
 
     First come, first served, among everything that uses gpupin on this machine; who waits sees for whom. The GPU is given
     back at the end of the block. Processes that were forked inside keep it until they end too; those that were spawned find
@@ -71,6 +79,18 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
         self._profile = profile
         self._timeout = timeout
         self._stack: list[_Held] = []
+
+    def __call__(self, function: _F) -> _F:
+        if inspect.isasyncgenfunction(function):
+            name = getattr(function, "__qualname__", "it")
+            advice = "use `with gpupin.lease():` around its loop"
+            raise GpupinError(f"`{name}` is an asynchronous generator, which cannot be decorated; {advice}")
+        wrap = _holding
+        if inspect.iscoroutinefunction(function):
+            wrap = _holding_coroutine
+        elif inspect.isgeneratorfunction(function):
+            wrap = _holding_generator
+        return cast("_F", functools.wraps(function)(wrap(self, function)))
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -156,6 +176,32 @@ class lease(contextlib.ContextDecorator):  # noqa: N801 - used like a function
         line += arguments(*key, program())
         timeout = _time(self._timeout)
         return line if timeout is None else [*line, "--timeout", timeout]
+
+
+def _holding(self: lease, function: Callable[..., Any]) -> Callable[..., Any]:
+    def holding(*args: Any, **kwargs: Any) -> Any:
+        with self:
+            return function(*args, **kwargs)
+
+    return holding
+
+
+def _holding_coroutine(self: lease, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def holding(*args: Any, **kwargs: Any) -> Any:
+        with self:
+            return await function(*args, **kwargs)
+
+    return holding
+
+
+def _holding_generator(self: lease, function: Callable[..., Any]) -> Callable[..., Any]:
+    items = cast("Callable[..., Generator[Any, Any, Any]]", function)
+
+    def holding(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with self:
+            return (yield from items(*args, **kwargs))
+
+    return holding
 
 
 def _relay(process: subprocess.Popen[str]) -> str:

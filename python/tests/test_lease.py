@@ -113,6 +113,56 @@ def test_what_ends_in_another_way_is_not(run: Run, environment: dict[str, str]) 
     assert logged(environment) == [("lease-taken", int(done.stdout))]
 
 
+def test_what_is_decorated_holds_the_gpu_while_it_runs_and_no_longer(run: Run) -> None:
+    script = """
+    import asyncio, gpupin, os
+
+    holds = lambda: "GPUPIN_LEASE" in os.environ
+
+    @gpupin.lease()
+    def plain(it):
+        return it, holds()
+
+    @gpupin.lease()
+    async def coroutine(it):
+        await asyncio.sleep(0)
+        return it, holds()
+
+    @gpupin.lease()
+    def generator():
+        sent = yield holds()
+        yield sent, holds()
+        return "last"
+
+    def outer():
+        print((yield from generator()))
+
+    print(plain(1), asyncio.run(coroutine(2)), holds())
+    items = outer()
+    print(holds(), next(items), items.send("sent"), list(items), holds())
+
+    async def both():
+        return await asyncio.gather(coroutine(3), coroutine(4))
+
+    print(asyncio.run(both()), holds())
+    try:
+        @gpupin.lease()
+        async def asynchronous():
+            yield
+    except gpupin.GpupinError as error:
+        print(error)
+    """
+    said = run(script)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines() == [
+        "(1, True) (2, True) False",
+        "last",
+        "False True ('sent', True) [] False",
+        "[(3, True), (4, True)] False",
+        "`asynchronous` is an asynchronous generator, which cannot be decorated; use `with gpupin.lease():` around its loop",
+    ]
+
+
 def test_a_second_program_waits_and_says_for_whom(run: Run, start: Start) -> None:
     first = start(HOLD + "with gpupin.lease():\n    print('held', flush=True)\n    sys.stdin.read()\n", "first.py")
     assert line_of(first) == "held\n"
