@@ -63,7 +63,7 @@ struct Shared {
 
 impl Sampler {
     /// Starts looking. An error is that no thread was had.
-    pub fn start(machine: Arc<dyn Machine>, setting: Setting) -> io::Result<Self> {
+    pub fn start(machine: Arc<dyn Machine>, setting: Arc<Setting>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut threads = Vec::new();
         {
@@ -229,7 +229,7 @@ mod tests {
             root: "/".into(),
             leases: None,
         };
-        let sampler = Sampler::start(machine, setting).unwrap();
+        let sampler = Sampler::start(machine, Arc::new(setting)).unwrap();
         let moments = sampler.listen();
         let moment = wait_for(&moments, |it| it.machine.is_some());
         assert_eq!(moment.gpus().len(), 2);

@@ -10,7 +10,7 @@ use gpupin_device::{
     Answer, GpuStatus, Kind, Machine, MachineError, PcieLink, ProcessKind, Silence, Throttle,
     strangers,
 };
-use gpupin_policy::{Bytes, Gpu, GpuUuid, Inventory, Mig, Policy};
+use gpupin_policy::{Bytes, Gpu, GpuUuid, Inventory, Mig, NvmlIndex, Policy};
 
 use crate::people::{People, Place};
 
@@ -142,6 +142,40 @@ pub struct UnreadableGpu {
 }
 
 impl Snapshot {
+    /// The same machine as another project's policy sees it.
+    pub fn judge_by(&mut self, policy: &Policy) {
+        let gpus: Vec<_> = (0..self.gpus.len()).map(|it| self.gpu(it)).collect();
+        for (now, gpu) in self.gpus.iter_mut().zip(&gpus) {
+            now.standing = gpu.as_ref().and_then(|it| standing(policy, it));
+            now.roles = gpu.as_ref().map(|it| roles(policy, it)).unwrap_or_default();
+        }
+        let whole = gpus.into_iter().flatten().filter(|it| !matches!(it.mig, Mig::Instance { .. }));
+        let inventory = Inventory { host: self.host.clone(), driver: None, gpus: whole.collect() };
+        self.policy = meaning(policy, &inventory);
+    }
+
+    /// What a selector sees of a GPU.
+    fn gpu(&self, index: usize) -> Option<Gpu> {
+        let now = &self.gpus[index];
+        let mig = if let Some((gpu_instance, compute_instance)) = now.mig {
+            Mig::Instance { gpu_instance, compute_instance }
+        } else {
+            // The instances stand behind their GPU.
+            let behind = self.gpus[index + 1..].iter().take_while(|it| it.mig.is_some()).count();
+            let instances = (index + 1..=index + behind).filter_map(|it| self.gpu(it));
+            if behind == 0 { Mig::Disabled } else { Mig::Enabled(instances.collect()) }
+        };
+        Some(Gpu {
+            uuid: now.uuid.clone(),
+            name: now.name.clone(),
+            vram: Bytes::new(now.vram),
+            compute_capability: now.compute_capability.parse().ok()?,
+            pci: now.pci.parse().ok()?,
+            index: NvmlIndex(now.index),
+            mig,
+        })
+    }
+
     /// Of which GPUs nothing is known, for people; nothing if all say what they are.
     pub fn unknown_gpus(&self) -> Option<String> {
         let gpus: Vec<_> = self.unreadable.iter().map(|it| format!("index {}", it.index)).collect();
@@ -236,6 +270,12 @@ pub fn standing(policy: &Policy, gpu: &Gpu) -> Option<Standing> {
     policy.gpu.as_ref().filter(|it| it.matches(gpu)).map(|_| Standing::Meant)
 }
 
+/// The roles of a policy that a GPU may play.
+fn roles(policy: &Policy, gpu: &Gpu) -> Vec<String> {
+    let plays = |role: &gpupin_policy::Role| role.selector.matches(gpu);
+    policy.roles.iter().filter(|it| plays(it.1)).map(|it| it.0.clone()).collect()
+}
+
 fn gpu_now(
     machine: &dyn Machine,
     gpu: &Gpu,
@@ -265,7 +305,6 @@ fn gpu_now(
     let memory_clock = known.of("memory_clock", |it| &it.memory_clock);
     let pcie = known.of("pcie", |it| &it.pcie);
     let processes = processes(machine, gpu, people, root, &mut silent);
-    let plays = |role: &gpupin_policy::Role| role.selector.matches(gpu);
     GpuNow {
         index: gpu.index.0,
         uuid: gpu.uuid.clone(),
@@ -279,7 +318,7 @@ fn gpu_now(
             Mig::Disabled | Mig::Enabled(_) => None,
         },
         standing: standing(policy, gpu),
-        roles: policy.roles.iter().filter(|it| plays(it.1)).map(|it| it.0.clone()).collect(),
+        roles: roles(policy, gpu),
         vram: gpu.vram.get(),
         memory_used,
         memory_reserved,
@@ -394,5 +433,44 @@ fn process_now(pid: u32, gpu: &Gpu, people: &mut People) -> ProcessNow {
         project: project.map(|it| it.display().to_string()),
         leased: None,
         stranger: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpupin_device::scene::{BUILT_IN, SceneMachine};
+    use gpupin_policy::{Policy, PolicyFile};
+
+    use super::snapshot;
+
+    #[test]
+    fn a_policy_means_the_same_whenever_it_is_asked() {
+        let policies = [
+            "gpu.name = \"RTX 3090\"\nforbid = [{ name = \"RTX 5060 Ti\" }]",
+            "gpu.min-vram = \"20 GiB\"\n[roles.tts]\nname = \"RTX 5060 Ti\"",
+            "gpu.pci = \"0000:02:00.0\"",
+            "gpu.min-compute-capability = \"9.0\"",
+            "gpu.count = 2",
+            "",
+        ];
+        let read = |it| Policy::parse(it, PolicyFile::Gpupin, None).unwrap().unwrap();
+        let mut differ = 0;
+        for (name, _) in BUILT_IN {
+            for text in policies {
+                let policy = read(text);
+                let look = |policy| {
+                    let machine = SceneMachine::find(name.as_ref()).unwrap();
+                    snapshot(&machine, policy, "/".as_ref()).ok()
+                };
+                let (Some(own), Some(mut other)) = (look(&policy), look(&Policy::default())) else {
+                    continue;
+                };
+                differ += usize::from(own.policy != other.policy);
+                other.judge_by(&policy);
+                other.at = own.at;
+                assert_eq!(own, other, "{name}: {text}");
+            }
+        }
+        assert!(differ > 10, "{differ}");
     }
 }

@@ -5,8 +5,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_device::Machine;
-use gpupin_monitor::sampler::{Sampler, Setting, once};
+use gpupin_device::{Kind, Machine};
+use gpupin_monitor::{
+    feed::Feed,
+    sampler::{PERIOD, Sampler, Setting, once},
+};
 
 use crate::{
     commands::rule::Format,
@@ -38,6 +41,8 @@ pub(crate) struct Args {
     output_format: Format,
 
     /// How often to look
+    ///
+    /// At the usual pace all who watch share one reader of the driver.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = period, conflicts_with = "once")]
     every: Duration,
 
@@ -85,8 +90,14 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             "`--once` prints what is seen now, and `--output-format json` prints it for programs",
         ));
     }
-    let sampler = Sampler::start(machine, setting).context("failed to start looking")?;
-    screen::show(&sampler.listen(), means).context("failed to use the terminal")?;
+    // Another pace than everybody's, and a machine that is not this one, are nobody else's business.
+    let is_shared = machine.kind() == Kind::Measured && args.every == PERIOD;
+    let directory = setting.leases.as_ref().filter(|_| is_shared).map(|it| it.path().to_owned());
+    let policy = setting.policy.clone();
+    let setting = Arc::new(setting);
+    let start = move || Sampler::start(Arc::clone(&machine), Arc::clone(&setting));
+    let feed = Feed::open(directory, Box::new(start)).context("failed to start looking")?;
+    screen::show(&feed, &policy, means).context("failed to use the terminal")?;
     Ok(Exit::Clean)
 }
 

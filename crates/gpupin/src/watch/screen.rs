@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, stdout},
-    sync::{Arc, mpsc::Receiver},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use gpupin_monitor::moment::Moment;
+use gpupin_monitor::{feed::Feed, moment::Moment};
+use gpupin_policy::Policy;
 use gpupin_run::{process::ProcessId, supervise::Endings};
 use ratatui::{
     Terminal,
@@ -29,7 +30,7 @@ use super::{
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Shows the machine until the user leaves.
-pub(crate) fn show(moments: &Receiver<Arc<Moment>>, means: Means) -> io::Result<()> {
+pub(crate) fn show(feed: &Feed, policy: &Policy, means: Means) -> io::Result<()> {
     let endings = Endings::catch()?;
     let _screen = Screen::enter()?;
     let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
@@ -37,8 +38,8 @@ pub(crate) fn show(moments: &Receiver<Arc<Moment>>, means: Means) -> io::Result<
     let mut drawn: Option<Instant> = None;
     loop {
         let mut is_new = drawn.is_none();
-        while let Ok(moment) = moments.try_recv() {
-            app.hear(&moment);
+        while let Ok(moment) = feed.moments().try_recv() {
+            app.hear(&judged(moment, feed, policy));
             is_new = true;
         }
         if is_new {
@@ -70,6 +71,16 @@ pub(crate) fn show(moments: &Receiver<Arc<Moment>>, means: Means) -> io::Result<
         }
         drawn = None;
     }
+}
+
+/// A moment as this project's policy sees it. Who reads may be of another project.
+fn judged(mut moment: Arc<Moment>, feed: &Feed, policy: &Policy) -> Arc<Moment> {
+    if !feed.reads()
+        && let Some(machine) = &mut Arc::make_mut(&mut moment).machine
+    {
+        machine.judge_by(policy);
+    }
+    moment
 }
 
 /// The terminal as the view needs it, and as it was when this is dropped.

@@ -36,6 +36,7 @@ mod staged;
 mod stress;
 mod undo;
 mod verify;
+mod watch;
 mod which;
 mod writing;
 

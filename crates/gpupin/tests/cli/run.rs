@@ -14,7 +14,7 @@ use crate::sandbox::{Outcome, Sandbox};
 
 mod faults;
 mod isolate;
-mod terminal;
+pub(crate) mod terminal;
 mod unwritten;
 
 pub(crate) const PINNED: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
@@ -367,6 +367,8 @@ pub(crate) fn expect_text(terminal: &mut std::fs::File, text: &str) -> String {
     let mut bytes = [0; 1024];
     // Long enough for a machine with other things to do.
     let patience = Timespec { tv_sec: 15, tv_nsec: 0 };
+    // Something may be said for ever.
+    let end = std::time::Instant::now() + Duration::from_mins(1);
     loop {
         let ready = poll(&mut [PollFd::new(terminal, PollFlags::IN)], Some(&patience));
         let is_ready = ready.is_ok_and(|it| it > 0);
@@ -376,7 +378,8 @@ pub(crate) fn expect_text(terminal: &mut std::fs::File, text: &str) -> String {
         if so_far.contains(text) {
             return so_far.into_owned();
         }
-        assert!(count > 0, "`{text}` did not come, but\n{so_far}");
+        let is_over = std::time::Instant::now() >= end;
+        assert!(count > 0 && !is_over, "`{text}` did not come, but\n{so_far}");
     }
 }
 

@@ -9,14 +9,14 @@ use super::{expect_text, project, type_text};
 use crate::sandbox::Sandbox;
 
 /// An interactive shell with job control on a terminal of its own.
-struct Shell {
+pub(crate) struct Shell {
     _sandbox: Sandbox,
     terminal: File,
     child: Child,
 }
 
 impl Shell {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let sandbox = project();
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
@@ -38,11 +38,11 @@ impl Shell {
         shell
     }
 
-    fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         type_text(&mut self.terminal, text);
     }
 
-    fn expect(&mut self, text: &str) -> String {
+    pub(crate) fn expect(&mut self, text: &str) -> String {
         expect_text(&mut self.terminal, text)
     }
 }
