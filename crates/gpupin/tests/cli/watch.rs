@@ -56,7 +56,7 @@ fn without_a_terminal_it_looks_once() {
 fn a_machine_that_does_not_answer_is_a_gap_and_a_failure() {
     let scene = include_str!("../../../../scenes/mixed.toml");
     let fault = "[[fault]]\nfunction = 'nvmlDeviceGetCount'\nreturn = 'unknown'\n";
-    let sandbox = Sandbox::new().file("scene.toml", &format!("{scene}\n{fault}"));
+    let sandbox = Sandbox::new().file("scene.toml", format!("{scene}\n{fault}"));
     let shown = sandbox.gpupin(&["watch", "--once", "--machine", "scene.toml"]);
     assert_eq!(shown.code, 2, "{shown:?}");
     assert!(shown.out.contains("the machine does not answer"), "{shown:?}");
