@@ -4,11 +4,13 @@
 //! - [`people`]: whose processes those are, and for which project they work;
 //! - [`moment`](mod@moment): the same with the leases, and what the driver reported;
 //! - [`sampler`]: looks again and again, and tells everybody who listens;
+//! - [`alarms`]: what somebody should look at;
 //! - [`feed`]: one reader of the driver however many look;
 //! - [`health`]: what is wrong with a GPU that works.
 //!
 //! **Invariant:** what is not known is absent and has its reason. It is never zero, nothing or idle.
 
+pub mod alarms;
 pub mod feed;
 pub mod health;
 pub mod moment;

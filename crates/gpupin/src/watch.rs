@@ -10,9 +10,8 @@ use std::{
 };
 
 use gpupin_monitor::{
-    health::ailments,
+    alarms::{Alarms, conditions},
     moment::Moment,
-    people::Place,
     snapshot::{GpuNow, ProcessNow},
 };
 use gpupin_policy::GpuUuid;
@@ -34,8 +33,7 @@ const REMEMBERED: usize = 240;
 pub(crate) struct App {
     moment: Option<Arc<Moment>>,
     traces: BTreeMap<GpuUuid, Trace>,
-    /// Errors that the driver reported since the view was opened.
-    xids: BTreeMap<GpuUuid, Vec<u64>>,
+    alarms: Alarms,
     sort: Sort,
     filter: String,
     mode: Mode,
@@ -106,9 +104,7 @@ const NO_PROJECT: &str = "no project known";
 
 impl App {
     pub(crate) fn hear(&mut self, moment: &Arc<Moment>) {
-        for xid in &moment.xids {
-            self.xids.entry(xid.gpu.clone()).or_default().push(xid.number);
-        }
+        self.alarms.hear(moment);
         let gpus = moment.gpus();
         for gpu in gpus {
             self.traces.entry(gpu.uuid.clone()).or_default();
@@ -258,38 +254,16 @@ impl App {
         rows
     }
 
-    /// What somebody should look at, most urgent first.
+    /// What somebody should look at, most urgent first. What was not seen for long enough to be sure is here too: whoever watches
+    /// wants to see what is, and judges for themselves.
     fn alerts(&self) -> Vec<String> {
         let Some(moment) = &self.moment else { return Vec::new() };
-        let mut alerts = Vec::new();
-        if let Some(why) = &moment.gap {
-            alerts.push(format!("the machine does not answer: {}", one_line(why)));
-        }
-        let Some(machine) = &moment.machine else { return alerts };
-        for it in &machine.unreadable {
-            alerts.push(format!(
-                "index {} does not say what it is: {}",
-                it.index,
-                one_line(&it.why)
-            ));
-        }
-        for gpu in &machine.gpus {
-            for it in gpu.processes.iter().filter(|it| it.place == Some(Place::Wrong)) {
-                let command = shortened(&one_line(it.command.as_deref().unwrap_or("?")), 40);
-                alerts.push(format!(
-                    "`{command}` (pid {}) works on {}, which its project does not mean",
-                    it.pid, gpu.name
-                ));
-            }
-            if let Some(numbers) = self.xids.get(&gpu.uuid) {
-                let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
-                alerts.push(format!("{} reported Xid {}", gpu.name, numbers.join(", ")));
-            }
-            for ailment in ailments(gpu) {
-                alerts.push(format!("{}: {}: {}", gpu.name, ailment.kind.words(), ailment.why));
-            }
-        }
-        alerts
+        let now = conditions(moment);
+        let past =
+            self.alarms.active().into_iter().filter(|it| now.iter().all(|now| now.id != it.id));
+        let mut alerts: Vec<_> = now.iter().chain(past).collect();
+        alerts.sort_by_key(|it| it.kind);
+        alerts.iter().map(|it| one_line(&it.text)).collect()
     }
 }
 

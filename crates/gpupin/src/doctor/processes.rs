@@ -3,13 +3,13 @@
 use std::fs;
 
 use gpupin_device::{Kind, in_initial_pid_namespace};
-use gpupin_monitor::snapshot::{GpuNow, ProcessNow, Snapshot, Standing, Use};
+use gpupin_monitor::{
+    health::{unowned, without_owner},
+    snapshot::{GpuNow, ProcessNow, Snapshot, Standing, Use},
+};
 
 use super::{Found, GPUS_FIRST, Patient};
 use crate::{table::memory, terminal::one_line};
-
-/// More than a driver keeps for itself without saying so, in bytes. On an idle H100 it is about 0.5 GiB.
-const UNNOTICED: u64 = 1 << 30;
 
 pub(super) fn check(patient: &Patient, found: &mut Found) {
     let Some(now) = patient.snapshot() else {
@@ -118,13 +118,13 @@ fn leftovers(now: &Snapshot, found: &mut Found) {
     const NAME: &str = "memory";
     let mut is_clean = unknown_gpus(NAME, now, found);
     for gpu in now.gpus.iter().filter(|it| it.mig.is_none()) {
-        match unowned(gpu) {
+        match without_owner(gpu) {
             None => {
                 is_clean = false;
                 let seen = format!("who owns the memory of index {} is not known", gpu.index);
                 found.unknown(NAME, seen, "see `gpupin gpus` for what it does not tell");
             }
-            Some(bytes) if bytes > UNNOTICED => {
+            Some(bytes) if unowned(gpu).is_some() => {
                 is_clean = false;
                 found.problem(
                     NAME,
@@ -138,16 +138,6 @@ fn leftovers(now: &Snapshot, found: &mut Found) {
     if is_clean && !now.gpus.is_empty() {
         found.ok(NAME, "all that is used belongs to processes that are listed");
     }
-}
-
-/// Bytes that are used and belong to no process; unknown unless every process tells its share.
-fn unowned(gpu: &GpuNow) -> Option<u64> {
-    if gpu.silent.contains_key("compute_processes") || gpu.silent.contains_key("graphics_processes")
-    {
-        return None;
-    }
-    let shares: Option<Vec<u64>> = gpu.processes.iter().map(|it| it.memory).collect();
-    Some(gpu.memory_used?.saturating_sub(shares?.iter().sum()))
 }
 
 /// Forbidden GPUs on which the owner of the project computes.
