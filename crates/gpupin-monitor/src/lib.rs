@@ -4,6 +4,7 @@
 //! - [`people`]: whose processes those are, and for which project they work;
 //! - [`moment`](mod@moment): the same with the leases, and what the driver reported;
 //! - [`sampler`]: looks again and again, and tells everybody who listens;
+//! - [`serve`]: tells it over HTTP, to browsers, Prometheus and programs;
 //! - [`health`]: what is wrong with a GPU that works.
 //!
 //! **Invariant:** what is not known is absent and has its reason. It is never zero, nothing or idle.
@@ -12,4 +13,5 @@ pub mod health;
 pub mod moment;
 pub mod people;
 pub mod sampler;
+pub mod serve;
 pub mod snapshot;

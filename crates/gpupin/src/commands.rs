@@ -27,6 +27,7 @@ pub(crate) mod rule;
 mod rules;
 pub(crate) mod run;
 mod scan;
+mod serve;
 pub(crate) mod sim;
 mod undo;
 mod verify;
@@ -75,6 +76,7 @@ enum Command {
     Env(env::Args),
     Evidence(evidence::Args),
     Gpus(gpus::Args),
+    Serve(serve::Args),
     Run(Box<run::Args>),
     Verify(Box<verify::Args>),
     Doctor(doctor::Args),
@@ -128,6 +130,7 @@ impl Cli {
             Command::Env(args) => env::run(args, terminal),
             Command::Evidence(args) => evidence::run(args, terminal),
             Command::Gpus(args) => gpus::run(args, terminal),
+            Command::Serve(args) => serve::run(args, terminal),
             Command::Run(args) => run::run(args, terminal),
             Command::Verify(args) => verify::run(args, terminal),
             Command::Doctor(args) => doctor::run(args, terminal),

@@ -1,0 +1,120 @@
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use gpupin_device::Kind;
+use gpupin_monitor::{
+    sampler::{PERIOD, Sampler, Setting},
+    serve::{ADDRESS, About, ServeError, Server},
+};
+
+use crate::{
+    failure::{Exit, Failure},
+    machine::{MachineArgs, system_root},
+    project::{self, ProjectArgs},
+    state,
+    terminal::Terminal,
+};
+
+mod unit;
+
+/// Serve what every GPU does now, as a page, as JSON and for Prometheus
+///
+/// Listens on this machine only, stays in the foreground and changes nothing. There is a page at `/`, `/api/v1/now`, `/api/v1/stream` (server-sent
+/// events), `/api/v1/openapi.json`, `/metrics`, `/healthz` and `/readyz`. Prints the address of the page when it can be asked.
+///
+/// Everybody who can log in to this machine can read it: which programs use its GPUs, with their arguments. From elsewhere, use a
+/// tunnel (`ssh -L 9876:127.0.0.1:9876 HOST`), or a reverse proxy with TLS and passwords that sets the header `Host` to `localhost`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Listen on this address of this machine, which may be given several times; port 0 chooses a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = ADDRESS)]
+    listen: Vec<SocketAddr>,
+
+    /// Look at the machine so often, from 100ms to 1min, if the driver is fast enough
+    #[arg(long, value_name = "TIME", value_parser = period)]
+    period: Option<Duration>,
+
+    /// Print a unit for systemd that runs this program with these flags, and do nothing else
+    #[arg(long)]
+    print_unit: bool,
+
+    #[command(flatten)]
+    machine: MachineArgs,
+
+    #[command(flatten)]
+    project: ProjectArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gpupin serve
+  gpupin serve --listen [::1]:8080
+  gpupin serve --machine busy                 a simulated machine
+  gpupin serve --print-unit | sudo tee /etc/systemd/system/gpupin.service
+
+Exit codes: 0 ended by a signal (INT or TERM), 2 could not listen, or there is no driver or it does not work";
+
+fn period(text: &str) -> Result<Duration, String> {
+    let period = gpupin_policy::duration(text).map_err(|it| it.to_string())?;
+    let possible = Duration::from_millis(100)..=Duration::from_mins(1);
+    let expected = || "expected 100ms to 1min".to_owned();
+    Some(period).filter(|it| possible.contains(it)).ok_or_else(expected)
+}
+
+pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    // The addresses come first: a machine may take a minute to answer, and a wrong flag should be told before.
+    if args.print_unit {
+        let unit = unit::text(std::env::args_os().skip(1)).map_err(Failure::usage)?;
+        terminal.out().write_all(unit.as_bytes()).context("failed to write output")?;
+        return Ok(Exit::Clean);
+    }
+    let server = Server::bind(&args.listen)?;
+    let project = project::open(&args.project, None, terminal)?;
+    let machine = args.machine.open()?;
+    let kind = machine.kind();
+    let leases = state::leases(kind);
+    if let Err(why) = &leases {
+        let text = why.lines().map(|it| it.1).collect::<Vec<_>>().join(": ");
+        terminal.status(&format!("nothing is known of leases: {text}"));
+    }
+    let period = args.period.unwrap_or(PERIOD);
+    let setting =
+        Setting { period, policy: project.policy, root: system_root(), leases: leases.ok() };
+    let sampler = Sampler::start(Arc::from(machine), setting)
+        .context("failed to start looking at the machine")?;
+    for address in server.addresses() {
+        writeln!(terminal.out(), "http://{address}/").context("failed to write output")?;
+    }
+    terminal.flush();
+    if kind != Kind::Measured {
+        terminal.status(&format!("everything that is served is {kind}"));
+    }
+    let about = About {
+        version: env!("CARGO_PKG_VERSION"),
+        kind,
+        period,
+        snapshot_schema: include_str!("../reference/gpus.schema.json"),
+    };
+    server.run(&sampler, about)?;
+    Ok(Exit::Clean)
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        let hint = match &error {
+            ServeError::NotLoopback { .. } => Some(
+                "gpupin has neither passwords nor TLS: listen on 127.0.0.1, and let a reverse proxy that has both, or `ssh -L`, lead there",
+            ),
+            ServeError::InUse { .. } => Some(
+                "another `gpupin serve` may run; `ss -ltnp` tells who listens. `--listen 127.0.0.1:0` chooses a free port",
+            ),
+            ServeError::Listen { .. } | ServeError::Start { .. } => None,
+        };
+        let failure = Self::new(Exit::Failed, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
