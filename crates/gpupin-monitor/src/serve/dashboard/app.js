@@ -3,6 +3,7 @@
 // A moment is kept for ten minutes. What is unknown is no point in a line, and a line has a gap where no moment was.
 
 const KEPT = 10 * 60 * 1000;
+const LEAST = 60 * 1000;
 const MISSING = 3;
 const WIDTH = 300;
 const HEIGHT = 60;
@@ -14,6 +15,7 @@ const TEXTS = {
     gpus: "GPUs",
     processes: "Processes",
     leases: "Leases",
+    queue: "Who holds and who waits",
     metrics: "Metrics",
     shown: "Shown: the last 10 minutes, as far as this page has been open",
     wait: "waiting for the machine",
@@ -68,6 +70,7 @@ const TEXTS = {
     gpus: "GPU",
     processes: "Processus",
     leases: "Réservations",
+    queue: "Qui détient et qui attend",
     metrics: "Métriques",
     shown: "Affiché : les 10 dernières minutes, depuis l’ouverture de cette page",
     wait: "en attente de la machine",
@@ -173,13 +176,14 @@ function fill(it, ...children) {
 
 /** The path of a line through what is known; it is interrupted where nothing is. */
 function path(points, most, now) {
+  const span = Math.max(LEAST, now - points[0].at);
   const high = Math.max(most ?? 0, ...points.map((it) => it.value ?? 0)) || 1;
   let text = "";
   let last = null;
   for (const { at, value } of points) {
     const isKnown = value !== null && value !== undefined;
     if (isKnown) {
-      const x = (WIDTH * (1 - (now - at) / KEPT)).toFixed(1);
+      const x = (WIDTH * (1 - (now - at) / span)).toFixed(1);
       const y = (HEIGHT - 2 - (HEIGHT - 4) * (value / high)).toFixed(1);
       const isNew = last === null || at - last > MISSING * state.step;
       // A point with nothing before and after it is a dot.
@@ -295,11 +299,10 @@ function table(caption, columns, rows) {
     element("tr", {}, ...row.map((it, at) =>
       element("td", { class: columns[at].class, "data-label": columns[at].text }, it))));
   const whole = element("table", {},
-    caption === null ? null : element("caption", {}, caption),
+    element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
   // Who has no mouse scrolls it when it has the focus.
-  const name = caption ?? words.leases;
-  return element("div", { class: "scroll group", role: "region", tabindex: "0", "aria-label": name }, whole);
+  return element("div", { class: "scroll group", role: "region", tabindex: "0", "aria-label": caption }, whole);
 }
 
 function placed(place) {
@@ -374,7 +377,7 @@ function showLeases(moment) {
       since === null ? words.unknown : time(since),
     ];
   });
-  fill(place, table(null, columns, rows));
+  fill(place, table(words.queue, columns, rows));
 }
 
 // The whole
