@@ -68,6 +68,13 @@ pub struct About {
     pub snapshot_schema: &'static str,
 }
 
+impl About {
+    /// The API as `OpenAPI` 3.1.
+    pub fn openapi(self) -> serde_json::Value {
+        routes::openapi(self)
+    }
+}
+
 /// Addresses that are taken, and nobody is answered yet.
 #[derive(Debug)]
 pub struct Server {

@@ -27,7 +27,7 @@ pub(crate) mod rule;
 mod rules;
 pub(crate) mod run;
 mod scan;
-mod serve;
+pub(crate) mod serve;
 pub(crate) mod sim;
 mod undo;
 mod verify;

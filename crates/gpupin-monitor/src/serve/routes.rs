@@ -52,11 +52,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(hub: Arc<Hub>, about: About) -> Self {
-        let mut openapi: Value = serde_json::from_str(OPENAPI).expect("it is part of gpupin");
-        let schema = serde_json::from_str(about.snapshot_schema).expect("it is part of gpupin");
-        openapi["components"]["schemas"]["Snapshot"] = schema;
-        openapi["info"]["version"] = about.version.into();
-        Self { hub, about, openapi: openapi.to_string().into() }
+        Self { hub, about, openapi: openapi(about).to_string().into() }
     }
 
     /// The last moment, or why nothing is known of now.
@@ -77,10 +73,19 @@ impl Api {
     }
 }
 
+/// What the service promises, as `OpenAPI` 3.1.
+pub(super) fn openapi(about: About) -> Value {
+    let mut openapi: Value = serde_json::from_str(OPENAPI).expect("it is part of gpupin");
+    let schema = serde_json::from_str(about.snapshot_schema).expect("it is part of gpupin");
+    openapi["components"]["schemas"]["Snapshot"] = schema;
+    openapi["info"]["version"] = about.version.into();
+    openapi
+}
+
 pub(super) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new()
         .route("/api/v1/now", get(now))
-        .route("/api/v1/openapi.json", get(openapi))
+        .route("/api/v1/openapi.json", get(description))
         .route("/api/v1/stream", get(stream))
         .route("/healthz", get(async || Json(json!({ "version": VERSION, "status": "alive" }))))
         .route("/metrics", get(metrics))
@@ -173,7 +178,7 @@ async fn stream(State(api): State<Arc<Api>>) -> Response {
     ([(CONTENT_TYPE, "text/event-stream")], events).into_response()
 }
 
-async fn openapi(State(api): State<Arc<Api>>) -> Response {
+async fn description(State(api): State<Arc<Api>>) -> Response {
     ([(CONTENT_TYPE, "application/json")], api.openapi.clone()).into_response()
 }
 

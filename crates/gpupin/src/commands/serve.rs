@@ -90,14 +90,24 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     if kind != Kind::Measured {
         terminal.status(&format!("everything that is served is {kind}"));
     }
-    let about = About {
+    server.run(&sampler, about(kind, period))?;
+    Ok(Exit::Clean)
+}
+
+fn about(kind: Kind, period: Duration) -> About {
+    About {
         version: env!("CARGO_PKG_VERSION"),
         kind,
         period,
         snapshot_schema: include_str!("../reference/gpus.schema.json"),
-    };
-    server.run(&sampler, about)?;
-    Ok(Exit::Clean)
+    }
+}
+
+/// What the service promises, for the reference.
+pub(crate) fn openapi() -> String {
+    let openapi = about(Kind::Measured, PERIOD).openapi();
+    let text = serde_json::to_string_pretty(&openapi).expect("its keys are text");
+    text + "\n"
 }
 
 impl From<ServeError> for Failure {

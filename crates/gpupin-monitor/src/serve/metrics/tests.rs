@@ -1,40 +1,97 @@
 use std::{collections::BTreeMap, ffi::OsStr, sync::Arc, time::Duration};
 
-use expect_test::{Expect, expect};
+use expect_test::{Expect, expect, expect_file};
 use gpupin_device::{Kind, Machine as _, scene::SceneMachine};
 use gpupin_policy::Policy;
 
 use super::{About, PROCESSES, Scrape, text};
 use crate::{
-    moment::{Moment, Ticket, VERSION},
+    moment::{Moment, Ticket, VERSION, XidNow},
     people::Place,
     serve::hub::Hub,
-    snapshot::{GpuNow, ProcessNow, snapshot},
+    snapshot::{GpuNow, ProcessNow, Use, snapshot},
 };
 
 const GPU: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
 
-/// What is told of a scene, after this happened to its moment.
-fn metrics(scene: &str, change: impl FnOnce(&mut Moment)) -> String {
+/// What a scene says, after this happened to it.
+fn moment(scene: &str, change: impl FnOnce(&mut Moment)) -> Moment {
     let directory = tempfile::tempdir().unwrap();
     let machine = SceneMachine::find(OsStr::new(scene)).unwrap();
+    assert_eq!(machine.kind(), Kind::Simulated);
     let now = snapshot(&machine, &Policy::default(), directory.path()).unwrap();
     let (at, took) = (1, 1500);
     let (gap, leases, xids) = (None, None, Vec::new());
     let mut moment = Moment { version: VERSION, at, took, machine: Some(now), gap, leases, xids };
     change(&mut moment);
+    moment
+}
+
+/// What is told of that.
+fn metrics(scene: &str, change: impl FnOnce(&mut Moment)) -> String {
     let hub = Hub::default();
-    hub.publish(Arc::new(moment));
+    hub.publish(Arc::new(moment(scene, change)));
     let about = About {
         version: "1.2.3",
-        kind: machine.kind(),
+        kind: Kind::Simulated,
         period: Duration::from_secs(1),
         snapshot_schema: "{}",
     };
-    assert_eq!(about.kind, Kind::Simulated);
     let last = hub.latest();
     let scrape = Scrape { about, last: last.as_deref(), is_current: true, xids: &hub.xids() };
     text(&scrape)
+}
+
+/// A moment in which everything is said at least once.
+fn everything(moment: &mut Moment) {
+    let machine = moment.machine.as_mut().unwrap();
+    machine.at = 2;
+    machine.gpus.retain(|it| it.uuid.as_str() == GPU);
+    let work = ProcessNow {
+        kinds: vec![Use::Compute],
+        utilization: Some(90),
+        leased: Some(true),
+        place: Some(Place::Right),
+        ..process(7, Some(18 << 30))
+    };
+    gpu(moment).processes = vec![work];
+    let held = Ticket { held: Some(1), used: Some((500, 1)), ..ticket(0) };
+    moment.leases = Some(vec![held, Ticket { number: 2, ..ticket(1) }]);
+    moment.xids = vec![XidNow { at: 1, gpu: GPU.parse().unwrap(), number: 79 }];
+}
+
+#[test]
+fn what_is_on_the_wire_is_kept() {
+    let moment = moment("busy", everything);
+    let json = serde_json::to_string_pretty(&moment).unwrap() + "\n";
+    expect_file!["../../../../../wire/moment.json"].assert_eq(&json);
+    assert_eq!(serde_json::from_str::<Moment>(&json).unwrap(), moment);
+    let metrics = metrics("busy", everything);
+    // How old it is follows from when it was asked.
+    let lines = metrics.lines().map(|it| match it.strip_prefix("gpupin_sample_age_seconds ") {
+        Some(age) => {
+            assert!(age.parse::<f64>().unwrap() >= 0.0015, "{age}");
+            "gpupin_sample_age_seconds 0.002"
+        }
+        None => it,
+    });
+    let metrics = lines.collect::<Vec<_>>().join("\n") + "\n";
+    expect_file!["../../../../../wire/metrics.txt"].assert_eq(&metrics);
+}
+
+fn ticket(position: usize) -> Ticket {
+    Ticket {
+        gpu: GPU.parse().unwrap(),
+        number: 1,
+        slots: 1,
+        position,
+        uid: 1000,
+        pid: Some(7),
+        command: Some("python train.py".to_owned()),
+        came: Some(1),
+        held: None,
+        used: None,
+    }
 }
 
 fn gpu(moment: &mut Moment) -> &mut GpuNow {
@@ -162,18 +219,6 @@ fn processes_beyond_a_number_are_summed() {
 #[test]
 fn who_holds_and_who_waits_is_counted_also_where_nobody_does() {
     let metrics = metrics("busy", |moment| {
-        let ticket = |position| Ticket {
-            gpu: GPU.parse().unwrap(),
-            number: 1,
-            slots: 1,
-            position,
-            uid: 1000,
-            pid: None,
-            command: None,
-            came: None,
-            held: None,
-            used: None,
-        };
         moment.leases = Some([0, 1, 2].map(ticket).to_vec());
     });
     check(
