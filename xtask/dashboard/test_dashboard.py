@@ -196,6 +196,23 @@ class Dashboard(unittest.TestCase):
         self.assertEqual(browser.run("document.documentElement.lang"), "fr")
         self.assertIn("Processus", browser.run("document.body.innerText"))
 
+    def test_who_has_the_focus_keeps_it_when_something_changes(self):
+        service = self.serve(scene("busy"))
+        browser = self.open(service)
+        rows = "document.querySelectorAll('#leases tbody tr').length"
+        browser.wait(f"{rows} === 2")
+        for place in ["leases", "processes"]:
+            browser.run(f"window.focused = document.querySelector('#{place} [role=region]')")
+            browser.run("focused.focus()")
+            for language, words in [("fr", "Commande|Qui"), ("en", "Command|Who")]:
+                browser.run(f"document.querySelector('[data-language={language}]').click()")
+                text = browser.run(f"document.querySelector('#{place}').innerText")
+                self.assertRegex(text, words)
+                self.assertTrue(browser.run("document.activeElement === focused"), place)
+        service.waiter.terminate()
+        browser.wait(f"{rows} === 1")
+        self.assertNotIn("sleep 1001", browser.run("document.body.innerText"))
+
     def test_what_is_read_aloud_does_not_change_with_the_figures(self):
         browser = self.open(self.serve(scene("busy")))
         browser.wait("document.getElementById('state').dataset.state === 'live'")

@@ -166,10 +166,31 @@ function say(it, text) {
   if (it.textContent !== text) it.textContent = text;
 }
 
-/** Replaces what an element has, if that changes anything: who reads or selects it should not be disturbed. */
+/** Gives an element these children, and changes only what differs: who reads, selects or has the focus there should not be disturbed. */
 function fill(it, ...children) {
-  const next = element("div", {}, ...children);
-  if (it.innerHTML !== next.innerHTML) it.replaceChildren(...next.childNodes);
+  patch(it, element("div", {}, ...children));
+}
+
+function patch(it, wanted) {
+  // Who moves leaves the list.
+  const children = [...wanted.childNodes];
+  children.forEach((next, at) => {
+    const now = it.childNodes[at];
+    if (now === undefined) it.append(next);
+    else if (now.nodeName !== next.nodeName) now.replaceWith(next);
+    else if (now.nodeType === Node.TEXT_NODE) {
+      if (now.data !== next.data) now.data = next.data;
+    } else {
+      for (const { name } of [...now.attributes]) {
+        if (!next.hasAttribute(name)) now.removeAttribute(name);
+      }
+      for (const { name, value } of next.attributes) {
+        if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+      }
+      patch(now, next);
+    }
+  });
+  while (it.childNodes.length > children.length) it.lastChild.remove();
 }
 
 // Charts
