@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    bench, clients, docs, editor, fuzz, hooks, licenses,
+    bench, clients, dashboard, docs, editor, fuzz, hooks, licenses,
     process::{cargo, loud, quiet},
     python, readme, tidy,
 };
@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
     Step { name: "hooks", run: hooks::check },
     Step { name: "editor", run: editor::check },
     Step { name: "clients", run: clients::check },
+    Step { name: "dashboard", run: dashboard::check },
     Step { name: "python", run: python::check },
     Step { name: "growth", run: growth },
     Step { name: "bench", run: bench::smoke },

@@ -6,28 +6,29 @@ use anyhow::{Context as _, Result};
 
 use crate::process::{cargo, quiet, root};
 
-const REQUIREMENTS: &str = "xtask/lsp/requirements.txt";
-
 pub(crate) fn check() -> Result<()> {
-    let python = install()?;
+    let python = install("lsp", &[])?;
     quiet(&mut cargo(["build", "--package", "gpupin"]))?;
     let mut tests = Command::new(python);
     tests.current_dir(root()).arg("xtask/lsp/test_lsp.py");
     quiet(tests.env("GPUPIN", root().join("target/debug/gpupin")))
 }
 
-/// Installs the pinned versions unless they are there, and tells where their interpreter is.
-fn install() -> Result<PathBuf> {
-    let environment = root().join("target/lsp/venv");
-    let (wanted, installed) = (root().join(REQUIREMENTS), environment.join("requirements.txt"));
-    let text = fs::read(&wanted).with_context(|| format!("failed to read `{REQUIREMENTS}`"))?;
+/// Installs the pinned versions of `xtask/NAME/requirements.txt` unless they are there, and tells where their interpreter is.
+pub(crate) fn install(name: &str, options: &[&str]) -> Result<PathBuf> {
+    let environment = root().join("target").join(name).join("venv");
+    let wanted = root().join("xtask").join(name).join("requirements.txt");
+    let installed = environment.join("requirements.txt");
+    let text =
+        fs::read(&wanted).with_context(|| format!("failed to read `{}`", wanted.display()))?;
     let python = environment.join("bin/python");
     if fs::read(&installed).is_ok_and(|it| it == text) {
         return Ok(python);
     }
     quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     let mut pip = Command::new(&python);
-    quiet(pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&wanted))?;
+    pip.args(["-m", "pip", "install", "--quiet"]).args(options).arg("--requirement");
+    quiet(pip.arg(&wanted))?;
     fs::write(installed, text)?;
     Ok(python)
 }

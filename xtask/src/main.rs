@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 mod bench;
 mod ci;
 mod clients;
+mod dashboard;
 mod docs;
 mod editor;
 mod fuzz;

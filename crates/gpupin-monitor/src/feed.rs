@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use gpupin_policy::Policy;
 use rustix::{
     fs::{FlockOperation, flock},
     net::sockopt::socket_peercred,
@@ -67,12 +68,26 @@ pub struct FeedError(#[from] io::Error);
 
 impl Feed {
     /// Listens to whoever reads, or reads. `directory` is where the sockets lie; without one this process reads for itself alone.
-    pub fn open(directory: Option<PathBuf>, start: Start) -> Result<Self, FeedError> {
+    ///
+    /// Whoever reads may be of another project: what they say of GPUs is told as `policy` sees it.
+    pub fn open(
+        directory: Option<PathBuf>,
+        policy: Policy,
+        start: Start,
+    ) -> Result<Self, FeedError> {
         let (send, moments) = sync_channel(BACKLOG);
         let shared = Arc::new(Shared::default());
         let work = {
             let shared = Arc::clone(&shared);
-            move || follow(directory.as_deref(), start, &send, &shared)
+            move || {
+                let mut told = |mut moment: Arc<Moment>| {
+                    if let Some(machine) = &mut Arc::make_mut(&mut moment).machine {
+                        machine.judge_by(&policy);
+                    }
+                    tell(&send, &moment)
+                };
+                follow(directory.as_deref(), start, &send, &mut told, &shared);
+            }
         };
         thread::Builder::new().name("follow the machine".to_owned()).spawn(work)?;
         Ok(Self { moments, shared })
@@ -99,12 +114,13 @@ fn follow(
     directory: Option<&Path>,
     mut start: Start,
     to: &SyncSender<Arc<Moment>>,
+    heard: &mut dyn FnMut(Arc<Moment>) -> bool,
     shared: &Arc<Shared>,
 ) {
     let mut directory = directory;
     while !shared.is_over.load(Ordering::SeqCst) {
         if let Some(stream) = directory.and_then(reader_of) {
-            if !listen(stream, to, shared) {
+            if !listen(stream, heard, shared) {
                 // One of another version; it has its listeners, and this process has itself.
                 directory = None;
             }
@@ -146,7 +162,7 @@ fn socket(directory: &Path, user: u32) -> PathBuf {
 }
 
 /// Passes on what somebody else reads, until they end. Whether it was understood.
-fn listen(stream: UnixStream, to: &SyncSender<Arc<Moment>>, shared: &Shared) -> bool {
+fn listen(stream: UnixStream, heard: &mut dyn FnMut(Arc<Moment>) -> bool, shared: &Shared) -> bool {
     // A reader that says nothing for so long is none.
     if stream.set_read_timeout(Some(PATIENCE)).is_err() {
         return false;
@@ -162,7 +178,7 @@ fn listen(stream: UnixStream, to: &SyncSender<Arc<Moment>>, shared: &Shared) -> 
             return true;
         }
         let Ok(moment) = serde_json::from_slice::<Moment>(&line) else { return false };
-        if !tell(to, &Arc::new(moment)) {
+        if !heard(Arc::new(moment)) {
             return true;
         }
     }
@@ -311,7 +327,7 @@ mod tests {
             let setting = Setting { period, policy, root: "/".into(), leases: None };
             Sampler::start(machine, Arc::new(setting))
         };
-        Feed::open(Some(directory.to_owned()), Box::new(start)).unwrap()
+        Feed::open(Some(directory.to_owned()), Policy::default(), Box::new(start)).unwrap()
     }
 
     #[track_caller]

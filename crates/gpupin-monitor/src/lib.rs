@@ -6,6 +6,7 @@
 //! - [`sampler`]: looks again and again, and tells everybody who listens;
 //! - [`alarms`]: what somebody should look at;
 //! - [`feed`]: one reader of the driver however many look;
+//! - [`serve`]: tells it over HTTP, to browsers, Prometheus and programs;
 //! - [`health`]: what is wrong with a GPU that works.
 //!
 //! **Invariant:** what is not known is absent and has its reason. It is never zero, nothing or idle.
@@ -16,4 +17,5 @@ pub mod health;
 pub mod moment;
 pub mod people;
 pub mod sampler;
+pub mod serve;
 pub mod snapshot;

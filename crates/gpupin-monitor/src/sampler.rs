@@ -38,7 +38,7 @@ pub struct Setting {
 pub const PERIOD: Duration = Duration::from_secs(1);
 
 /// Looking may take this share of the time; where the driver is slower than that, it is asked less often.
-const SHARE: u32 = 10;
+pub(crate) const SHARE: u32 = 10;
 
 /// How many moments wait for somebody who does not fetch them. Who is later misses some.
 const BACKLOG: usize = 64;

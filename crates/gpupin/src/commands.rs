@@ -27,6 +27,7 @@ pub(crate) mod rule;
 mod rules;
 pub(crate) mod run;
 mod scan;
+pub(crate) mod serve;
 pub(crate) mod sim;
 mod undo;
 mod verify;
@@ -76,6 +77,7 @@ enum Command {
     Env(env::Args),
     Evidence(evidence::Args),
     Gpus(gpus::Args),
+    Serve(serve::Args),
     Run(Box<run::Args>),
     Verify(Box<verify::Args>),
     Watch(watch::Args),
@@ -130,6 +132,7 @@ impl Cli {
             Command::Env(args) => env::run(args, terminal),
             Command::Evidence(args) => evidence::run(args, terminal),
             Command::Gpus(args) => gpus::run(args, terminal),
+            Command::Serve(args) => serve::run(args, terminal),
             Command::Run(args) => run::run(args, terminal),
             Command::Verify(args) => verify::run(args, terminal),
             Command::Watch(args) => watch::run(args, terminal),

@@ -18,6 +18,7 @@
 //! - [`quote`](mod@quote): variables and words in the syntax of those who read them;
 //! - [`reference`](mod@reference): the pages under `docs/reference`;
 //! - [`machine`]: which machine is asked, and what it is like at one moment;
+//! - [`feed`]: where `watch` and `serve` get what they tell;
 //! - [`watch`]: the terminal view of a machine;
 //! - [`which`]: which GPU is `cuda:N`, to gpupin and to CUDA;
 //! - [`doctor`]: whether all is set up so that work lands on the right GPU;
@@ -32,6 +33,7 @@ mod changes;
 mod commands;
 mod doctor;
 mod failure;
+mod feed;
 mod fix;
 mod git;
 mod lease;

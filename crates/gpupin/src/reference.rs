@@ -10,7 +10,7 @@ use clap::CommandFactory as _;
 use gpupin_lint::RULES;
 
 use crate::{
-    commands::{Cli, rule},
+    commands::{Cli, rule, serve},
     failure::Exit,
     report::severity,
 };
@@ -58,6 +58,7 @@ fn pages() -> Vec<Page> {
         page("gpupin.toml.md", gpupin_policy::policy_reference()),
         page("journal.schema.json", include_str!("reference/journal.schema.json").to_owned()),
         page("leases.schema.json", include_str!("reference/leases.schema.json").to_owned()),
+        page("openapi.json", serve::openapi()),
         page("scan.schema.json", include_str!("reference/scan.schema.json").to_owned()),
         page("which.schema.json", include_str!("reference/which.schema.json").to_owned()),
         page("rules/README.md", rules()),

@@ -5,19 +5,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use gpupin_device::{Kind, Machine};
-use gpupin_monitor::{
-    feed::Feed,
-    sampler::{PERIOD, Sampler, Setting, once},
-};
+use gpupin_device::Machine;
+use gpupin_monitor::sampler::{Setting, once};
 
 use crate::{
     commands::rule::Format,
     failure::{Exit, Failure},
-    machine::{MachineArgs, system_root},
+    feed,
+    machine::MachineArgs,
     project::{self, ProjectArgs},
     report::write_json,
-    state,
     terminal::Terminal,
     watch::{
         App, screen,
@@ -71,16 +68,7 @@ fn period(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let project = project::open(&args.project, None, terminal)?;
     let machine: Arc<dyn Machine> = args.machine.open()?.into();
-    let leases = match state::leases(machine.kind()) {
-        Ok(leases) => Some(leases),
-        Err(failure) => {
-            let lines: Vec<_> = failure.lines().map(|it| it.1).collect();
-            terminal.warning(&format!("leases are not shown: {}", lines.join(": ")));
-            None
-        }
-    };
-    let setting =
-        Setting { period: args.every, policy: project.policy, root: system_root(), leases };
+    let setting = feed::setting(&*machine, project.policy, args.every, terminal);
     let means = Means { has_colour: terminal.has_colour(), is_unicode: is_unicode() };
     if args.once {
         return look(args, &*machine, &setting, means, terminal);
@@ -90,14 +78,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
             "`--once` prints what is seen now, and `--output-format json` prints it for programs",
         ));
     }
-    // Another pace than everybody's, and a machine that is not this one, are nobody else's business.
-    let is_shared = machine.kind() == Kind::Measured && args.every == PERIOD;
-    let directory = setting.leases.as_ref().filter(|_| is_shared).map(|it| it.path().to_owned());
-    let policy = setting.policy.clone();
-    let setting = Arc::new(setting);
-    let start = move || Sampler::start(Arc::clone(&machine), Arc::clone(&setting));
-    let feed = Feed::open(directory, Box::new(start)).context("failed to start looking")?;
-    screen::show(&feed, &policy, means).context("failed to use the terminal")?;
+    let feed = feed::open(machine, setting)?;
+    screen::show(&feed, means).context("failed to use the terminal")?;
     Ok(Exit::Clean)
 }
 

@@ -2,12 +2,10 @@
 
 use std::{
     io::{self, stdout},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use gpupin_monitor::{feed::Feed, moment::Moment};
-use gpupin_policy::Policy;
+use gpupin_monitor::feed::Feed;
 use gpupin_run::{process::ProcessId, supervise::Endings};
 use ratatui::{
     Terminal,
@@ -30,7 +28,7 @@ use super::{
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Shows the machine until the user leaves.
-pub(crate) fn show(feed: &Feed, policy: &Policy, means: Means) -> io::Result<()> {
+pub(crate) fn show(feed: &Feed, means: Means) -> io::Result<()> {
     let endings = Endings::catch()?;
     let _screen = Screen::enter()?;
     let mut terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
@@ -39,7 +37,7 @@ pub(crate) fn show(feed: &Feed, policy: &Policy, means: Means) -> io::Result<()>
     loop {
         let mut is_new = drawn.is_none();
         while let Ok(moment) = feed.moments().try_recv() {
-            app.hear(&judged(moment, feed, policy));
+            app.hear(&moment);
             is_new = true;
         }
         if is_new {
@@ -71,16 +69,6 @@ pub(crate) fn show(feed: &Feed, policy: &Policy, means: Means) -> io::Result<()>
         }
         drawn = None;
     }
-}
-
-/// A moment as this project's policy sees it. Who reads may be of another project.
-fn judged(mut moment: Arc<Moment>, feed: &Feed, policy: &Policy) -> Arc<Moment> {
-    if !feed.reads()
-        && let Some(machine) = &mut Arc::make_mut(&mut moment).machine
-    {
-        machine.judge_by(policy);
-    }
-    moment
 }
 
 /// The terminal as the view needs it, and as it was when this is dropped.

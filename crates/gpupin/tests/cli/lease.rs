@@ -19,7 +19,7 @@ use crate::{
 const GPU: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
 const NOBODY: u32 = 65534;
 
-fn project() -> Sandbox {
+pub(crate) fn project() -> Sandbox {
     let sandbox = Sandbox::new()
         .file("gpupin.toml", "gpu.name = \"RTX 3090\"\n")
         .file("state/.keep", "")
@@ -36,7 +36,7 @@ fn lease(sandbox: &Sandbox, args: &[&str]) -> Command {
 }
 
 /// Holds the GPU until its standard input is closed.
-fn holder(sandbox: &Sandbox) -> Child {
+pub(crate) fn holder(sandbox: &Sandbox) -> Child {
     let mut command = lease(sandbox, &["hold", "--", "sh", "-c", "echo held; read line; true"]);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();

@@ -30,6 +30,7 @@ mod rules;
 mod run;
 mod sandbox;
 mod scan;
+mod serve;
 mod sim;
 mod since;
 mod staged;
