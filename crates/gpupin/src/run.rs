@@ -199,7 +199,7 @@ impl Run<'_> {
             None => None,
         };
         let attended = self.attend(supervised, observer.as_ref(), &mut lease, terminal)?;
-        let Attended { ended, is_violated, lost } = attended;
+        let Attended { ended, is_violated, mut lost } = attended;
         if self.order.isolate {
             gpupin_run::isolate::tidy();
         }
@@ -213,7 +213,13 @@ impl Run<'_> {
             return Ok(Finished { exit: program, evidence: None });
         };
         match observer.map(|it| it.finish(LAST_ANSWER)) {
-            Some(Some(observed)) => record.evidence.observed(&observed),
+            Some(Some(observed)) => {
+                record.evidence.observed(&observed);
+                if let Some(why) = record.tampering(&observed.sha256) {
+                    terminal.error(&format!("its samples {why}: this run proves nothing"));
+                    lost = true;
+                }
+            }
             Some(None) => record.silent(is_violated),
             None => record.evidence.reasons = vec![Reason::NotObserved],
         }
@@ -444,6 +450,22 @@ impl Recording {
         }
         let Judgement { verdict, reasons } = judgement;
         (self.evidence.verdict, self.evidence.reasons) = (verdict, reasons);
+    }
+
+    /// What somebody else did to the samples while the program ran; the evidence then says it too.
+    fn tampering(&mut self, sha256: &str) -> Option<String> {
+        let is_lost = |it: &Reason| matches!(it, Reason::SamplesLost { .. });
+        if self.evidence.reasons.iter().any(is_lost) {
+            return None;
+        }
+        let why = match self.slot.has_samples(sha256) {
+            Ok(true) => return None,
+            Ok(false) => "were changed while it ran".to_owned(),
+            Err(error) => format!("are not where they were written: {error}"),
+        };
+        let judgement = self.evidence.judgement().and(Reason::SamplesLost { why: why.clone() });
+        (self.evidence.verdict, self.evidence.reasons) = (judgement.verdict, judgement.reasons);
+        Some(why)
     }
 
     fn finish(&mut self, ended: Option<Ended>) -> Result<PathBuf, Failure> {
