@@ -239,10 +239,11 @@ fn profile_is_judged_together_with_what_it_overrides() {
 #[test]
 fn policy_never_sets_the_mask() {
     check_problems(
-        "[env]\nCUDA_VISIBLE_DEVICES = \"1\"\n\"A B\" = \"\"\n",
+        "[env]\nCUDA_VISIBLE_DEVICES = \"1\"\n\"A B\" = \"\"\nGPUPIN_PIN = \"GPU-1\"\n",
         "
 2:1: `env` cannot be `CUDA_VISIBLE_DEVICES`: the pin sets it, declare the GPU in `gpu`
 3:1: `env` cannot be `A B`: expected the name of an environment variable
+4:1: `env` cannot be `GPUPIN_PIN`: names that begin with `GPUPIN_` are gpupin's own
 ",
     );
 }
