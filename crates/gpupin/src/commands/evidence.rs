@@ -6,7 +6,7 @@ use std::{
 use anyhow::Context as _;
 use gpupin_policy::Bytes;
 use gpupin_run::{
-    evidence::{self, Evidence, EvidenceError, LeaseRecord, Problem, Stored},
+    evidence::{self, EvidenceError, LeaseRecord, Problem, Stored},
     observe::Verdict,
     supervise::Ended,
 };
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 
 impl Common {
     fn open(&self, terminal: &mut Terminal) -> Result<(Project, PathBuf), Failure> {
-        let project = project::open(&self.project, None, terminal)?;
+        let project = project::open_or_place(&self.project, terminal)?;
         let directory = match &self.evidence_dir {
             Some(directory) => {
                 let path = project.working_directory.join(directory);
@@ -206,16 +206,13 @@ fn ended(ended: Ended) -> String {
 
 fn show(name: Option<&str>, common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let (project, directory) = common.open(terminal)?;
-    let (path, is_whole) = match name {
-        Some(name) => (find(&directory, name, &project)?, true),
-        None => {
-            // Of several that are gone one may be the last.
-            let is_whole = warn_of_vanished(&directory, terminal)?;
-            let last = evidence::list(&directory).map_err(failed)?.pop();
-            let none =
-                || Failure::usage(format!("no evidence in `{}`", project.display(&directory)));
-            (last.ok_or_else(none)?, is_whole)
-        }
+    // Of several that are gone one may be the last.
+    let is_whole = name.is_some() || warn_of_vanished(&directory, terminal)?;
+    let path = match name {
+        Some(name) => find(&directory, name, &project)?,
+        None => evidence::list(&directory).map_err(failed)?.pop().ok_or_else(|| {
+            Failure::usage(format!("no evidence in `{}`", project.display(&directory)))
+        })?,
     };
     let stored = evidence::read(&path).map_err(failed)?;
     let problems = evidence::check(&path, &stored);

@@ -240,6 +240,33 @@ fn commands_are_shown_as_a_shell_reads_them() {
 }
 
 #[test]
+fn a_policy_that_is_broken_hides_no_evidence() {
+    let sandbox = two_runs().file("below/.keep", "");
+    let id = edit(&sandbox, |_| {});
+    for (name, text) in [("gpupin.toml", "gpu.nme = 1\n"), ("gpupin.lock", "version = 9\n")] {
+        let before = std::fs::read(sandbox.path().join(name)).ok();
+        std::fs::write(sandbox.path().join(name), text).unwrap();
+        for args in [&["ls"][..], &["show"], &["check"], &["show", &id]] {
+            let outcome = sandbox.gpupin_in("below", &[&["evidence"], args].concat());
+            // The edit made other bytes of it, and no other text.
+            assert_eq!(outcome.code, 0, "{name}: {args:?}: {outcome:?}");
+            assert!(
+                outcome.out.contains(&id) || args[0] == "show",
+                "{name}: {args:?}: {outcome:?}"
+            );
+            let warned = "warning: what the project declares does not count: ";
+            assert!(outcome.err.starts_with(warned), "{name}: {args:?}: {outcome:?}");
+        }
+        let _ = before.map(|it| std::fs::write(sandbox.path().join(name), it).unwrap());
+    }
+    let sandbox = project().file("gpupin.toml", "gpu.nme = 1\n");
+    let hold = ["lease", "hold", "--machine", "state", "--gpu", PINNED, "--", "echo", "held"];
+    let held = sandbox.gpupin(&hold);
+    assert_eq!((held.code, held.out.as_str()), (0, "held\n"), "{held:?}");
+    assert_eq!(sandbox.gpupin(&["lease", "hold", "--machine", "state", "--", "true"]).code, 2);
+}
+
+#[test]
 fn what_is_not_there_is_an_error() {
     let sandbox = project();
     assert_eq!(sandbox.gpupin(&["evidence", "show"]).code, 2);

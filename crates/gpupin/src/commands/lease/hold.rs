@@ -99,11 +99,17 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 
 impl Which {
     fn take(&self, command: String, terminal: &mut Terminal) -> Result<(Held, Inventory), Failure> {
-        let project = project::open(&self.project, None, terminal)?;
+        // Who names the GPU needs no policy for it.
+        let project = if self.gpu.is_empty() {
+            project::open(&self.project, None, terminal)?
+        } else {
+            project::open_or_place(&self.project, terminal)?
+        };
         let machine = self.machine.open()?;
         let inventory = machine.inventory().context("failed to list the GPUs")?;
         let (gpus, count) = if self.gpu.is_empty() {
-            choice::meant(self.role.as_deref(), &project, &inventory)?
+            choice::meant(self.role.as_deref(), &project, &inventory)
+                .map_err(|it| choice::with_unknown(it, &*machine))?
         } else {
             let gpus = named(&self.gpu, &inventory)?;
             let count = gpus.len();

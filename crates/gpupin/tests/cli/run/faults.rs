@@ -68,6 +68,20 @@ fn functions_that_fail_meanwhile_are_named_and_prove_nothing() {
 }
 
 #[test]
+fn gpus_that_do_not_say_what_they_are_are_not_taken_for_none() {
+    let scene = fault("nvmlDeviceGetName", "return = 'unknown'");
+    let sandbox = project().file("state/scene.toml", scene);
+    for args in [&["run"][..], &["lease", "hold"]] {
+        let args = [args, &["--machine", "state", "--", "true"]].concat();
+        let outcome = sandbox.gpupin(&args);
+        assert_eq!(outcome.code, 3, "{outcome:?}");
+        assert!(!outcome.err.contains("the machine has no GPU"), "{outcome:?}");
+        assert!(outcome.err.contains("no GPU is known here"), "{outcome:?}");
+        assert!(outcome.err.contains("hint: index 1: Unknown Error"), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_driver_that_is_slow_is_no_driver_that_hangs() {
     let scene = fault("nvmlDeviceGetComputeRunningProcesses", "latency = '50ms'");
     let sandbox = project().file("state/scene.toml", scene);
