@@ -162,11 +162,14 @@ impl Run<'_> {
         let supervised = match Supervised::start(program) {
             Ok(supervised) => supervised,
             Err(error) => {
+                let mut evidence = None;
                 if let (Some(record), Some(prepared)) = (&mut record, prepared) {
                     record.evidence.observed(&prepared.abandon());
-                    record.finish(None)?;
+                    evidence = Some(record.finish(None)?);
                 }
-                return Err(not_started(error));
+                let failure = not_started(error);
+                terminal.failure(&failure);
+                return Ok(Finished { exit: failure.exit, evidence });
             }
         };
         // Whatever fails from here on, the program lives.
