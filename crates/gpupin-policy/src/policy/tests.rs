@@ -135,7 +135,7 @@ on-violation = "kil"
 4:12: `gpu.min-vram` cannot be `20 gib`: unknown unit `gib`, did you mean `GiB`?
 5:26: `gpu.min-compute-capability` is a decimal number, expected a compute capability in quotes, such as \"8.6\"
 6:1: unknown key `gpu.min_vram`, did you mean `min-vram`?
-9:9: `lease.slots` is a number, expected a whole number of at least 1
+9:9: `lease.slots` cannot be `0`: expected a whole number of at least 1 and below 2³²
 10:11: `lease.timeout` cannot be `10 minutes`: expected a number and `ms`, `s`, `min`, `h` or `d`
 13:16: `profiles.ci.run.on-violation` cannot be `kil`: expected `kill` or `warn`, did you mean `kill`?
 ",
