@@ -201,9 +201,10 @@ pub struct Xid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accounted {
     pub pid: u32,
-    pub is_running: bool,
+    /// Like everything below, not known of a process that the driver lists and has no statistics of.
+    pub is_running: Answer<bool>,
     /// Microseconds since 1970 at which it came to the GPU.
-    pub started: u64,
+    pub started: Answer<u64>,
     pub peak_memory: Answer<Bytes>,
 }
 

@@ -115,22 +115,24 @@ impl Nvml {
         gpu: &GpuUuid,
         ask: impl Fn(&Library, Handle) -> Result<T, Code>,
     ) -> Result<T, Silence> {
+        // Only who looks for the GPU learns that there is none; what is not found otherwise may be anything.
+        let handle = |session: &Session| {
+            session.handle(gpu).map_err(|code| match code {
+                Code::NOT_FOUND | Code::INVALID_ARGUMENT => Code::GPU_IS_LOST,
+                code => code,
+            })
+        };
         let answer = self.with_restart(|session| {
-            let (handle, is_new) = session.handle(gpu)?;
-            match ask(&session.library, handle) {
+            let (known, is_new) = handle(session)?;
+            match ask(&session.library, known) {
                 Err(code) if code.blames_handle() && !is_new => {
                     session.forget(gpu);
-                    let (handle, _) = session.handle(gpu)?;
-                    ask(&session.library, handle)
+                    ask(&session.library, handle(session)?.0)
                 }
                 answer => answer,
             }
         });
-        answer.map_err(|code| match code {
-            // The driver does not have this GPU any more.
-            Code::NOT_FOUND | Code::INVALID_ARGUMENT => Silence::Lost,
-            code => code.into(),
-        })
+        answer.map_err(Silence::from)
     }
 
     fn listed(&self) -> Result<Vec<Listed>, MachineError> {
@@ -265,17 +267,17 @@ impl Machine for Nvml {
         for pid in pids.ok_or(Silence::NotAvailable)? {
             let stats = self.about(gpu, |library, handle| {
                 match library.accounting_of(handle, pid) {
-                    // A younger process took its place in the buffer.
-                    Err(Code::NOT_FOUND) => Ok(None),
-                    stats => stats.map(Some),
+                    // Whether a younger process took its place in the buffer or the driver fails, somebody was there.
+                    Err(code @ Code::NOT_FOUND) => Ok(Err(Silence::from(code))),
+                    stats => stats.map(Ok),
                 }
             })?;
-            accounted.extend(stats.map(|it| Accounted {
+            accounted.push(Accounted {
                 pid,
-                is_running: it.isRunning != 0,
-                started: it.startTime,
-                peak_memory: available(it.maxMemoryUsage),
-            }));
+                is_running: stats.clone().map(|it| it.isRunning != 0),
+                started: stats.clone().map(|it| it.startTime),
+                peak_memory: stats.and_then(|it| available(it.maxMemoryUsage)),
+            });
         }
         Ok(accounted)
     }

@@ -2,8 +2,9 @@
 //!
 //! [`Policy::parse`] checks a document against the table in [`keys`], lays a profile over it, adds
 //! the defaults and builds the typed policy. Reading is strict, because a misspelt key that is
-//! ignored silently is a GPU that is not pinned: unknown keys are errors, every profile is checked
-//! whether selected or not, and all problems of a file are reported together.
+//! ignored silently is a GPU that is not pinned: unknown keys are errors, every key of every profile
+//! is checked whether the profile is selected or not, and all problems of a file are reported
+//! together. Whether a profile fits what it is laid over is asked of the selected one only.
 //!
 //! The JSON Schema and the reference page of the format come from the same table.
 

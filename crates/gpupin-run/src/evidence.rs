@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -222,8 +222,10 @@ impl Evidence {
 }
 
 fn samples_name(id: &str) -> String {
-    format!("{id}.samples.jsonl")
+    format!("{id}{SAMPLES}")
 }
+
+const SAMPLES: &str = ".samples.jsonl";
 
 /// A place for the evidence of one run.
 #[derive(Debug)]
@@ -296,6 +298,22 @@ impl Slot {
         })
     }
 
+    /// Whether the samples lie where they belong and are these, by their SHA-256 in hexadecimal.
+    pub fn has_samples(&self, sha256: &str) -> io::Result<bool> {
+        let path = self.directory.join(samples_name(&self.id));
+        let mut reader = BufReader::new(plain::open(&path, Links::Refuse)?);
+        let mut hash = Sha256::new();
+        loop {
+            let bytes = reader.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(hex(&hash.finalize()) == sha256);
+            }
+            hash.update(bytes);
+            let length = bytes.len();
+            reader.consume(length);
+        }
+    }
+
     /// Removes the file for samples of a run that has none.
     pub fn without_samples(&self) {
         drop(fs::remove_file(self.directory.join(samples_name(&self.id))));
@@ -330,6 +348,36 @@ pub fn read(path: &Path) -> Result<Stored, EvidenceError> {
 
 /// The evidence files of a directory, the oldest first.
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, EvidenceError> {
+    let mut paths = files(directory)?;
+    paths.retain(|it| it.extension().is_some_and(|it| it == "json"));
+    paths.sort_by_cached_key(|it| order(&it.file_stem().unwrap_or_default().to_string_lossy()));
+    Ok(paths)
+}
+
+/// The names of evidence in a directory of which only samples are left.
+pub fn vanished(directory: &Path) -> Result<Vec<String>, EvidenceError> {
+    let mut ids = Vec::new();
+    for path in files(directory)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(id) = name.strip_suffix(SAMPLES) else { continue };
+        // A run that begins has a file for samples first, and writes into it only once there is evidence.
+        let is_empty = path.symlink_metadata().is_ok_and(|it| it.is_file() && it.len() == 0);
+        if !is_empty && path.with_file_name(format!("{id}.json")).symlink_metadata().is_err() {
+            ids.push(id.to_owned());
+        }
+    }
+    ids.sort_by_cached_key(|it| order(it));
+    Ok(ids)
+}
+
+/// What names are sorted by: the second of one second has a `-2` behind it, and the tenth a `-10`.
+fn order(id: &str) -> Vec<(u64, String)> {
+    let part = |it: &str| it.parse().map_or((u64::MAX, it.to_owned()), |it| (it, String::new()));
+    id.split('-').map(part).collect()
+}
+
+/// What lies in a directory and is not hidden; nothing if there is none.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, EvidenceError> {
     let failed = |source| EvidenceError::Read { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -340,12 +388,10 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, EvidenceError> {
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let is_hidden = path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|it| it == "json") && !is_hidden {
+        if !is_hidden {
             paths.push(path);
         }
     }
-    // The second of one second has a `-2` behind it.
-    paths.sort_by(|a, b| a.file_stem().cmp(&b.file_stem()));
     Ok(paths)
 }
 

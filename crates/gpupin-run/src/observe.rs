@@ -415,9 +415,12 @@ impl Log {
                 found.push(What::Inventory(self.gpus.iter().cloned().map(Named).collect()));
                 found.push(What::Instances(instances));
                 // A GPU that does not say what it is may still be used.
-                for silent in machine.unreadable().into_iter().flatten() {
-                    let why = format!("GPU {} does not tell {}", silent.index, silent.what);
-                    found.push(What::Silent(format!("{why}: {}", silent.why)));
+                match machine.unreadable() {
+                    Ok(unreadable) => found.extend(unreadable.iter().map(|it| {
+                        let why = format!("GPU {} does not tell {}", it.index, it.what);
+                        What::Silent(format!("{why}: {}", it.why))
+                    })),
+                    Err(error) => found.push(What::Silent(error.to_string())),
                 }
             }
             Err(error) => found.push(What::Silent(error.to_string())),
@@ -548,8 +551,10 @@ fn accounting(machine: &dyn Machine, gpus: &[GpuUuid]) -> Vec<AccountingOf> {
     let of = |gpu: &GpuUuid| {
         let list = match machine.accounting(gpu) {
             Ok(list) => {
-                let entry =
-                    |it: &gpupin_device::Accounted| Entry { pid: it.pid, started: it.started };
+                let entry = |it: &gpupin_device::Accounted| Entry {
+                    pid: it.pid,
+                    started: it.started.clone().ok(),
+                };
                 List::Is(list.iter().map(entry).collect())
             }
             Err(why) => List::silent(&why),

@@ -5,7 +5,7 @@
 //!
 //! With a terminal the program shares the supervisor's process group. Then the terminal's own signals (Ctrl-C, Ctrl-\, Ctrl-Z, a
 //! hangup, a new window size) reach it directly, job control of the shell works on both, and only what somebody sends to the
-//! supervisor alone is passed on. At Ctrl-Z the supervisor stops only when the program has: the shell then reads what is typed, and a
+//! supervisor alone is passed on; so does the kernel, when the terminal of a session is closed whose leader the supervisor is. At Ctrl-Z the supervisor stops only when the program has: the shell then reads what is typed, and a
 //! program that has been told and not yet stopped would still take some of it. Without a terminal the program gets a group of its own, to which everything is passed on.
 //!
 //! Out of scope: who escapes through another service (`systemd-run`, `dockerd`, `at`). It is no descendant, and nothing here
@@ -26,7 +26,9 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd},
-    process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper},
+    process::{
+        Pid, Signal, WaitOptions, getpgid, getpgrp, getpid, kill_process_group, set_child_subreaper,
+    },
 };
 
 use self::signals::{Record, Signals};
@@ -246,7 +248,7 @@ impl Supervised {
             for record in self.signals.read()? {
                 match record {
                     Record::Woken => self.tell_once(Happening::Woken),
-                    Record::Signal { number, by_kernel } => self.pass_on(number, by_kernel)?,
+                    Record::Signal { number, is_of_group } => self.pass_on(number, is_of_group)?,
                 }
             }
         }
@@ -334,7 +336,7 @@ impl Supervised {
         Ok(())
     }
 
-    fn pass_on(&mut self, number: i32, by_kernel: bool) -> io::Result<()> {
+    fn pass_on(&mut self, number: i32, is_of_group: bool) -> io::Result<()> {
         let Some(signal) = CAUGHT.iter().find(|it| it.as_raw() == number) else { return Ok(()) };
         let signal = *signal;
         match signal {
@@ -363,10 +365,16 @@ impl Supervised {
             self.ending = Ending::Asked(signal);
         }
         // The terminal has told the whole group already.
-        if !(by_kernel && self.group == Group::Shared) {
+        if !(is_of_group && self.group == Group::Shared && self.is_in_our_group()) {
             self.send(signal);
         }
         Ok(())
+    }
+
+    /// A program that shared the group may have left it.
+    fn is_in_our_group(&self) -> bool {
+        let pid = i32::try_from(self.program.pid).ok().and_then(Pid::from_raw);
+        getpgid(pid).is_ok_and(|it| it == getpgrp())
     }
 
     /// Without a terminal: the program stops first, and goes on first.

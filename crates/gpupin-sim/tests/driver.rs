@@ -222,7 +222,10 @@ fn answers(machine: &dyn Machine) -> BTreeMap<String, Option<String>> {
         put(format!("{uuid} graphics"), text(&usage.graphics));
         put(format!("{uuid} mps"), text(&usage.mps));
         put(format!("{uuid} busy"), text(&machine.process_utilization(uuid)));
-        put(format!("{uuid} accounted"), text(&machine.accounting(uuid)));
+        // Who is listed without statistics is told as somebody who may be anybody.
+        let is_told = |it: &Vec<gpupin_device::Accounted>| it.iter().all(|it| it.started.is_ok());
+        let accounted = machine.accounting(uuid).ok().filter(is_told);
+        put(format!("{uuid} accounted"), accounted.map(|it| format!("{it:?}")));
     }
     answers
 }
@@ -258,12 +261,25 @@ fn faults() -> Vec<String> {
         "nvmlDeviceGetGraphicsRunningProcesses",
         "nvmlDeviceGetMPSComputeRunningProcesses",
         "nvmlDeviceGetAccountingPids",
+        "nvmlDeviceGetAccountingStats",
         "nvmlDevice*",
     ];
-    let codes = ["no-permission", "gpu-is-lost", "unknown", "uninitialized", "timeout"];
+    let codes = [
+        "no-permission",
+        "gpu-is-lost",
+        "unknown",
+        "uninitialized",
+        "timeout",
+        "not-found",
+        "no-data",
+    ];
     let mut faults = Vec::new();
     for function in functions {
         for code in codes {
+            // So a driver says that nobody was busy.
+            if (function, code) == ("nvmlDeviceGetProcessUtilization", "not-found") {
+                continue;
+            }
             faults.push(format!("[[fault]]\nfunction = '{function}'\nreturn = '{code}'"));
         }
     }
@@ -282,6 +298,15 @@ fn no_fault_looks_like_a_healthy_machine() {
             fs::rename(new, state.join("scene.toml")).unwrap();
         };
         change(healthy);
+        for gpu in Scene::parse(healthy).unwrap().gpus {
+            let ended = format!(
+                "version = 1\n[[use]]\ngpu = '{}'\nkind = 'compute'\nmemory = 1\npeak = 1\n\
+                 utilization = 0\nsince = 1\naccounted = true\n",
+                gpu.uuid
+            );
+            // Of another process that had this number.
+            fs::write(state.join(format!("processes/1-{}", gpu.vram.get())), ended).unwrap();
+        }
         let scene_machine =
             || -> Option<Box<dyn Machine>> { Some(Box::new(SceneMachine::open(state).ok()?)) };
         let nvml_machine = || -> Option<Box<dyn Machine>> {

@@ -216,7 +216,7 @@ fn failure(error: LeaseError, wish: &Wish<'_>) -> Failure {
         LeaseError::Busy { waiting } => {
             let who = who(waiting);
             let hint = if wish.patience.is_zero() {
-                "it was told not to wait; `--timeout 10m` waits for its turn"
+                "`--timeout 10min` waits for its turn, `gpupin lease ls` shows who holds what"
             } else {
                 "`--timeout` waits longer, `gpupin lease ls` shows who holds what"
             };

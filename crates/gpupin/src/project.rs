@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use gpupin_policy::{LockFile, LockFileError, Policy, PolicyError, PolicyFile, ProblemKind};
 
 use crate::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, Part},
     names,
     overlay::Overlay,
     terminal::{Terminal, one_line},
@@ -90,6 +90,48 @@ pub(crate) fn open(
     terminal: &mut Terminal,
 ) -> Result<Project, Failure> {
     open_in(&Overlay::default(), args, start, terminal)
+}
+
+/// The same for who needs to know where the project is, more than what it declares: a policy that cannot be used is told, and
+/// counts as one that says nothing.
+pub(crate) fn open_or_place(
+    args: &ProjectArgs,
+    terminal: &mut Terminal,
+) -> Result<Project, Failure> {
+    let failure = match open(args, None, terminal) {
+        Ok(project) => return Ok(project),
+        Err(failure) => failure,
+    };
+    let working_directory =
+        std::env::current_dir().context("failed to find the working directory")?;
+    let Some(policy) = place_of_policy(args, &working_directory) else { return Err(failure) };
+    let texts = failure.lines().filter(|it| it.0 != Part::Hint).map(|it| it.1);
+    let why = texts.collect::<Vec<_>>().join(": ");
+    terminal.warning(&format!("what the project declares does not count: {why}"));
+    Ok(Project {
+        policy: Policy::default(),
+        root: parent(&policy),
+        policy_path: Some(policy),
+        lock: LockFile::default(),
+        lock_path: None,
+        working_directory,
+    })
+}
+
+/// The file that [`find_policy`] stops at, whether it can be read or not.
+fn place_of_policy(args: &ProjectArgs, working_directory: &Path) -> Option<PathBuf> {
+    let speaks_of_us = |path: &Path| {
+        let is_ours = path.file_name().is_some_and(|it| it == POLICY);
+        is_ours
+            || std::fs::read(path).is_ok_and(|it| String::from_utf8_lossy(&it).contains("gpupin"))
+    };
+    match &args.policy {
+        Some(path) => Some(normal(&working_directory.join(path))).filter(|it| it.exists()),
+        None => working_directory
+            .ancestors()
+            .flat_map(|directory| [POLICY, PYPROJECT].map(|name| directory.join(name)))
+            .find(|it| it.symlink_metadata().is_ok() && speaks_of_us(it)),
+    }
 }
 
 /// The same, in another tree than the working tree.

@@ -165,11 +165,14 @@ impl Run<'_> {
         let supervised = match Supervised::start(program) {
             Ok(supervised) => supervised,
             Err(error) => {
+                let mut evidence = None;
                 if let (Some(record), Some(prepared)) = (&mut record, prepared) {
                     record.evidence.observed(&prepared.abandon());
-                    record.finish(None)?;
+                    evidence = Some(record.finish(None)?);
                 }
-                return Err(not_started(error));
+                let failure = not_started(error);
+                terminal.failure(&failure);
+                return Ok(Finished { exit: failure.exit, evidence });
             }
         };
         // Whatever fails from here on, the program lives.
@@ -202,7 +205,7 @@ impl Run<'_> {
             None => None,
         };
         let attended = self.attend(supervised, observer.as_ref(), &mut lease, terminal)?;
-        let Attended { ended, is_violated, lost } = attended;
+        let Attended { ended, is_violated, mut lost } = attended;
         if self.order.isolate {
             gpupin_run::isolate::tidy();
         }
@@ -216,7 +219,13 @@ impl Run<'_> {
             return Ok(Finished { exit: program, evidence: None });
         };
         match observer.map(|it| it.finish(LAST_ANSWER)) {
-            Some(Some(observed)) => record.evidence.observed(&observed),
+            Some(Some(observed)) => {
+                record.evidence.observed(&observed);
+                if let Some(why) = record.tampering(&observed.sha256) {
+                    terminal.error(&format!("its samples {why}: this run proves nothing"));
+                    lost = true;
+                }
+            }
             Some(None) => record.silent(is_violated),
             None => record.evidence.reasons = vec![Reason::NotObserved],
         }
@@ -447,6 +456,22 @@ impl Recording {
         }
         let Judgement { verdict, reasons } = judgement;
         (self.evidence.verdict, self.evidence.reasons) = (verdict, reasons);
+    }
+
+    /// What somebody else did to the samples while the program ran; the evidence then says it too.
+    fn tampering(&mut self, sha256: &str) -> Option<String> {
+        let is_lost = |it: &Reason| matches!(it, Reason::SamplesLost { .. });
+        if self.evidence.reasons.iter().any(is_lost) {
+            return None;
+        }
+        let why = match self.slot.has_samples(sha256) {
+            Ok(true) => return None,
+            Ok(false) => "were changed while it ran".to_owned(),
+            Err(error) => format!("are not where they were written: {error}"),
+        };
+        let judgement = self.evidence.judgement().and(Reason::SamplesLost { why: why.clone() });
+        (self.evidence.verdict, self.evidence.reasons) = (judgement.verdict, judgement.reasons);
+        Some(why)
     }
 
     fn finish(&mut self, ended: Option<Ended>) -> Result<PathBuf, Failure> {

@@ -14,6 +14,11 @@ use annotate_snippets::{
     renderer::{AnsiColor, DEFAULT_TERM_WIDTH, Effects, Style},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+
 use crate::failure::{Exit, Failure, Part};
 
 /// How much is said, and with which means.
@@ -100,9 +105,29 @@ impl Terminal {
         &mut self.out
     }
 
-    /// Shows what was written so far. Who cannot be written to is told at the end.
-    pub(crate) fn flush(&mut self) {
-        drop(self.out.flush());
+    /// Shows what was written so far, and waits before more is; `false` as soon as nobody reads it any more.
+    ///
+    /// An error is told once: what could not be written is dropped.
+    pub(crate) fn pause(&mut self, time: Duration) -> io::Result<bool> {
+        if let Err(error) = self.out.flush() {
+            self.out.get_mut().closed = true;
+            return Err(error);
+        }
+        let end = Instant::now() + time;
+        while !self.out.get_ref().closed {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            let out = &self.out.get_ref().to;
+            // Whoever asks for nothing is told of an end all the same. A file has none.
+            let mut out = [PollFd::new(out, PollFlags::empty())];
+            match poll(&mut out, timeout.as_ref()) {
+                Ok(0) => return Ok(true),
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 
     /// Whether standard output shows colours.

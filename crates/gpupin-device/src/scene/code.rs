@@ -41,6 +41,9 @@ pub const NVML_CODES: &[(i32, &str, &str)] = &[
     (999, "unknown", "Unknown Error"),
 ];
 
+/// What NVML returns for a process that it has no statistics of, and for much else.
+pub(super) const NOT_FOUND: i32 = 6;
+
 /// The CUDA driver's return values that clients meet.
 pub const CUDA_CODES: &[(i32, &str, &str)] = &[
     (0, "success", "CUDA_SUCCESS"),

@@ -10,7 +10,7 @@ use std::{
 use gpupin_policy::{Bytes, Gpu, GpuUuid, Inventory, Mig};
 
 use super::{
-    code::{machine_error, silence},
+    code::{NOT_FOUND, machine_error, silence},
     format::{Ecc, Library, Scene, SceneGpu, UseKind},
     live::Live,
     process::Running,
@@ -380,11 +380,16 @@ impl Machine for SceneMachine {
         let mut accounted = Vec::new();
         for process in &running {
             for used in process.uses.iter().filter(|it| it.gpu == *uuid && it.accounted) {
-                let stats = self.ask_gpu("nvmlDeviceGetAccountingStats", uuid);
+                let stats = self.live.call("nvmlDeviceGetAccountingStats", Some(uuid));
+                let stats = match stats.map_err(Silence::failed)?.code {
+                    None => Ok(()),
+                    Some(code @ NOT_FOUND) => Err(silence(code)),
+                    Some(code) => return Err(silence(code)),
+                };
                 accounted.push(Accounted {
                     pid: process.pid.wrapping_add(scene.pid_offset),
-                    is_running: process.is_alive && used.until.is_none(),
-                    started: used.since,
+                    is_running: stats.clone().map(|()| process.is_alive && used.until.is_none()),
+                    started: stats.clone().map(|()| used.since),
                     peak_memory: stats.map(|()| Bytes::new(used.peak)),
                 });
             }

@@ -94,13 +94,16 @@ pub(crate) fn value(
             Value::Text(text.to_string())
         }
         Shape::Number(least) => {
-            let number = match raw.get_ref() {
-                DeValue::Integer(it) => u32::from_str_radix(it.as_str(), it.radix()).ok(),
-                _ => None,
-            };
-            let Some(number) = number.filter(|it| it >= least) else {
-                let expected = format!("a whole number of at least {least}");
+            let expected = format!("a whole number of at least {least}");
+            let DeValue::Integer(it) = raw.get_ref() else {
                 return wrong_type(raw, path, &expected, found);
+            };
+            let number = u32::from_str_radix(it.as_str(), it.radix()).ok();
+            let Some(number) = number.filter(|it| it >= least) else {
+                let (key, value) = (path.to_owned(), it.as_str().to_owned());
+                let reason = format!("expected {expected} and below 2³²");
+                found.push((raw.span(), ProblemKind::InvalidValue { key, value, reason }));
+                return None;
             };
             Value::Number(number)
         }

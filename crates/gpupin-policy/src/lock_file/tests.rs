@@ -67,7 +67,7 @@ pci = "2"
 2:1: missing key `machine[0].host`
 3:1: unknown key `machine[0].hots`, did you mean `host`?
 4:1: missing key `machine[0].gpu[0].compute-capability`
-5:9: `machine[0].gpu[0].index` is a number, expected a whole number of at least 0
+5:9: `machine[0].gpu[0].index` cannot be `-1`: expected a whole number of at least 0 and below 2³²
 6:8: `machine[0].gpu[0].uuid` cannot be `GPU-5b1c`: expected a UUID such as `GPU-5b1c0f6e-2d3a-4c55-9a77-0f6f0d1e2a01`
 8:8: `machine[0].gpu[0].vram` cannot be `24`: a size needs a unit, such as `GiB` or `GB`
 9:7: `machine[0].gpu[0].pci` cannot be `2`: expected a PCI address such as `0000:02:00.0`

@@ -41,16 +41,20 @@ pub(super) fn parse(
         let mut base = checked.expect("a table without problems");
         let profiles = take_profiles(&mut base);
         check_together(&base, &path, &mut found);
-        for (name, node) in &profiles {
-            let before = found.len();
-            let path = join(&join(&path, "profiles"), name);
-            check_together(&overlaid(&base, node), &path, &mut found);
+        // One that is not chosen keeps nobody from the others.
+        if let Some((name, node)) = profile.and_then(|it| profiles.get_key_value(it)) {
+            let mut new = Vec::new();
+            check_together(&overlaid(&base, node), "", &mut new);
             // A conflict of the base that a profile inherits is reported once.
-            let (known, new) = found.split_at(before);
-            let new: Vec<_> =
-                new.iter().filter(|it| !known.iter().any(|old| old.0 == it.0)).cloned().collect();
-            found.truncate(before);
-            found.extend(new);
+            new.retain(|it| !found.iter().any(|old| old.0 == it.0));
+            let own = join(&join(&path, keys::PROFILES.name), name);
+            found.extend(new.into_iter().map(|it| {
+                let in_file = |key: String| match if has(node, &key) { &own } else { &path } {
+                    root if root.is_empty() => key,
+                    table => format!("{table}.{key}"),
+                };
+                (it.0, of_profile(it.1, name, in_file))
+            }));
         }
         if found.is_empty() {
             return select_profile(base, &profiles, profile).map(Some);
@@ -72,6 +76,33 @@ fn descend<'a, 'i>(raw: &'a Raw<'i>, path: &[&str]) -> Option<&'a Raw<'i>> {
         }
         _ => None,
     })
+}
+
+/// Whether a profile has a key that it shares with the rest of the policy.
+fn has(profile: &Node, key: &str) -> bool {
+    let mut node = profile;
+    for part in key.split('.') {
+        let name = part.split('[').next().unwrap_or(part).trim_matches('"');
+        match &node.value {
+            Value::Table(table) if table.contains_key(name) => node = &table[name],
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// A problem of a profile laid over the rest, in which keys are called as they are in the file.
+fn of_profile(kind: ProblemKind, profile: &str, in_file: impl Fn(String) -> String) -> ProblemKind {
+    match kind {
+        ProblemKind::Conflict { key, reason } => {
+            let reason = format!("{reason}, with the profile `{profile}`");
+            ProblemKind::Conflict { key: in_file(key), reason }
+        }
+        ProblemKind::ForbidsWanted { key, wanted } => {
+            ProblemKind::ForbidsWanted { key: in_file(key), wanted: in_file(wanted) }
+        }
+        other => other,
+    }
 }
 
 fn take_profiles(base: &mut Node) -> Table {

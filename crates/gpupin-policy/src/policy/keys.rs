@@ -362,5 +362,9 @@ fn variable(name: &str) -> Result<(), InvalidValue> {
     if name == "CUDA_DEVICE_ORDER" {
         return Err(InvalidValue::new("the pin sets it, see `pin.as`"));
     }
+    // What gpupin tells a program, and where it looks for the driver, is no project's to say.
+    if name.starts_with("GPUPIN_") {
+        return Err(InvalidValue::new("names that begin with `GPUPIN_` are gpupin's own"));
+    }
     Ok(())
 }

@@ -22,7 +22,12 @@ fn read(text: &str) -> Policy {
 /// Compares what is wrong in `text` with `expected`, one problem a line.
 #[track_caller]
 fn check_problems(text: &str, expected: &str) {
-    let error = Policy::parse(text, PolicyFile::Gpupin, None).unwrap_err();
+    check_problems_with(None, text, expected);
+}
+
+#[track_caller]
+fn check_problems_with(profile: Option<&str>, text: &str, expected: &str) {
+    let error = Policy::parse(text, PolicyFile::Gpupin, profile).unwrap_err();
     assert_eq!(error.to_string(), expected.trim(), "in\n{text}");
     let PolicyError::Invalid(problems) = error else { panic!("not about the file") };
     for problem in problems {
@@ -130,7 +135,7 @@ on-violation = "kil"
 4:12: `gpu.min-vram` cannot be `20 gib`: unknown unit `gib`, did you mean `GiB`?
 5:26: `gpu.min-compute-capability` is a decimal number, expected a compute capability in quotes, such as \"8.6\"
 6:1: unknown key `gpu.min_vram`, did you mean `min-vram`?
-9:9: `lease.slots` is a number, expected a whole number of at least 1
+9:9: `lease.slots` cannot be `0`: expected a whole number of at least 1 and below 2³²
 10:11: `lease.timeout` cannot be `10 minutes`: expected a number and `ms`, `s`, `min`, `h` or `d`
 13:16: `profiles.ci.run.on-violation` cannot be `kil`: expected `kill` or `warn`, did you mean `kill`?
 ",
@@ -180,10 +185,13 @@ fn a_gpu_that_nothing_is_said_about_is_not_declared() {
     for (text, place) in [
         ("[pin]\nas = \"uuid\"\n[gpu]\n", "3:1: `gpu`"),
         ("gpu = {}\nprofiles.ci.gpu.name = \"Tesla T4\"\n", "1:7: `gpu`"),
-        ("[profiles.ci.gpu]\n", "1:1: `profiles.ci.gpu`"),
     ] {
         check_problems(text, &format!("{place} {what}"));
     }
+    let empty = "[profiles.ci.gpu]\n";
+    let told = format!("1:1: `profiles.ci.gpu` {what}, with the profile `ci`");
+    check_problems_with(Some("ci"), empty, &told);
+    read(empty);
     // That any two will do is said.
     read("gpu.count = 2\n");
     read("gpu.name = \"RTX 3090\"\n[profiles.ci.gpu]\n");
@@ -212,9 +220,10 @@ name = "RTX 5060 Ti"
         "gpu.uuid = \"GPU-8932F937\"\nforbid = [{ uuid = \"GPU-8932f9\" }]\n",
         "2:11: `forbid[0]` forbids every GPU that `gpu` wants",
     );
-    check_problems(
+    check_problems_with(
+        Some("ci"),
         "gpu.name = \"RTX 3090\"\nforbid = [{ name = \"T4\" }]\nprofiles.ci.gpu.name = \"Tesla T4\"\n",
-        "2:11: `profiles.ci.forbid[0]` forbids every GPU that `profiles.ci.gpu` wants",
+        "2:11: `forbid[0]` forbids every GPU that `profiles.ci.gpu` wants",
     );
     // Some of what is wanted is left.
     read(
@@ -226,10 +235,20 @@ name = "RTX 5060 Ti"
 #[test]
 fn profile_is_judged_together_with_what_it_overrides() {
     read("roles.tts.name = \"RTX 5060 Ti\"\nprofiles.ci.roles.tts.entry-points = [\"tts.py\"]\n");
-    check_problems(
-        "gpu.min-vram = \"20 GiB\"\nprofiles.small.gpu.max-vram = \"16 GiB\"\n",
-        "1:16: `profiles.small.gpu.min-vram` is higher than `max-vram`, so no GPU matches",
+    let small = "gpu.min-vram = \"20 GiB\"\nprofiles.small.gpu.max-vram = \"16 GiB\"\n";
+    check_problems_with(
+        Some("small"),
+        small,
+        "1:16: `gpu.min-vram` is higher than `max-vram`, so no GPU matches, with the profile `small`",
     );
+    // Who does not choose it is not kept from the others.
+    read(small);
+    let other = format!("{small}profiles.other.pin.as = \"index\"\n");
+    Policy::parse(&other, PolicyFile::Gpupin, Some("other")).unwrap();
+    let pyproject =
+        "[tool.gpupin]\ngpu.max-vram = \"16 GiB\"\nprofiles.a.gpu.min-vram = \"20 GiB\"\n";
+    let error = Policy::parse(pyproject, PolicyFile::Pyproject, Some("a")).unwrap_err().to_string();
+    assert!(error.contains("`tool.gpupin.profiles.a.gpu.min-vram` is higher"), "{error}");
     check_problems(
         "forbid = [{}]\nprofiles.a.pin.as = \"index\"\n",
         "1:11: `forbid[0]` has no condition, so it forbids every GPU",
@@ -239,10 +258,11 @@ fn profile_is_judged_together_with_what_it_overrides() {
 #[test]
 fn policy_never_sets_the_mask() {
     check_problems(
-        "[env]\nCUDA_VISIBLE_DEVICES = \"1\"\n\"A B\" = \"\"\n",
+        "[env]\nCUDA_VISIBLE_DEVICES = \"1\"\n\"A B\" = \"\"\nGPUPIN_PIN = \"GPU-1\"\n",
         "
 2:1: `env` cannot be `CUDA_VISIBLE_DEVICES`: the pin sets it, declare the GPU in `gpu`
 3:1: `env` cannot be `A B`: expected the name of an environment variable
+4:1: `env` cannot be `GPUPIN_PIN`: names that begin with `GPUPIN_` are gpupin's own
 ",
     );
 }

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     io::{self, BufRead as _, BufReader},
     path::{Component, Path},
 };
@@ -7,7 +8,7 @@ use std::{
 use gpupin_policy::GpuUuid;
 use sha2::{Digest as _, Sha256};
 
-use super::{Evidence, GpuRecord, ProcessRecord, Stored};
+use super::{Evidence, GpuRecord, ProcessRecord, Stored, samples_name};
 use crate::{
     observe::{
         Judge, Judgement, Kin, Reason, Verdict, hex,
@@ -19,15 +20,19 @@ use crate::{
 
 /// What is wrong with evidence that was read from `path`; nothing if it and its samples are what it says and give its verdict.
 pub fn check(path: &Path, stored: &Stored) -> Vec<Problem> {
-    let mut problems = contradictions(stored);
+    let mut problems = contradictions(path, stored);
     problems.extend(check_samples(path, &stored.evidence));
     problems
 }
 
 /// What is wrong with evidence without a look at its samples.
-pub fn contradictions(stored: &Stored) -> Vec<Problem> {
+pub fn contradictions(path: &Path, stored: &Stored) -> Vec<Problem> {
     let Stored { evidence, sha256, found } = stored;
     let mut problems = Vec::new();
+    // Else one run's could lie in the place of another's.
+    if path.file_stem() != Some(OsStr::new(&evidence.id)) {
+        problems.push(Problem::Name { id: evidence.id.clone() });
+    }
     match sha256 {
         None => problems.push(Problem::NoOwnHash),
         Some(expected) if expected != found => {
@@ -63,6 +68,9 @@ fn check_samples(path: &Path, evidence: &Evidence) -> Vec<Problem> {
     let mut components = Path::new(&record.file).components();
     if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
         return vec![Problem::SamplesElsewhere { file: name() }];
+    }
+    if record.file != samples_name(&evidence.id) {
+        return vec![Problem::SamplesOfAnother { file: name() }];
     }
     let file = match plain::open(&path.with_file_name(&record.file), Links::Refuse) {
         Ok(file) => file,
@@ -118,6 +126,13 @@ impl Again {
         self.records += 1;
         let record = serde_json::from_slice::<Record>(line)
             .map_err(|it| Problem::Line { number: self.records, why: it.to_string() })?;
+        // What is there beside a record would be read over.
+        let mut written = serde_json::to_vec(&record).expect("a record is plain data");
+        written.push(b'\n');
+        if written != line {
+            let why = "gpupin writes it otherwise".to_owned();
+            return Err(Problem::Line { number: self.records, why });
+        }
         match &record.what {
             What::Run(origin) => {
                 self.is_of_run |= self.records == 1 && *origin == evidence.origin();
@@ -245,6 +260,8 @@ impl Uses {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
+    #[error("it is the evidence `{id}`, and its file is called otherwise")]
+    Name { id: String },
     #[error("it has no SHA-256 of itself: an earlier gpupin wrote it, or it was changed")]
     NoOwnHash,
     #[error("it was changed: its SHA-256 is {found}, not {expected}")]
@@ -257,6 +274,8 @@ pub enum Problem {
     NoSamples,
     #[error("its samples `{file}` are not said to lie beside it")]
     SamplesElsewhere { file: String },
+    #[error("its samples `{file}` are called as if they were another run's")]
+    SamplesOfAnother { file: String },
     #[error("its samples `{file}` are missing")]
     SamplesMissing { file: String },
     #[error("its samples `{file}` cannot be read: {why}")]

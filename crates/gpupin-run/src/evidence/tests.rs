@@ -156,6 +156,21 @@ fn names_are_never_used_twice() {
 }
 
 #[test]
+fn the_tenth_of_one_second_is_younger_than_the_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids: Vec<_> = (0..11)
+        .map(|_| {
+            let slot = Slot::take(directory.path(), "261126-082513").unwrap();
+            slot.write(&evidence(&slot.id)).unwrap();
+            slot.path()
+        })
+        .collect();
+    let slot = Slot::take(directory.path(), "261126-082514").unwrap();
+    slot.write(&evidence(&slot.id)).unwrap();
+    assert_eq!(list(directory.path()).unwrap(), [ids, vec![slot.path()]].concat());
+}
+
+#[test]
 fn claims_that_the_samples_do_not_bear_out_are_found() {
     let directory = tempfile::tempdir().unwrap();
     let path = finished(directory.path());
@@ -218,6 +233,12 @@ fn changed_samples_are_found() {
     let original = fs::read_to_string(&samples).unwrap();
     let problems = || check(&path, &read(&path).unwrap());
     fs::write(&samples, original.replace("\"at\":75", "\"at\":76")).unwrap();
+    assert!(matches!(problems()[..], [Problem::Hash { .. }]));
+    for added in ["{\"at\":9,\"sometime\":true}\n", "{\"at\":9,\"same\":true,\"more\":1}\n"] {
+        fs::write(&samples, original.clone() + added).unwrap();
+        assert!(matches!(problems()[..], [Problem::Line { number: 9, .. }]), "{added}");
+    }
+    fs::write(&samples, original.clone() + "{\"at\":9,\"same\":true}\n").unwrap();
     assert!(matches!(problems()[..], [Problem::Hash { .. }]));
     fs::write(&samples, "{}\n").unwrap();
     assert!(matches!(problems()[..], [Problem::Line { number: 1, .. }]));

@@ -243,6 +243,12 @@ impl Judge {
     fn account(&mut self, at: u64, all: &[AccountingOf]) {
         let is_first = self.accounting_at.is_none();
         self.account_at(at);
+        for AccountingOf { gpu, list } in all {
+            if let Some(it) = list.entries().iter().find(|it| it.started.is_none()) {
+                let why = format!("it lists process {} and does not say when it came", it.pid);
+                self.uncovered.entry(Named(gpu.clone())).or_insert(why);
+            }
+        }
         if is_first {
             self.accounted_first = all.to_vec();
             self.accounting = all.to_vec();
@@ -450,7 +456,7 @@ impl Judge {
         before: &[Entry],
         after: &[Entry],
     ) -> (Vec<u32>, Option<u32>) {
-        let is_new = |it: &&Entry| !before.contains(it);
+        let is_new = |it: &&Entry| !before.iter().any(|known| known.may_be(it));
         let (found, others): (Vec<_>, Vec<_>) =
             after.iter().filter(is_new).map(|it| it.pid).partition(|it| self.ours.contains(it));
         let is_known = |it: &u32| self.strangers.contains(&(gpu.clone(), *it));

@@ -62,8 +62,17 @@ pub struct AccountingOf {
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     pub pid: u32,
-    /// Microseconds since 1970.
-    pub started: u64,
+    /// Microseconds since 1970; `None` if the driver lists the process and has no statistics of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
+}
+
+impl Entry {
+    /// Whether both may be about one process.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        let is_unknown = self.started.is_none() || other.started.is_none();
+        self.pid == other.pid && (is_unknown || self.started == other.started)
+    }
 }
 
 /// One GPU at one moment.

@@ -19,6 +19,8 @@ use super::{
     },
 };
 
+mod faults;
+
 fn gpu(number: u32) -> GpuUuid {
     format!("GPU-{number:08x}-0000-0000-0000-000000000000").parse().unwrap()
 }
@@ -126,7 +128,7 @@ fn accounted(before: List<Entry>, after: List<Entry>, samples: Vec<Vec<GpuSample
 }
 
 fn entries(pids: &[u32]) -> List<Entry> {
-    List::Is(pids.iter().map(|pid| Entry { pid: *pid, started: 5 }).collect())
+    List::Is(pids.iter().map(|pid| Entry { pid: *pid, started: Some(5) }).collect())
 }
 
 #[test]
@@ -188,6 +190,29 @@ fn accounting_that_was_cleared_or_off_meanwhile_covers_nothing() {
     // Whoever was on it stays found.
     let reasons = [Reason::SeenElsewhere { gpu: Named(gpu(1)), pid: 7 }];
     check_between(accounting(entries(&[3, 7])), Verdict::Violated, &reasons);
+}
+
+#[test]
+fn whoever_accounting_lists_without_statistics_may_be_anybody() {
+    let untold = |pid| List::Is(vec![Entry { pid, started: None }]);
+    let why = |pid| format!("it lists process {pid} and does not say when it came");
+    let incomplete = |pid| Reason::AccountingIncomplete { gpu: Named(gpu(1)), why: why(pid) };
+    for (before, after) in
+        [(entries(&[]), untold(8)), (entries(&[8]), untold(8)), (untold(8), untold(8))]
+    {
+        let records = accounted(before, after, vec![ours_on_pin()]);
+        check(&setting(&[]), &records, Verdict::Unproved, &[incomplete(8)]);
+    }
+    // It is ours, and nothing tells that another of this number was there before.
+    let seen = Reason::SeenElsewhere { gpu: Named(gpu(1)), pid: 7 };
+    let records = accounted(
+        entries(&[3]),
+        List::Is(vec![Entry { pid: 3, started: Some(5) }, Entry { pid: 7, started: None }]),
+        vec![ours_on_pin()],
+    );
+    check(&setting(&[]), &records, Verdict::Violated, &[seen]);
+    let records = accounted(entries(&[7]), untold(7), vec![ours_on_pin()]);
+    check(&setting(&[]), &records, Verdict::Unproved, &[incomplete(7)]);
 }
 
 #[test]

@@ -14,14 +14,14 @@ use std::{
 use rustix::{
     io::Errno,
     pipe::{PipeFlags, pipe_with},
-    process::Signal,
+    process::{Signal, getpid, getsid},
 };
 
 /// What woke the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// A signal, and whether the kernel made it: one from the terminal went to the whole process group.
-    Signal { number: i32, by_kernel: bool },
+    /// A signal, and whether the terminal sent it to the whole process group.
+    Signal { number: i32, is_of_group: bool },
     /// Another thread has something to say.
     Woken,
 }
@@ -92,9 +92,9 @@ impl Endings {
     /// Those that came since it was asked last.
     pub fn came(&self) -> io::Result<Vec<EndingSignal>> {
         let ending = |record| match record {
-            Record::Signal { number, by_kernel } => {
+            Record::Signal { number, is_of_group } => {
                 let signal = ENDING.into_iter().find(|it| it.as_raw() == number)?;
-                Some(EndingSignal { signal, is_of_group: by_kernel })
+                Some(EndingSignal { signal, is_of_group })
             }
             Record::Woken => None,
         };
@@ -118,8 +118,17 @@ pub fn wake() {
 fn record(bytes: &[u8]) -> Record {
     match bytes[0] {
         0 => Record::Woken,
-        number => Record::Signal { number: number.into(), by_kernel: bytes[1] == BY_KERNEL },
+        number => {
+            let is_of_group = bytes[1] == BY_KERNEL && !is_for_leader(number.into());
+            Record::Signal { number: number.into(), is_of_group }
+        }
     }
+}
+
+/// Whether the kernel sent this to us alone: of a terminal that is closed it tells the leader of the session, which is to tell the
+/// others. It does so itself only when the leader ends.
+fn is_for_leader(number: i32) -> bool {
+    number == libc::SIGHUP && getsid(None).is_ok_and(|it| it == getpid())
 }
 
 /// Gives a signal back to the default, to be ended or stopped by it. One that is ignored stays so.

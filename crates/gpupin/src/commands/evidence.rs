@@ -6,7 +6,7 @@ use std::{
 use anyhow::Context as _;
 use gpupin_policy::Bytes;
 use gpupin_run::{
-    evidence::{self, Evidence, EvidenceError, LeaseRecord, Problem, Stored},
+    evidence::{self, EvidenceError, LeaseRecord, Problem, Stored},
     observe::Verdict,
     supervise::Ended,
 };
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
 
 impl Common {
     fn open(&self, terminal: &mut Terminal) -> Result<(Project, PathBuf), Failure> {
-        let project = project::open(&self.project, None, terminal)?;
+        let project = project::open_or_place(&self.project, terminal)?;
         let directory = match &self.evidence_dir {
             Some(directory) => {
                 let path = project.working_directory.join(directory);
@@ -107,7 +107,34 @@ impl Common {
 #[derive(serde::Serialize)]
 struct Listing {
     version: u32,
-    evidence: Vec<Stored>,
+    evidence: Vec<Shown>,
+}
+
+/// Evidence, and what is wrong with it.
+#[derive(serde::Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    stored: Stored,
+    /// None of evidence that checks, which is shown as it lies on disk.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
+}
+
+impl Shown {
+    fn new(stored: Stored, problems: &[Problem]) -> Self {
+        Self { stored, problems: problems.iter().map(ToString::to_string).collect() }
+    }
+
+    /// What it says of the run, unless that is not to be believed.
+    fn verdict(&self) -> &'static str {
+        if self.problems.is_empty() { self.stored.evidence.verdict.as_str() } else { "no check" }
+    }
+
+    fn warn(&self, what: &str, terminal: &mut Terminal) {
+        for problem in &self.problems {
+            terminal.warning(&format!("{what} does not check: {}", one_line(problem)));
+        }
+    }
 }
 
 fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
@@ -117,15 +144,21 @@ fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
     for path in evidence::list(&directory).map_err(failed)? {
         match evidence::read(&path) {
             Ok(stored) => {
-                let id = &stored.evidence.id;
-                warn(&format!("`{}`", one_line(id)), &evidence::contradictions(&stored), terminal);
-                all.push(stored);
+                let problems = evidence::contradictions(&path, &stored);
+                let shown = Shown::new(stored, &problems);
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                shown.warn(&format!("`{}`", one_line(&name)), terminal);
+                all.push(shown);
             }
             Err(error) => {
                 exit = Exit::Failed;
                 terminal.error(&error.to_string());
             }
         }
+    }
+    let is_whole = warn_of_vanished(&directory, terminal)?;
+    if exit == Exit::Clean && !(is_whole && all.iter().all(|it| it.problems.is_empty())) {
+        exit = Exit::Findings;
     }
     if let Format::Json = common.output_format {
         let listing = Listing { version: evidence::VERSION, evidence: all };
@@ -136,18 +169,30 @@ fn ls(common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
         terminal.status(&format!("no evidence in `{}`", project.display(&directory)));
     }
     let mut text = String::new();
-    for Stored { evidence: it, .. } in &all {
+    for shown in &all {
+        let it = &shown.stored.evidence;
         let exit = it.exit.map_or("-".to_owned(), ended);
         let gpus: Vec<_> = it.gpus.iter().filter(|it| it.pinned).map(|it| &*it.name).collect();
         let command = shortened(&words::command(&it.command), COMMAND);
         let kind = it.kind.to_string();
-        let (id, verdict, gpus) = (&it.id, it.verdict.as_str(), gpus.join(", "));
+        let (id, verdict, gpus) = (&it.id, shown.verdict(), gpus.join(", "));
         writeln!(text, "{id:<18} {verdict:<9} {kind:<10} {exit:<9} {gpus:<14} {command}")
             .expect("a `String` takes everything");
     }
     terminal.out().write_all(text.as_bytes()).context("failed to write output")?;
     Ok(exit)
 }
+
+/// Says of which runs only samples are left, and returns whether there is none.
+fn warn_of_vanished(directory: &Path, terminal: &mut Terminal) -> Result<bool, Failure> {
+    let vanished = evidence::vanished(directory).map_err(failed)?;
+    for id in &vanished {
+        terminal.warning(&format!("`{}` does not check: {VANISHED}", one_line(id)));
+    }
+    Ok(vanished.is_empty())
+}
+
+const VANISHED: &str = "its samples are here, and the evidence is gone";
 
 /// How many characters of a command a list shows.
 const COMMAND: usize = 80;
@@ -161,6 +206,8 @@ fn ended(ended: Ended) -> String {
 
 fn show(name: Option<&str>, common: &Common, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let (project, directory) = common.open(terminal)?;
+    // Of several that are gone one may be the last.
+    let is_whole = name.is_some() || warn_of_vanished(&directory, terminal)?;
     let path = match name {
         Some(name) => find(&directory, name, &project)?,
         None => evidence::list(&directory).map_err(failed)?.pop().ok_or_else(|| {
@@ -168,20 +215,16 @@ fn show(name: Option<&str>, common: &Common, terminal: &mut Terminal) -> Result<
         })?,
     };
     let stored = evidence::read(&path).map_err(failed)?;
+    let problems = evidence::check(&path, &stored);
+    let shown = Shown::new(stored, &problems);
     match common.output_format {
-        Format::Json => write_json(&stored, terminal.out()),
-        Format::Text => terminal.out().write_all(text(&stored.evidence).as_bytes()),
+        Format::Json => write_json(&shown, terminal.out()),
+        Format::Text => terminal.out().write_all(text(&shown).as_bytes()),
     }
     .context("failed to write output")?;
-    warn("it", &evidence::check(&path, &stored), terminal);
-    Ok(Exit::Clean)
-}
-
-/// Repeats nothing that does not hold without a word.
-fn warn(what: &str, problems: &[Problem], terminal: &mut Terminal) {
-    for problem in problems {
-        terminal.warning(&format!("{what} does not check: {}", one_line(&problem.to_string())));
-    }
+    shown.warn("it", terminal);
+    let is_clean = is_whole && shown.problems.is_empty();
+    Ok(if is_clean { Exit::Clean } else { Exit::Findings })
 }
 
 /// The evidence whose name begins so, or the file of that name.
@@ -210,12 +253,19 @@ fn find(directory: &Path, name: &str, project: &Project) -> Result<PathBuf, Fail
 }
 
 /// One piece of evidence for people.
-fn text(evidence: &Evidence) -> String {
+fn text(shown: &Shown) -> String {
+    let evidence = &shown.stored.evidence;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         writeln!(text, "{name:<10} {value}").expect("a `String` takes everything");
     };
-    if evidence.reasons.is_empty() {
+    if !shown.problems.is_empty() {
+        line("verdict", "does not check");
+        for problem in &shown.problems {
+            line("", &one_line(problem));
+        }
+        line("claims", &words::bare_verdict(evidence));
+    } else if evidence.reasons.is_empty() {
         line("verdict", &words::verdict(evidence));
     } else {
         line("verdict", &words::bare_verdict(evidence));
@@ -236,6 +286,10 @@ fn text(evidence: &Evidence) -> String {
         let marks =
             if marks.is_empty() { String::new() } else { format!(": {}", marks.join(", ")) };
         line("GPU", &format!("{} ({}){marks}", gpu.name, gpu.uuid));
+    }
+    if let Some(mask) = &evidence.pin.kept {
+        let mask = one_line(mask);
+        line("kept", &format!("the launcher's CUDA_VISIBLE_DEVICES={mask}; gpupin pinned nothing"));
     }
     for (name, value) in &evidence.pin.variables {
         line("set", &format!("{name}={}", one_line(value)));
@@ -305,7 +359,11 @@ fn check(names: &[String], common: &Common, terminal: &mut Terminal) -> Result<E
     } else {
         names.iter().map(|it| find(&directory, it, &project)).collect::<Result<_, _>>()?
     };
-    if paths.is_empty() {
+    let vanished = match names {
+        [] => evidence::vanished(&directory).map_err(failed)?,
+        _ => Vec::new(),
+    };
+    if paths.is_empty() && vanished.is_empty() {
         let nothing = format!(
             "nothing was checked: there is no evidence in `{}`",
             project.display(&directory)
@@ -316,7 +374,14 @@ fn check(names: &[String], common: &Common, terminal: &mut Terminal) -> Result<E
         }
         terminal.warning(&nothing);
     }
-    let checks: Vec<_> = paths.iter().map(|it| checked(it, &project)).collect();
+    let mut checks: Vec<_> = paths.iter().map(|it| checked(it, &project)).collect();
+    checks.extend(vanished.into_iter().map(|id| Checked {
+        id,
+        verdict: Verdict::Unproved,
+        holds: false,
+        problems: vec![VANISHED.to_owned()],
+        policy_unchanged: None,
+    }));
     let exit = if checks.iter().all(|it| it.holds) { Exit::Clean } else { Exit::Findings };
     if let Format::Json = common.output_format {
         write_json(&Checks { version: 1, checks }, terminal.out())

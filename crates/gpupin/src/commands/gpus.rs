@@ -1,6 +1,5 @@
 use std::{
     io::{self, IsTerminal as _},
-    thread,
     time::Duration,
 };
 
@@ -73,9 +72,10 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     let times = if args.watch.is_some() { args.times } else { Some(1) };
     let mut done = 0;
     while times.is_none_or(|times| done < times) {
-        if let Some(pause) = args.watch.filter(|_| done > 0) {
-            terminal.flush();
-            thread::sleep(pause);
+        if let Some(pause) = args.watch.filter(|_| done > 0)
+            && !terminal.pause(pause).context("failed to write output")?
+        {
+            break;
         }
         let now = snapshot(machine.as_ref(), &project.policy, &root)?;
         let is_silent = now.gpus.iter().any(|it| it.silent.contains_key("status"));

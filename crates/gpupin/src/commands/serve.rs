@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     for address in server.addresses() {
         writeln!(terminal.out(), "http://{address}/").context("failed to write output")?;
     }
-    terminal.flush();
+    terminal.out().flush().context("failed to write output")?;
     if kind != Kind::Measured {
         terminal.status(&format!("everything that is served is {kind}"));
     }

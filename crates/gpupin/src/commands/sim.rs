@@ -236,6 +236,8 @@ fn supervise(
         if let Happening::Ended(ended) =
             supervised.next().context("failed to wait for the command")?
         {
+            // Whoever wants an end once more would keep the caller from tidying up.
+            std::mem::forget(supervised);
             return Ok(ended.code());
         }
     }

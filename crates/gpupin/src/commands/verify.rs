@@ -93,8 +93,11 @@ struct Verified {
     verdict: Option<Verdict>,
     kind: Option<Kind>,
     reasons: Vec<String>,
-    /// `null` if a signal ended gpupin.
+    /// The program's, or gpupin's where nothing tells the program's; `null` if a signal ended gpupin.
     code: Option<i32>,
+    /// `None` if a signal ended it.
+    #[serde(skip)]
+    runner_code: Option<i32>,
     timed_out: bool,
     seconds: f64,
     evidence: Option<String>,
@@ -382,7 +385,11 @@ fn result(it: &Running, code: Option<i32>, text: &str, project: &Project) -> Ver
             .iter()
             .flat_map(|evidence| evidence.reasons.iter().map(|it| words::reason(it, evidence)))
             .collect(),
-        code,
+        code: evidence
+            .as_ref()
+            .and_then(|it| it.exit)
+            .map_or(code, |it| code.and(Some(it.code().into()))),
+        runner_code: code,
         timed_out: it.timed_out,
         seconds,
         evidence: path.map(|it| project.display(&it)),
@@ -391,7 +398,8 @@ fn result(it: &Running, code: Option<i32>, text: &str, project: &Project) -> Ver
 
 /// The worst of all.
 fn judge(results: &[Verified], allow_unproved: bool) -> Exit {
-    if results.iter().any(|it| it.verdict == Some(Verdict::Violated) || it.code == Some(76)) {
+    if results.iter().any(|it| it.verdict == Some(Verdict::Violated) || it.runner_code == Some(76))
+    {
         return Exit::Violation;
     }
     let is_good = |it: &Verified| {
@@ -400,7 +408,7 @@ fn judge(results: &[Verified], allow_unproved: bool) -> Exit {
             Some(Verdict::Unproved) => allow_unproved,
             Some(Verdict::Violated) | None => false,
         };
-        verdict && it.code == Some(0) && !it.timed_out
+        verdict && it.runner_code == Some(0) && !it.timed_out
     };
     if results.iter().all(is_good) { Exit::Clean } else { Exit::Findings }
 }

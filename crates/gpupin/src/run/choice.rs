@@ -182,7 +182,8 @@ pub(crate) fn no_plan(error: PlanError, project: &Project) -> Failure {
         PlanError::NoGpu { excluded, .. } => {
             let mut hints: Vec<_> = excluded.clone();
             if hints.is_empty() {
-                hints.push("the machine has no GPU".to_owned());
+                // There may be some that do not say who they are.
+                hints.push("no GPU is known here; `gpupin gpus` shows what there is".to_owned());
             }
             let failure = Failure::new(Exit::NoGpu, error);
             hints.into_iter().fold(failure, Failure::hint)

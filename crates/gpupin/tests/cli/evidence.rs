@@ -54,6 +54,7 @@ fn changed_samples_and_changed_policies_are_told() {
 fn edit(sandbox: &Sandbox, edit: impl FnOnce(&mut serde_json::Value)) -> String {
     let mut json = sandbox.gpupin(&["evidence", "show", "--output-format", "json"]).json();
     let id = json["id"].as_str().unwrap().to_owned();
+    json.as_object_mut().unwrap().remove("problems");
     edit(&mut json);
     std::fs::write(sandbox.path().join(format!(".gpupin/evidence/{id}.json")), json.to_string())
         .unwrap();
@@ -73,12 +74,99 @@ fn who_edits_evidence_is_found_out_wherever_it_is_shown() {
     assert!(checked.out.contains("its samples say violated"), "{checked:?}");
     for verb in ["show", "ls"] {
         let outcome = sandbox.gpupin(&["evidence", verb]);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
         assert!(outcome.err.contains(" does not check: it was changed"), "{outcome:?}");
+        let json = sandbox.gpupin(&["evidence", verb, "--output-format", "json"]);
+        assert_eq!(json.code, 1, "{json:?}");
+        assert!(json.err.contains(" does not check: it was changed"), "{json:?}");
+        assert!(json.out.contains("\"problems\": ["), "{json:?}");
     }
+    let shown = sandbox.gpupin(&["evidence", "show"]).out;
+    assert!(shown.starts_with("verdict    does not check\n           it was changed"), "{shown}");
+    assert!(shown.contains("\nclaims     proved (simulated)\n"), "{shown}");
+    let json = sandbox.gpupin(&["evidence", "show", "--output-format", "json"]).json();
+    validate(include_str!("../../src/reference/evidence.schema.json"), &json);
+    let list = sandbox.gpupin(&["evidence", "ls"]).out;
+    assert!(list.contains(&format!("{id:<18} no check ")) && !list.contains(" proved "), "{list}");
     edit(&sandbox, |it| drop(it.as_object_mut().unwrap().remove("sha256")));
     let checked = sandbox.gpupin(&["evidence", "check", &id]);
     assert_eq!(checked.code, 1, "{checked:?}");
     assert!(checked.out.contains("it has no SHA-256 of itself: an earlier gpupin"), "{checked:?}");
+}
+
+/// What is told of a project with evidence of two runs, in which this was done to the files, by `check`, `ls` and `show`.
+#[track_caller]
+fn check_files(change: &str, problem: &str) {
+    let sandbox = two_runs();
+    assert_eq!(sandbox.run("sh", ".gpupin/evidence", &["-ec", change]).code, 0, "{change}");
+    let checked = sandbox.gpupin(&["evidence", "check"]);
+    assert_eq!(checked.code, 1, "{change}: {checked:?}");
+    let told = checked.out.lines().skip_while(|it| !it.starts_with("PROBLEM")).nth(1);
+    assert!(told.is_some_and(|it| it.contains(problem)), "{change}: {checked:?}");
+    for verb in ["ls", "show"] {
+        let outcome = sandbox.gpupin(&["evidence", verb]);
+        assert_eq!(outcome.code, 1, "{change}: {outcome:?}");
+        let said = format!("does not check: {problem}");
+        assert!(outcome.err.contains(&said), "{change}: {outcome:?}");
+    }
+}
+
+#[test]
+fn evidence_that_is_swapped_vanished_or_there_twice_is_told() {
+    let names = "set -- *.json; a=${1%.json} b=${2%.json};";
+    let named = "it is the evidence `";
+    check_files(&format!("{names} mv $a.json x; mv $b.json $a.json; mv x $b.json"), named);
+    check_files(&format!("{names} cp $b.json $b-9.json"), named);
+    check_files(&format!("{names} rm $b.json"), "its samples are here, and the evidence is gone");
+    check_files(&format!("{names} rm $a.json"), "its samples are here, and the evidence is gone");
+}
+
+#[test]
+fn the_samples_of_another_run_are_none() {
+    let sandbox = two_runs();
+    let id = edit(&sandbox, |_| {});
+    let samples = sandbox.read(&format!(".gpupin/evidence/{id}.samples.jsonl"));
+    let sandbox = sandbox.file(".gpupin/evidence/x.samples.jsonl", samples);
+    edit(&sandbox, |it| it["samples"]["file"] = "x.samples.jsonl".into());
+    let checked = sandbox.gpupin(&["evidence", "check", &id]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    assert!(checked.out.contains("are called as if they were another run's"), "{checked:?}");
+}
+
+#[test]
+fn a_program_that_changes_its_own_samples_proves_nothing() {
+    for change in [
+        // What the runner writes later covers the beginning of it.
+        "head -c 100000 /dev/zero >>$s",
+        "for i in $(seq 9999); do echo '{\"at\":9,\"same\":true}'; done >>$s",
+        "rm $s",
+        "cp $s x; mv x $s",
+        "mv $s x; ln -s \"$PWD/x\" $s",
+        "mv .gpupin/evidence elsewhere; mkdir .gpupin/evidence",
+    ] {
+        let sandbox = project();
+        let script = format!(
+            "s=$(echo .gpupin/evidence/*.samples.jsonl); sh use.sh {PINNED} 0.2; {change}; sh use.sh {PINNED} 0.2"
+        );
+        let outcome = run(&sandbox, &["--", "sh", "-c", &script]);
+        assert_eq!(outcome.code, 2, "{change}: {outcome:?}");
+        assert!(outcome.err.contains("this run proves nothing"), "{change}: {outcome:?}");
+        let checked = sandbox.gpupin(&["evidence", "check"]);
+        assert_eq!(checked.code, 1, "{change}: {checked:?}");
+        let list = sandbox.gpupin(&["evidence", "ls"]).out;
+        assert!(list.contains(" unproved "), "{change}: {list}");
+    }
+}
+
+#[test]
+fn that_the_launchers_mask_stayed_is_shown() {
+    let sandbox = project();
+    let text = sandbox.read("gpupin.toml") + "run.on-outside-pin = \"keep\"\n";
+    let sandbox = sandbox.file("gpupin.toml", text).variable("CUDA_VISIBLE_DEVICES", "1,0");
+    run(&sandbox, &["--", "true"]);
+    let shown = sandbox.gpupin(&["evidence", "show"]).out;
+    let kept = "\nkept       the launcher's CUDA_VISIBLE_DEVICES=1,0; gpupin pinned nothing\n";
+    assert!(shown.contains(kept), "{shown}");
 }
 
 #[test]
@@ -149,6 +237,33 @@ fn commands_are_shown_as_a_shell_reads_them() {
     assert!(shown.contains(&format!("\ncommand    sh -c 'exit 42' {long}\n")), "{shown}");
     let list = sandbox.gpupin(&["evidence", "ls"]).out;
     assert!(list.contains(" sh -c 'exit 42' xxx") && list.ends_with("x…\n"), "{list}");
+}
+
+#[test]
+fn a_policy_that_is_broken_hides_no_evidence() {
+    let sandbox = two_runs().file("below/.keep", "");
+    let id = edit(&sandbox, |_| {});
+    for (name, text) in [("gpupin.toml", "gpu.nme = 1\n"), ("gpupin.lock", "version = 9\n")] {
+        let before = std::fs::read(sandbox.path().join(name)).ok();
+        std::fs::write(sandbox.path().join(name), text).unwrap();
+        for args in [&["ls"][..], &["show"], &["check"], &["show", &id]] {
+            let outcome = sandbox.gpupin_in("below", &[&["evidence"], args].concat());
+            // The edit made other bytes of it, and no other text.
+            assert_eq!(outcome.code, 0, "{name}: {args:?}: {outcome:?}");
+            assert!(
+                outcome.out.contains(&id) || args[0] == "show",
+                "{name}: {args:?}: {outcome:?}"
+            );
+            let warned = "warning: what the project declares does not count: ";
+            assert!(outcome.err.starts_with(warned), "{name}: {args:?}: {outcome:?}");
+        }
+        let _ = before.map(|it| std::fs::write(sandbox.path().join(name), it).unwrap());
+    }
+    let sandbox = project().file("gpupin.toml", "gpu.nme = 1\n");
+    let hold = ["lease", "hold", "--machine", "state", "--gpu", PINNED, "--", "echo", "held"];
+    let held = sandbox.gpupin(&hold);
+    assert_eq!((held.code, held.out.as_str()), (0, "held\n"), "{held:?}");
+    assert_eq!(sandbox.gpupin(&["lease", "hold", "--machine", "state", "--", "true"]).code, 2);
 }
 
 #[test]

@@ -233,3 +233,24 @@ fn processes_are_named_with_their_owner() {
         assert!(process["memory"].as_u64().unwrap() > 0, "{process:#}");
     }
 }
+
+/// Watches with its output going to what a shell makes of `redirection`, until it ends by itself.
+#[track_caller]
+fn check_watch(args: &str, redirection: &str, code: i32, error: &str) {
+    let sandbox = crate::run::project().variable("G", env!("CARGO_BIN_EXE_gpupin"));
+    let script = format!("set -o pipefail; timeout 60 $G {args} --machine state {redirection}");
+    let outcome = sandbox.run("bash", "", &["-c", &script]);
+    assert_eq!(outcome.code, code, "{script}: {outcome:?}");
+    let errors: Vec<_> = outcome.err.lines().filter(|it| it.starts_with("error:")).collect();
+    assert_eq!(errors.len(), usize::from(!error.is_empty()), "{script}: {outcome:?}");
+    assert!(errors.iter().all(|it| it.contains(error)), "{script}: {outcome:?}");
+}
+
+#[test]
+fn who_watches_for_nobody_ends() {
+    for args in ["gpus --watch=3600", "gpus --watch=3600 --output-format json", "lease ls --watch"]
+    {
+        check_watch(args, "| head -c 1 >/dev/null", 0, "");
+        check_watch(args, ">/dev/full", 2, "failed to write output");
+    }
+}

@@ -114,7 +114,7 @@ fn who_holds_is_listed_and_named_to_who_does_not_wait() {
             error: the RTX 3090 is not free now
 
             hint: waiting for the RTX 3090: 1st in line behind `sh -c 'echo held; read line; true'` (…)
-            hint: it was told not to wait; `--timeout 10m` waits for its turn
+            hint: `--timeout 10min` waits for its turn, `gpupin lease ls` shows who holds what
         "#]],
     );
     check(

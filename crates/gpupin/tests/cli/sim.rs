@@ -186,3 +186,18 @@ fn state_that_is_kept_goes_on() {
     assert_eq!(outcome.code, 2, "{}", outcome.whole());
     assert!(outcome.err.contains("`cuInit` failed with `CUDA_ERROR_NO_DEVICE`"), "{}", outcome.err);
 }
+
+#[test]
+fn who_is_ended_again_and_again_leaves_nothing_behind() {
+    let sandbox = Sandbox::new()
+        .file("tmp/.keep", "")
+        .variable("PATH", std::env::var("PATH").unwrap())
+        .variable("G", env!("CARGO_BIN_EXE_gpupin"));
+    let tmp = sandbox.path().join("tmp").display().to_string();
+    let sandbox = sandbox.variable("TMPDIR", tmp);
+    let script = "$G sim -q -- sh -c 'touch started; exec sleep 600' & \
+        until test -e started; do sleep 0.01; done; while kill -TERM $!; do :; done 2>/dev/null; wait $!";
+    assert_eq!(sandbox.run("bash", "", &["-c", script]).code, 143);
+    let left: Vec<_> = std::fs::read_dir(sandbox.path().join("tmp")).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}

@@ -33,7 +33,10 @@ fn every_script_gets_a_row_and_the_worst_decides() {
         (vec![good.as_str()], &[], 1, "only samples tell"),
         (vec![good.as_str(), "sh -c 'exit 3'"], &["--allow-unproved"], 1, "code 3"),
         (vec![bad.as_str(), good.as_str()], &["--allow-unproved", "-j", "2"], 76, "violated"),
+        // The code is the program's, which was ended for it, and not gpupin's.
+        (vec![bad.as_str()], &[], 76, "code 143"),
         (vec!["no-such-program"], &["--allow-unproved"], 1, "code 127"),
+        (vec!["no-such-program"], &[], 1, "the program did not start"),
     ] {
         let outcome = verify(&with(&commands), args);
         assert_eq!(outcome.code, code, "{outcome:?}");

@@ -115,11 +115,17 @@ impl Which {
         command: String,
         terminal: &mut Terminal,
     ) -> Result<(Held, Inventory), Failure> {
-        let project = project::open(&names.project, None, terminal)?;
+        // Who names the GPU needs no policy for it.
+        let project = if self.gpu.is_empty() {
+            project::open(&names.project, None, terminal)?
+        } else {
+            project::open_or_place(&names.project, terminal)?
+        };
         let machine = self.machine.open()?;
         let inventory = machine.inventory().context("failed to list the GPUs")?;
         let (gpus, count) = if self.gpu.is_empty() {
-            choice::meant(names.role.as_deref(), &project, &inventory)?
+            choice::meant(names.role.as_deref(), &project, &inventory)
+                .map_err(|it| choice::with_unknown(it, &*machine))?
         } else {
             let gpus = by_uuid(&self.gpu, &inventory)?;
             let count = gpus.len();

@@ -1,7 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    thread,
     time::{Duration, SystemTime},
 };
 
@@ -151,15 +150,13 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
                 if shown.as_ref() != Some(&key) {
                     let gap = if shown.is_some() { "\n" } else { "" };
                     write!(terminal.out(), "{gap}{text}").context("failed to write output")?;
-                    terminal.out().flush().context("failed to write output")?;
                     shown = Some(key);
                 }
             }
         }
-        if !args.watch {
+        if !args.watch || !terminal.pause(PACE).context("failed to write output")? {
             break;
         }
-        thread::sleep(PACE);
     }
     if directory.scope() == Scope::User {
         terminal.status(&of_user(&directory, kind));

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{PINNED, evidence, project, run};
+use super::{OTHER, PINNED, evidence, project, run};
 use crate::{
     gpus::simulated,
     sandbox::{Outcome, Sandbox},
@@ -64,6 +64,20 @@ fn functions_that_fail_meanwhile_are_named_and_prove_nothing() {
             text.to_owned()
         };
         check_meanwhile(&scene, code, &text);
+    }
+}
+
+#[test]
+fn gpus_that_do_not_say_what_they_are_are_not_taken_for_none() {
+    let scene = fault("nvmlDeviceGetName", "return = 'unknown'");
+    let sandbox = project().file("state/scene.toml", scene);
+    for args in [&["run"][..], &["lease", "hold"]] {
+        let args = [args, &["--machine", "state", "--", "true"]].concat();
+        let outcome = sandbox.gpupin(&args);
+        assert_eq!(outcome.code, 3, "{outcome:?}");
+        assert!(!outcome.err.contains("the machine has no GPU"), "{outcome:?}");
+        assert!(outcome.err.contains("no GPU is known here"), "{outcome:?}");
+        assert!(outcome.err.contains("hint: index 1: Unknown Error"), "{outcome:?}");
     }
 }
 
@@ -154,6 +168,40 @@ fn accounting_that_is_off_for_a_while_proves_nothing() {
     check_for_a_while(ACCOUNTING, "proved", "");
     let off = ACCOUNTING.replace("accounting = true", "accounting = false");
     check_for_a_while(&off, "unproved", "accounting-incomplete");
+}
+
+/// The verdict of a program that is on the other GPU too shortly for a sample, and its reasons, by the simulated library.
+fn of_trespass(fault: &str) -> Value {
+    let sandbox = Sandbox::new()
+        .file("gpupin.toml", "gpu.name = \"RTX 3090\"\n")
+        .file("scene.toml", format!("{ACCOUNTING}\n{fault}"))
+        .file("leases/.keep", "")
+        .variable("PATH", std::env::var("PATH").unwrap());
+    let gpupin = env!("CARGO_BIN_EXE_gpupin");
+    let script = format!(
+        "{gpupin} debug use-gpu --seconds 0.5 && CUDA_VISIBLE_DEVICES=0 {gpupin} debug use-gpu --seconds 0"
+    );
+    let run = ["run", "--no-lease", "--", "sh", "-c", &script];
+    let sim = ["sim", "--scene", "scene.toml", "--", gpupin];
+    let outcome = sandbox.gpupin(&[&sim[..], &run].concat());
+    assert!([0, 76].contains(&outcome.code), "{outcome:?}");
+    evidence(&sandbox)
+}
+
+#[test]
+fn whom_the_accounting_names_and_says_nothing_of_was_there() {
+    let on_other = format!("gpu = '{OTHER}'");
+    for when in ["", "after = 8", &on_other] {
+        let function = "nvmlDeviceGetAccountingStats";
+        let fault = format!("[[fault]]\nfunction = '{function}'\nreturn = 'not-found'\n{when}\n");
+        let evidence = of_trespass(&fault);
+        // On a slow machine a sample may show it.
+        if evidence["verdict"] != "violated" {
+            assert_eq!(evidence["verdict"], "unproved", "{when}: {evidence}");
+            let reasons = evidence["reasons"].to_string();
+            assert!(reasons.contains("does not say when it came"), "{when}: {evidence}");
+        }
+    }
 }
 
 #[test]

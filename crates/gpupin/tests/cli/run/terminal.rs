@@ -10,15 +10,24 @@ use crate::sandbox::Sandbox;
 
 /// An interactive shell with job control on a terminal of its own.
 pub(crate) struct Shell {
-    _sandbox: Sandbox,
+    sandbox: Sandbox,
     terminal: File,
     child: Child,
 }
 
 impl Shell {
     pub(crate) fn start() -> Self {
+        let bash = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
+        let mut shell = Self::led_by(&bash.map(str::to_owned));
+        shell.expect("> ");
+        shell
+    }
+
+    /// A terminal whose session this program leads.
+    fn led_by(leader: &[String]) -> Self {
         let sandbox = project();
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap();
@@ -28,14 +37,12 @@ impl Shell {
         };
         let variables = sandbox.command(&[]);
         let mut shell = Command::new("setsid");
-        shell.args(["--ctty", "bash", "--norc", "--noprofile", "--noediting", "-i"]);
+        shell.arg("--ctty").args(leader);
         shell.env_clear().current_dir(sandbox.path());
         shell.envs(variables.get_envs().map(|(name, value)| (name, value.unwrap())));
         shell.env("PS1", "> ").env("G", env!("CARGO_BIN_EXE_gpupin"));
         let child = shell.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
-        let mut shell = Self { _sandbox: sandbox, terminal: File::from(master), child };
-        shell.expect("> ");
-        shell
+        Self { sandbox, terminal: File::from(master), child }
     }
 
     pub(crate) fn write(&mut self, text: &str) {
@@ -143,4 +150,63 @@ fn a_shell_inside_has_job_control_and_gives_the_terminal_back() {
     shell.write("kill %1; exit 3; exit 3\n");
     shell.write("echo code-$?\n");
     shell.expect("code-3");
+}
+
+/// Writes down what it is, and does not end by itself.
+const PROGRAM: &str = "echo $$ >pid.new; mv pid.new pid; exec sleep 600";
+
+/// Waits until there is a program that wrote its number down.
+fn program(sandbox: &Sandbox) -> u32 {
+    let pid = sandbox.path().join("pid");
+    patiently("the program has not started", || {
+        std::fs::read_to_string(&pid).ok()?.trim().parse().ok()
+    })
+}
+
+#[track_caller]
+fn patiently<T>(otherwise: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..600 {
+        if let Some(found) = look() {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{otherwise}");
+}
+
+#[track_caller]
+fn check_that_it_ends(pid: u32) {
+    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    patiently("the program goes on", || (!process.exists()).then_some(()));
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_program_whose_runner_leads_the_session() {
+    for (args, code) in [
+        (&["run", "-q", "--machine", "state"][..], 129),
+        (&["lease", "hold", "--machine", "state"], 129),
+        // What has run cannot be printed any more.
+        (&["verify", "--machine", "state"], 2),
+    ] {
+        let words = [&[env!("CARGO_BIN_EXE_gpupin")], args, &["--", "sh", "-c", PROGRAM]].concat();
+        let mut shell = Shell::led_by(&words.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+        let pid = program(&shell.sandbox);
+        drop(std::mem::replace(&mut shell.terminal, File::open("/dev/null").unwrap()));
+        check_that_it_ends(pid);
+        let ended = patiently("the runner goes on", || shell.child.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(code), "{args:?}");
+        let free = shell.sandbox.gpupin(&["lease", "wait", "--no-wait", "--machine", "state"]);
+        assert_eq!(free.code, 0, "{args:?}: {free:?}");
+    }
+}
+
+#[test]
+fn a_program_that_left_the_group_of_its_runner_ends_with_the_session() {
+    let mut shell = Shell::start();
+    let program_of_its_own = PROGRAM.replace("sleep", "setsid sleep");
+    shell.write(&format!("{RUN} sh -c '{program_of_its_own}'\n"));
+    let pid = program(&shell.sandbox);
+    // The kernel tells the group in front of the terminal that nobody leads the session any more.
+    shell.child.kill().unwrap();
+    check_that_it_ends(pid);
 }
