@@ -4,11 +4,13 @@
 //! - [`people`]: whose processes those are, and for which project they work;
 //! - [`moment`](mod@moment): the same with the leases, and what the driver reported;
 //! - [`sampler`]: looks again and again, and tells everybody who listens;
-//! - [`health`]: what is wrong with a GPU that works.
+//! - [`health`]: what is wrong with a GPU that works;
+//! - [`history`](mod@history): all of that, kept.
 //!
 //! **Invariant:** what is not known is absent and has its reason. It is never zero, nothing or idle.
 
 pub mod health;
+pub mod history;
 pub mod moment;
 pub mod people;
 pub mod sampler;
