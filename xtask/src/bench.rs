@@ -24,6 +24,7 @@ use crate::process::{cargo, quiet, root};
 
 mod corpus;
 mod fixing;
+mod history;
 mod launching;
 mod leases;
 mod measure;
@@ -88,13 +89,20 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     observing::compare(&gpupin, options.rounds, options.smoke)
 }
 
+/// Runs `bench history`.
+pub(crate) fn history(args: &[&str]) -> Result<()> {
+    self::history::run(args)
+}
+
 /// Measures once, on few files: do the benchmarks themselves still work?
 pub(crate) fn smoke() -> Result<()> {
     scan(&["--smoke", "--rounds", "1"])?;
     println!();
     fix(&["--smoke", "--rounds", "1"])?;
     println!();
-    run(&["--smoke", "--rounds", "1"])
+    run(&["--smoke", "--rounds", "1"])?;
+    println!();
+    history(&["--smoke"])
 }
 
 /// Builds, installs and fetches what is not there.

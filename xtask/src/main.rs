@@ -39,6 +39,7 @@ usage: cargo xtask <command>
   bench scan [--rounds N]     measure `gpupin scan` beside ripgrep, ruff and a Python script
   bench fix [--rounds N]      measure `gpupin fix` beside ruff fixing one rule
   bench run [--rounds N]      measure what leases, starts and samples cost beside C, flock, gpustat and nvtop
+  bench history [--days N]    measure a month of made-up history: its size, what a moment costs, how long questions take
   bench python [ROUNDS]       measure what the Python package costs
   proof [NAME]…               fix real projects of the corpus and check that they stayed what they were
   prefilter [NAME]…           compare scans with and without the survey on the benchmark's corpus
@@ -71,6 +72,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["bench", "scan", rest @ ..] => bench::scan(rest),
         ["bench", "fix", rest @ ..] => bench::fix(rest),
         ["bench", "run", rest @ ..] => bench::run(rest),
+        ["bench", "history", rest @ ..] => bench::history(rest),
         ["bench", "python", rest @ ..] => python::bench(rest),
         ["proof", names @ ..] => proof::run(names),
         ["prefilter", names @ ..] => prefilter::run(names),

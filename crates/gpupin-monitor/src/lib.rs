@@ -7,13 +7,15 @@
 //! - [`alarms`]: what somebody should look at;
 //! - [`feed`]: one reader of the driver however many look;
 //! - [`serve`]: tells it over HTTP, to browsers, Prometheus and programs;
-//! - [`health`]: what is wrong with a GPU that works.
+//! - [`health`]: what is wrong with a GPU that works;
+//! - [`history`](mod@history): all of that, kept.
 //!
 //! **Invariant:** what is not known is absent and has its reason. It is never zero, nothing or idle.
 
 pub mod alarms;
 pub mod feed;
 pub mod health;
+pub mod history;
 pub mod moment;
 pub mod people;
 pub mod sampler;

@@ -17,6 +17,7 @@ mod evidence;
 mod fix;
 mod for_python;
 mod gpus;
+mod history;
 mod hook;
 mod init;
 mod journal;
@@ -84,6 +85,7 @@ enum Command {
     Doctor(doctor::Args),
     Lease(Box<lease::Args>),
     Lock(lock::Args),
+    History(history::Args),
     Hook(hook::Args),
     Sim(sim::Args),
     Lsp(lsp::Args),
@@ -139,6 +141,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args, terminal),
             Command::Lease(args) => lease::run(args, terminal),
             Command::Lock(args) => lock::run(args, terminal),
+            Command::History(args) => history::run(args, terminal),
             Command::Hook(args) => hook::run(args, terminal),
             Command::Sim(args) => sim::run(args, terminal),
             Command::Lsp(args) => lsp::run(args, terminal),

@@ -56,6 +56,10 @@ fn pages() -> Vec<Page> {
         page("gpupin.schema.json", gpupin_policy::policy_schema_text()),
         page("gpus.schema.json", include_str!("reference/gpus.schema.json").to_owned()),
         page("gpupin.toml.md", gpupin_policy::policy_reference()),
+        page(
+            "history-info.schema.json",
+            include_str!("reference/history-info.schema.json").to_owned(),
+        ),
         page("journal.schema.json", include_str!("reference/journal.schema.json").to_owned()),
         page("leases.schema.json", include_str!("reference/leases.schema.json").to_owned()),
         page("openapi.json", serve::openapi()),

@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// Made by the administrator, for all users.
 const SHARED: [&str; 2] = ["/run/gpupin", "/var/lib/gpupin"];
 
+/// Made by the administrator, for the service that watches the machine.
+const SHARED_HISTORY: &str = "/var/lib/gpupin";
+
 /// The directory of leases on GPUs of this kind.
 ///
 /// `GPUPIN_STATE_DIR`, else one that all users share, else one of this user. Leases on GPUs that are not real lie apart, in a directory of
@@ -42,6 +45,33 @@ fn real() -> Result<Directory, Failure> {
     let shared = SHARED.map(Path::new);
     let directory = Directory::shared_or_user(&shared, &of_user(user()));
     Ok(directory.context("failed to open the directory of leases")?)
+}
+
+/// The history of figures of this kind, as its writer has it: of the machine for root where the administrator made its directory, else of
+/// this user. `None` for a user without a home.
+pub(crate) fn history(kind: Kind) -> Option<PathBuf> {
+    let shared = Path::new(SHARED_HISTORY);
+    if user() == 0 && shared.is_dir() {
+        return Some(shared.join(history_file(kind)));
+    }
+    let of_user = named(std::env::var_os("XDG_STATE_HOME"))
+        .or_else(|| named(std::env::var_os("HOME")).map(|home| home.join(".local").join("state")));
+    // A path that is not absolute is to be ignored, says the specification of base directories.
+    let of_user = of_user.filter(|it| it.is_absolute())?;
+    Some(of_user.join("gpupin").join(history_file(kind)))
+}
+
+/// The same for who reads: a user without a history has that of the machine, if there is one.
+pub(crate) fn history_to_read(kind: Kind) -> Option<PathBuf> {
+    let shared = Path::new(SHARED_HISTORY).join(history_file(kind));
+    history(kind).filter(|it| it.exists() || !shared.exists()).or(Some(shared))
+}
+
+fn history_file(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Measured => "history.db",
+        _ => "history-simulated.db",
+    }
 }
 
 /// An empty variable counts as one that is not set.

@@ -17,6 +17,7 @@ mod example;
 mod fix;
 mod for_python;
 mod gpus;
+mod history;
 mod hook;
 mod init;
 mod journal;
