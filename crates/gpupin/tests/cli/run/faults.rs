@@ -198,8 +198,11 @@ fn whom_the_accounting_names_and_says_nothing_of_was_there() {
         // On a slow machine a sample may show it.
         if evidence["verdict"] != "violated" {
             assert_eq!(evidence["verdict"], "unproved", "{when}: {evidence}");
-            let reasons = evidence["reasons"].to_string();
-            assert!(reasons.contains("does not say when it came"), "{when}: {evidence}");
+            // When it came, or who it was: what is asked first differs with the pace.
+            assert_eq!(
+                evidence["reasons"][0]["code"], "accounting-incomplete",
+                "{when}: {evidence}"
+            );
         }
     }
 }
