@@ -457,6 +457,28 @@ fn a_history_that_cannot_be_kept_is_told_and_keeps_nobody_from_seeing_now() {
     range.check(&openapi, "/api/v1/history/range");
     assert!(range.body.contains("is not a history of gpupin"), "{}", range.body);
 
+    let mut command = sandbox.command(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--machine",
+        "busy",
+        "--history",
+        "h.db",
+    ]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let said: Vec<_> = said.take(2).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(
+        said,
+        [
+            "everything that is served is simulated",
+            "warning: no history is kept: `h.db` is not a history of gpupin",
+        ]
+    );
+
     // A second writer is refused, and reads what the first one keeps.
     let args = ["--history", "shared.db"];
     let first = Service::start(&sandbox, "busy", &args);
