@@ -59,6 +59,7 @@ class Service:
         state = root / "state"
         state.mkdir(mode=0o700)
         self.environment = {"PATH": os.environ["PATH"], "GPUPIN_STATE_DIR": str(state)}
+        self.environment["XDG_STATE_HOME"] = str(root / "history")
         serve = [GPUPIN, "serve", "--listen", "127.0.0.1:0", "--period", "200ms"]
         if is_under_simulator:
             command = [GPUPIN, "sim", "--scene", str(self.scene), "--", *serve]
@@ -244,6 +245,45 @@ class Dashboard(unittest.TestCase):
         service.process.send_signal(signal.SIGTERM)
         browser.wait(f"{state} === 'away'")
         self.assertIn("unknown", browser.run("document.querySelector('.now').innerText"))
+
+    def test_alerts_are_told_in_words_and_the_past_can_be_seen(self):
+        sick = "ecc = { enabled = true, corrected = 0, uncorrected = 3 }"
+        name = 'name = "NVIDIA GeForce RTX 3090"'
+        service = self.serve(scene("busy").replace(name, f"{name}\n{sick}"))
+        browser = self.open(service)
+        browser.wait("document.querySelectorAll('#alerts li').length > 0")
+        for language, words in [("fr", "Erreurs de mémoire"), ("en", "Memory errors")]:
+            browser.run(f"document.querySelector('[data-language={language}]').click()")
+            self.assertIn(words, browser.run("document.getElementById('alerts').innerText"))
+        self.check_axe(browser, "alerts")
+        # Programs that are really there are kept too.
+        kept = lambda: json.loads(  # noqa: E731
+            service.get("api/v1/history/processes?from=0&to=9000000000000")
+        )
+        wait_for(lambda: "train.py" in json.dumps(kept()["processes"]))
+        path = "document.querySelector('[data-series=heat] path').getAttribute('d')"
+        for range in ["hour", "day", "week", "month"]:
+            browser.run(f"document.querySelector('[data-range={range}]').click()")
+            browser.wait(f"document.getElementById('past').hidden && {path}.includes('M')")
+            # Nobody watched before the service was started: all there is stands at the right.
+            first = float(browser.run(path)[1:].split(" ")[0])
+            self.assertGreater(first, 250, range)
+            self.check_axe(browser, range)
+            self.picture(browser, f"past-{range}", captureBeyondViewport=True)
+        # A point that is missing, and one of which nothing is known.
+        browser.run(
+            "window.fetch = async (asked) => { const to = Number(new URL(asked, location).searchParams.get('to'));"
+            "const points = [90, 80, 60, 50, 40].map((ago) => ({ at: to - ago * 10000, span: 100000, min: 50,"
+            "average: ago === 50 ? null : 60, max: 70 })); return new Response(JSON.stringify({ points })); }; 0"
+        )
+        browser.run("document.querySelector('[data-range=hour]').click()")
+        browser.wait(f"document.getElementById('past').hidden && {path}.includes('L')")
+        self.assertEqual(browser.run(path).count("M"), 3, browser.run(path))
+        browser.run("document.querySelector('[data-range=live]').click()")
+        browser.wait(
+            "document.querySelector('[data-range=live]').getAttribute('aria-pressed') === 'true'"
+        )
+        self.assertEqual(browser.complaints(), [])
 
     def test_prometheus_reads_the_metrics(self):
         service = self.serve(scene("busy"))

@@ -1,20 +1,23 @@
-//! What every GPU does now, over HTTP: a page for people, JSON for programs, metrics for Prometheus.
+//! What every GPU does now and did before, over HTTP: a page for people, JSON for programs, metrics for Prometheus.
 //!
 //! - [`hub`]: each moment is written as JSON once, whoever asks for it, and goes to all who listen;
 //! - [`connection`]: takes connections, and bounds what each may cost;
 //! - [`routes`]: what there is, and who may ask;
 //! - [`stream`]: server-sent events;
 //! - [`metrics`]: Prometheus' text format;
+//! - [`keep`]: the history is written, and nobody waits for it;
+//! - [`past`]: the history is read;
 //! - `dashboard`: the page, which is part of the program.
 //!
 //! Nothing here changes anything, and no question of a client reaches the driver: the sampler asks, at its own pace, whether nobody listens or
 //! hundreds do. It listens on loopback only. Who else should see it comes through a reverse proxy that knows who asks.
 //!
-//! One thread does it all. A client that does not read what it asked for fills its own connection and then misses moments, which it is told.
+//! One thread does it all but what waits for the disk. A client that does not read what it asked for fills its own connection and then misses moments, which it is told.
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
@@ -24,14 +27,17 @@ use gpupin_device::Kind;
 use tokio::{
     runtime::{self, Runtime},
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
 };
 
-use self::{hub::Hub, routes::Api};
+use self::{hub::Hub, keep::Keeper, routes::Api};
 use crate::feed::Feed;
 
 mod connection;
 mod hub;
+mod keep;
 mod metrics;
+mod past;
 mod routes;
 mod stream;
 
@@ -119,23 +125,40 @@ impl Server {
         self.listeners.iter().filter_map(|it| it.local_addr().ok()).collect()
     }
 
-    /// Answers until a signal asks to end.
-    pub fn run(self, feed: Feed, about: About) -> Result<(), ServeError> {
+    /// Answers until a signal asks to end, and keeps what it tells in this file, if one is given. What keeps it from that is told.
+    pub fn run(
+        self,
+        feed: Feed,
+        about: About,
+        history: Option<PathBuf>,
+        mut tell: impl FnMut(&str),
+    ) -> Result<(), ServeError> {
         let Self { runtime, listeners, mut end } = self;
         let start = |source| ServeError::Start { source };
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(about.kind));
+        let (send_news, mut news) = mpsc::unbounded_channel();
+        let mut keeper = Keeper::start(history.clone(), about.kind, send_news).map_err(start)?;
+        let kept = keeper.kept();
         {
             let hub = Arc::clone(&hub);
             // Writing JSON takes time that no answer should wait for.
-            let publish = move || feed.moments().iter().for_each(|it| hub.publish(it));
+            let publish = move || {
+                for moment in feed.moments() {
+                    let changes = hub.publish(Arc::clone(&moment));
+                    keeper.keep(&moment, changes);
+                }
+            };
             thread::Builder::new().name("publish".to_owned()).spawn(publish).map_err(start)?;
         }
-        let router = routes::router(Arc::new(Api::new(Arc::clone(&hub), about)));
+        let router = routes::router(Arc::new(Api::new(Arc::clone(&hub), about, kept, history)));
         let result = runtime.block_on(async {
             let server = connection::serve(listeners, &router)?;
-            tokio::select! {
-                _ = end.interrupt.recv() => {}
-                _ = end.terminate.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = end.interrupt.recv() => break,
+                    _ = end.terminate.recv() => break,
+                    Some(text) = news.recv() => tell(&text),
+                }
             }
             hub.close();
             server.end(FAREWELL).await;

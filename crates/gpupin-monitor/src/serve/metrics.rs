@@ -11,8 +11,13 @@ use std::{
 use gpupin_device::{Kind, Throttle};
 use gpupin_policy::GpuUuid;
 
-use super::{About, hub::Published};
+use super::{
+    About,
+    hub::Published,
+    keep::{Recording, State},
+};
 use crate::{
+    alarms::AlarmKind,
     moment::Ticket,
     people::Place,
     snapshot::{GpuNow, ProcessNow, Snapshot},
@@ -33,6 +38,7 @@ pub(super) struct Scrape<'a> {
     /// Whether that is of now. What was once is not told as if it were.
     pub(super) is_current: bool,
     pub(super) xids: &'a BTreeMap<(GpuUuid, u64), u64>,
+    pub(super) kept: &'a State,
 }
 
 pub(super) fn text(scrape: &Scrape<'_>) -> String {
@@ -60,6 +66,10 @@ pub(super) fn text(scrape: &Scrape<'_>) -> String {
         );
         page.line("gpupin_sample_duration_seconds", &[], last.took().as_secs_f64());
     }
+    history(&mut page, scrape.kept);
+    if let Some(last) = scrape.last {
+        alerts(&mut page, last, scrape.is_current);
+    }
     if let Some(last) = scrape.last.filter(|_| scrape.is_current) {
         if let Some(machine) = &last.moment.machine {
             gpus(&mut page, machine);
@@ -78,6 +88,38 @@ pub(super) fn text(scrape: &Scrape<'_>) -> String {
         }
     }
     page.text
+}
+
+fn history(page: &mut Page, kept: &State) {
+    if kept.recording == Recording::Off {
+        return;
+    }
+    page.family("gpupin_history_writable", GAUGE, "Whether what is told is kept in the history.");
+    let is_writable = kept.recording == Recording::Keeping;
+    page.line("gpupin_history_writable", &[], u8::from(is_writable));
+    page.family(
+        "gpupin_history_dropped_moments_total",
+        COUNTER,
+        "Moments that were not kept since the service was started.",
+    );
+    page.line("gpupin_history_dropped_moments_total", &[], kept.dropped);
+}
+
+fn alerts(page: &mut Page, last: &Published, is_current: bool) {
+    let kind = page.kind;
+    page.family(
+        "gpupin_alerts_active",
+        GAUGE,
+        "What somebody should look at, by what it is about; while the machine is silent, only what is not over is told.",
+    );
+    for alarm in AlarmKind::ALL {
+        let count = last.alerts.active.iter().filter(|it| it.kind == alarm).count();
+        // Nobody knows then that there is nothing else.
+        if is_current || count > 0 {
+            let labels = [("alert", alarm.as_str()), ("kind", kind.as_str())];
+            page.line("gpupin_alerts_active", &labels, count);
+        }
+    }
 }
 
 const GAUGE: &str = "gauge";

@@ -1,4 +1,4 @@
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -17,17 +17,20 @@ use axum::{
 };
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{
     About,
     hub::{Hub, Published},
+    keep::Kept,
     metrics,
+    past::{self, READERS},
     stream::Events,
 };
 use crate::sampler::SHARE;
 
-/// The version of the errors as JSON.
-const VERSION: u32 = 1;
+/// The version of errors, alerts and what is kept as JSON.
+pub(super) const VERSION: u32 = 1;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -46,13 +49,23 @@ const PERIODS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Api {
     hub: Arc<Hub>,
+    pub(super) kept: Arc<Kept>,
+    /// The file, whoever writes it.
+    pub(super) history: Option<PathBuf>,
+    pub(super) readers: Arc<Semaphore>,
     about: About,
     openapi: Bytes,
 }
 
 impl Api {
-    pub(super) fn new(hub: Arc<Hub>, about: About) -> Self {
-        Self { hub, about, openapi: openapi(about).to_string().into() }
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        about: About,
+        kept: Arc<Kept>,
+        history: Option<PathBuf>,
+    ) -> Self {
+        let readers = Arc::new(Semaphore::new(READERS));
+        Self { hub, kept, history, readers, about, openapi: openapi(about).to_string().into() }
     }
 
     /// The last moment, or why nothing is known of now.
@@ -84,6 +97,12 @@ pub(super) fn openapi(about: About) -> Value {
 
 pub(super) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new()
+        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/history/events", get(past::events))
+        .route("/api/v1/history/leases", get(past::leases))
+        .route("/api/v1/history/processes", get(past::processes))
+        .route("/api/v1/history/range", get(past::range))
+        .route("/api/v1/history/series", get(past::series))
         .route("/api/v1/now", get(now))
         .route("/api/v1/openapi.json", get(description))
         .route("/api/v1/stream", get(stream))
@@ -104,7 +123,7 @@ pub(super) fn router(api: Arc<Api>) -> Router {
 
 const ROUTES: &str = "`/api/v1/openapi.json` tells what there is";
 
-fn error(status: StatusCode, error: &str, hint: &str) -> Response {
+pub(super) fn error(status: StatusCode, error: &str, hint: &str) -> Response {
     let body = json!({ "version": VERSION, "error": error, "hint": hint });
     (status, Json(body)).into_response()
 }
@@ -165,12 +184,21 @@ async fn now(State(api): State<Arc<Api>>) -> Response {
     match api.hub.latest() {
         // A gap is a moment too: what it says is why nothing is known.
         Some(it) => ([(CONTENT_TYPE, "application/json")], it.json.clone()).into_response(),
-        None => error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the machine has not answered yet",
-            "the driver may take seconds to start; ask again",
-        ),
+        None => not_yet(),
     }
+}
+
+async fn alerts(State(api): State<Arc<Api>>) -> Response {
+    let Some(last) = api.hub.latest() else { return not_yet() };
+    ([(CONTENT_TYPE, "application/json")], last.alerts(api.about.kind)).into_response()
+}
+
+fn not_yet() -> Response {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the machine has not answered yet",
+        "the driver may take seconds to start; ask again",
+    )
 }
 
 async fn stream(State(api): State<Arc<Api>>) -> Response {
@@ -205,6 +233,7 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
         last: api.hub.latest().as_deref(),
         is_current: api.now().is_ok(),
         xids: &api.hub.xids(),
+        kept: &api.kept.state(),
     });
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }

@@ -1,6 +1,6 @@
 //! Server-sent events, as in <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 //!
-//! `moment` has a moment as JSON and its time as id. `lost` says how many moments this client missed because it did not read fast enough.
+//! `moment` has a moment as JSON and its time as id. `alerts` has all that somebody should look at, at first and whenever that changes. `lost` says how many moments this client missed because it did not read fast enough.
 
 use std::{
     convert::Infallible,
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use gpupin_device::Kind;
 use hyper::body::{Body, Bytes, Frame};
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -34,6 +35,9 @@ type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>> + Send>>;
 struct Feed {
     first: Option<Bytes>,
     receiver: Receiver<Arc<Published>>,
+    kind: Kind,
+    /// The alerts that this client knows: it gets others also if it missed the moment at which they changed.
+    known: u64,
 }
 
 impl Events {
@@ -62,8 +66,10 @@ impl Body for Events {
 impl Feed {
     fn new(hub: &Hub) -> Self {
         let (latest, receiver) = hub.listen();
-        let first = latest.map(|it| event(&it)).unwrap_or_default();
-        Self { first: Some(format!("retry: {RETRY}\n\n{first}").into()), receiver }
+        let mut feed = Self { first: None, receiver, kind: hub.kind(), known: 0 };
+        let first = latest.map(|it| feed.events(&it)).unwrap_or_default();
+        feed.first = Some(format!("retry: {RETRY}\n\n{first}").into());
+        feed
     }
 
     async fn next(mut self) -> Option<(Bytes, Self)> {
@@ -71,7 +77,7 @@ impl Feed {
             return Some((first, self));
         }
         let text = match timeout(QUIET, self.receiver.recv()).await {
-            Ok(Ok(published)) => event(&published),
+            Ok(Ok(published)) => self.events(&published),
             Ok(Err(RecvError::Lagged(count))) => {
                 format!("event: lost\ndata: {{\"count\":{count}}}\n\n")
             }
@@ -79,6 +85,16 @@ impl Feed {
             Err(_) => ": nothing new\n\n".to_owned(),
         };
         Some((text.into(), self))
+    }
+
+    fn events(&mut self, published: &Published) -> String {
+        let mut text = event(published);
+        if self.known != published.alerts.number {
+            self.known = published.alerts.number;
+            write!(text, "event: alerts\ndata: {}\n\n", published.alerts(self.kind))
+                .expect("writing to a string works");
+        }
+        text
     }
 }
 
@@ -95,6 +111,7 @@ fn event(published: &Published) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use gpupin_device::Kind;
     use tokio::runtime;
 
     use super::{
@@ -111,10 +128,10 @@ mod tests {
 
     /// What a client gets that reads nothing while these are published.
     fn check(before: u64, during: u64, expected: &[&str]) {
-        let hub = Hub::default();
-        (0..before).for_each(|at| hub.publish(moment(at)));
+        let hub = Hub::new(Kind::Simulated);
+        (0..before).for_each(|at| drop(hub.publish(moment(at))));
         let mut feed = Feed::new(&hub);
-        (before..before + during).for_each(|at| hub.publish(moment(at)));
+        (before..before + during).for_each(|at| drop(hub.publish(moment(at))));
         hub.close();
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let mut got = Vec::new();

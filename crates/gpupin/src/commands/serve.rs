@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use gpupin_device::{Kind, Machine};
@@ -12,15 +12,19 @@ use crate::{
     feed,
     machine::MachineArgs,
     project::{self, ProjectArgs},
+    state,
     terminal::Terminal,
 };
 
 mod unit;
 
-/// Serve what every GPU does now, as a page, as JSON and for Prometheus
+/// Serve what every GPU does now and did before, as a page, as JSON and for Prometheus
 ///
-/// Listens on this machine only, stays in the foreground and changes nothing. There is a page at `/`, `/api/v1/now`, `/api/v1/stream` (server-sent
-/// events), `/api/v1/openapi.json`, `/metrics`, `/healthz` and `/readyz`. Prints the address of the page when it can be asked.
+/// Listens on this machine only, stays in the foreground and changes nothing on it. There is a page at `/`, `/api/v1/now`, `/api/v1/alerts`,
+/// `/api/v1/stream` (server-sent events), `/api/v1/history/` with `range`, `series`, `processes`, `leases` and `events`, `/api/v1/openapi.json`,
+/// `/metrics`, `/healthz` and `/readyz`. Prints the address of the page when it can be asked.
+///
+/// All of that is kept in the history, which `gpupin history` reads too. Where it cannot be written, that is told, and the rest goes on.
 ///
 /// Everybody who can log in to this machine can read it: which programs use its GPUs, with their arguments. From elsewhere, use a
 /// tunnel (`ssh -L 9876:127.0.0.1:9876 HOST`), or a reverse proxy with TLS and passwords that sets the header `Host` to `localhost`.
@@ -34,6 +38,14 @@ pub(crate) struct Args {
     /// Look at the machine so often, from 100ms to 1min, if the driver is fast enough
     #[arg(long, value_name = "TIME", value_parser = period)]
     period: Option<Duration>,
+
+    /// Keep the history in this file instead of that of this user or machine
+    #[arg(long, value_name = "FILE", conflicts_with = "no_history")]
+    history: Option<PathBuf>,
+
+    /// Keep no history
+    #[arg(long)]
+    no_history: bool,
 
     /// Print a unit for systemd that runs this program with these flags, and do nothing else
     #[arg(long)]
@@ -51,6 +63,7 @@ Examples:
   gpupin serve
   gpupin serve --listen [::1]:8080
   gpupin serve --machine busy                 a simulated machine
+  gpupin serve --no-history                   nothing is kept
   gpupin serve --print-unit | sudo tee /etc/systemd/system/gpupin.service
 
 Exit codes: 0 ended by a signal (INT or TERM), 2 could not listen, or there is no driver or it does not work";
@@ -83,8 +96,23 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure>
     if kind != Kind::Measured {
         terminal.status(&format!("everything that is served is {kind}"));
     }
-    server.run(feed, about(kind, period))?;
+    let history = history(args, kind, terminal);
+    server.run(feed, about(kind, period), history, |news| terminal.warning(news))?;
     Ok(Exit::Clean)
+}
+
+/// The file to keep what is told, if that is wanted and possible.
+fn history(args: &Args, kind: Kind, terminal: &mut Terminal) -> Option<PathBuf> {
+    if args.no_history {
+        return None;
+    }
+    let path = args.history.clone().or_else(|| state::history(kind));
+    if path.is_none() {
+        terminal.warning(
+            "no history is kept: neither `XDG_STATE_HOME` nor `HOME` is set; `--history FILE` names a file",
+        );
+    }
+    path
 }
 
 fn about(kind: Kind, period: Duration) -> About {

@@ -132,8 +132,20 @@ impl Answer {
     }
 }
 
-const ROUTES: [&str; 6] =
-    ["/api/v1/now", "/api/v1/openapi.json", "/api/v1/stream", "/healthz", "/metrics", "/readyz"];
+const ROUTES: [&str; 12] = [
+    "/api/v1/alerts",
+    "/api/v1/history/events",
+    "/api/v1/history/leases",
+    "/api/v1/history/processes",
+    "/api/v1/history/range",
+    "/api/v1/history/series",
+    "/api/v1/now",
+    "/api/v1/openapi.json",
+    "/api/v1/stream",
+    "/healthz",
+    "/metrics",
+    "/readyz",
+];
 
 #[test]
 fn every_route_answers_as_its_description_says() {
@@ -308,7 +320,8 @@ fn a_machine_that_does_not_answer_is_a_gap_and_no_machine_at_rest() {
     let (_, healthy) = scenes().into_iter().find(|it| it.0 == "busy").unwrap();
     let fault = "[[fault]]\nfunction = 'nvmlDeviceGetCount'\nreturn = 'unknown'\n";
     let sandbox = Sandbox::new().file("scene.toml", format!("{healthy}\n{fault}"));
-    let service = Service::start(&sandbox, "scene.toml", &["--period", "100ms"]);
+    let service =
+        Service::start(&sandbox, "scene.toml", &["--period", "100ms", "--history", "h.db"]);
     let openapi = service.get("/api/v1/openapi.json").json();
     let now = service.get_until("/api/v1/now", 200);
     now.check(&openapi, "/api/v1/now");
@@ -326,7 +339,11 @@ fn a_machine_that_does_not_answer_is_a_gap_and_no_machine_at_rest() {
         "gpupin_up",
         "gpupin_sample_age_seconds",
         "gpupin_sample_duration_seconds",
+        "gpupin_history_writable",
+        "gpupin_history_dropped_moments_total",
     ];
+    // The silence itself is an alert as soon as it has lasted.
+    let names: Vec<_> = names.into_iter().filter(|it| *it != "gpupin_alerts_active").collect();
     assert_eq!(names, without_values);
     assert!(metrics.contains("\ngpupin_up 0\n"), "{metrics}");
 
@@ -334,6 +351,150 @@ fn a_machine_that_does_not_answer_is_a_gap_and_no_machine_at_rest() {
     fs::rename(sandbox.path().join("new"), sandbox.path().join("scene.toml")).unwrap();
     service.get_until("/readyz", 200).check(&openapi, "/readyz");
     assert!(service.get("/metrics").body.contains("\ngpupin_up 1\n"));
+}
+
+/// Asks a history until it says this.
+fn get_until(service: &Service, path: &str, says: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..600 {
+        let answer = service.get(path);
+        if answer.status == 200 && says(&answer.json()) {
+            return answer.json();
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{path} never said it: {:?}", service.get(path));
+}
+
+const MEANT: &str = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6";
+
+#[test]
+fn what_is_told_is_kept_and_can_be_asked_for() {
+    let (_, busy) = scenes().into_iter().find(|it| it.0 == "busy").unwrap();
+    let gpu = format!("\nuuid = \"{MEANT}\"\n");
+    let errors = "ecc = { enabled = true, corrected = 0, uncorrected = 3 }\n";
+    let ill = busy.replace(&gpu, &format!("{gpu}{errors}"));
+    let sandbox = project().file("ill.toml", ill);
+    let mut lease = holder(&sandbox);
+    let args = ["--period", "100ms", "--history", "past/h.db"];
+    let service = Service::start(&sandbox, "ill.toml", &args);
+    let openapi = service.get("/api/v1/openapi.json").json();
+    let range = get_until(&service, "/api/v1/history/range", |it| !it["range"].is_null());
+    assert_eq!(range["kind"], "simulated");
+    assert_eq!(range["recording"], json!({ "state": "keeping" }));
+    let raised = |it: &Value| !it["alerts"].as_array().unwrap().is_empty();
+    let alerts = get_until(&service, "/api/v1/alerts", raised);
+    let alert = &alerts["alerts"][0];
+    assert_eq!((&alert["kind"], &alert["simulated"]), (&json!("memory-errors"), &json!(true)));
+    let all = "from=0&to=9000000000000";
+    let events = format!("/api/v1/history/events?{all}");
+    let kept = get_until(&service, &events, |it| !it["events"].as_array().unwrap().is_empty());
+    let event = &kept["events"][0];
+    assert_eq!((&event["kind"], &event["detail"]["id"]), (&json!("alert-raised"), &alert["id"]));
+
+    let series = |rest: &str| format!("/api/v1/history/series?gpu={MEANT}&metric={rest}");
+    let asked = [
+        "/api/v1/alerts".to_owned(),
+        "/api/v1/history/range".to_owned(),
+        events.clone(),
+        format!("/api/v1/history/leases?{all}"),
+        format!("/api/v1/history/processes?{all}"),
+        series(&format!("power&{all}&points=20")),
+    ];
+    for path in &asked {
+        let answer = service.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.check(&openapi, path.split('?').next().unwrap());
+    }
+    let leases = service.get(&asked[3]).json();
+    assert_eq!(leases["leases"].as_array().unwrap().len(), 1, "{leases:#}");
+    // A scene that nobody simulates has no programs; those that are really there are a matter of `xtask/dashboard`.
+    let processes = service.get(&asked[4]).json();
+    assert_eq!(processes["processes"], json!([]));
+    let points = &service.get(&asked[5]).json()["points"];
+    assert_eq!(points[0]["max"], 312_000, "{points:#}");
+
+    for (path, status) in [
+        (series("power"), 400),
+        (series("speed&from=1&to=2"), 400),
+        (series("power&from=2&to=2"), 400),
+        (series("power&from=1&to=2&points=1"), 400),
+        (series("power&from=1&to=2&color=red"), 400),
+        ("/api/v1/history/series?gpu=GPU-1&metric=power&from=1&to=2".to_owned(), 400),
+        (series("power&from=1&to=2").replace("GPU-8932f937", "GPU-00000000"), 404),
+        ("/api/v1/history/events?from=-1&to=2".to_owned(), 400),
+    ] {
+        let answer = service.get(&path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        answer.check(&openapi, path.split('?').next().unwrap());
+    }
+    let metrics = service.get("/metrics").body;
+    for line in [
+        "gpupin_history_writable 1",
+        "gpupin_history_dropped_moments_total 0",
+        "gpupin_alerts_active{alert=\"memory-errors\",kind=\"simulated\"} 1",
+        "gpupin_alerts_active{alert=\"silent\",kind=\"simulated\"} 0",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line}: {metrics}");
+    }
+    let first: Vec<_> =
+        service.events().take_while(|it| !it.starts_with("data: {\"alerts")).collect();
+    assert!(first.contains(&"event: alerts".to_owned()), "{first:?}");
+    drop(lease.stdin.take());
+    lease.wait().unwrap();
+}
+
+#[test]
+fn a_history_that_cannot_be_kept_is_told_and_keeps_nobody_from_seeing_now() {
+    let sandbox = Sandbox::new().file("h.db", "a letter to somebody else, that is no database\n");
+    let service = Service::start(&sandbox, "busy", &["--history", "h.db"]);
+    service.get_until("/readyz", 200);
+    let openapi = service.get("/api/v1/openapi.json").json();
+    while !service.get("/metrics").body.contains("\ngpupin_history_writable 0\n") {
+        thread::sleep(Duration::from_millis(100));
+    }
+    let range = service.get("/api/v1/history/range");
+    assert_eq!(range.status, 503, "{}", range.body);
+    range.check(&openapi, "/api/v1/history/range");
+    assert!(range.body.contains("is not a history of gpupin"), "{}", range.body);
+
+    let mut command = sandbox.command(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--machine",
+        "busy",
+        "--history",
+        "h.db",
+    ]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let said: Vec<_> = said.take(2).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(
+        said,
+        [
+            "everything that is served is simulated",
+            "warning: no history is kept: `h.db` is not a history of gpupin",
+        ]
+    );
+
+    // A second writer is refused, and reads what the first one keeps.
+    let args = ["--history", "shared.db"];
+    let first = Service::start(&sandbox, "busy", &args);
+    get_until(&first, "/api/v1/history/range", |it| !it["range"].is_null());
+    let second = Service::start(&sandbox, "busy", &args);
+    let refused = |it: &Value| it["recording"]["state"] == "refused";
+    let range = get_until(&second, "/api/v1/history/range", refused);
+    assert!(range["recording"]["why"].as_str().unwrap().contains("another gpupin writes"));
+    assert!(!range["range"].is_null(), "{range:#}");
+
+    let without = Service::start(&sandbox, "busy", &["--no-history"]);
+    let range = without.get("/api/v1/history/range");
+    assert_eq!(range.status, 404, "{}", range.body);
+    range.check(&openapi, "/api/v1/history/range");
+    without.get_until("/readyz", 200);
+    assert!(!without.get("/metrics").body.contains("gpupin_history_"));
 }
 
 #[test]

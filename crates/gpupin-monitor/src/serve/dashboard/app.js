@@ -1,12 +1,22 @@
 // The dashboard. Everything comes from the service that this page came from.
 //
-// A moment is kept for ten minutes. What is unknown is no point in a line, and a line has a gap where no moment was.
+// A moment is kept for ten minutes; what is older the service is asked for. What is unknown is no point in a line, and a line has a gap where no
+// moment was.
 
 const KEPT = 10 * 60 * 1000;
 const LEAST = 60 * 1000;
 const MISSING = 3;
 const WIDTH = 300;
 const HEIGHT = 60;
+const POINTS = 300;
+
+/** Milliseconds that are shown, and after how many it is asked again. */
+const RANGES = {
+  hour: { span: 3600e3, again: 15e3 },
+  day: { span: 24 * 3600e3, again: 60e3 },
+  week: { span: 7 * 24 * 3600e3, again: 300e3 },
+  month: { span: 30 * 24 * 3600e3, again: 900e3 },
+};
 
 const TEXTS = {
   en: {
@@ -18,6 +28,23 @@ const TEXTS = {
     queue: "Who holds and who waits",
     metrics: "Metrics",
     shown: "Shown: the last 10 minutes, as far as this page has been open",
+    past: (span) => `Shown: ${span}, as far as the history has it`,
+    asking: "The history is being asked.",
+    noPast: (why) => `The history says nothing: ${why}`,
+    range: "Time shown",
+    live10: "10 min",
+    hour: "1 h",
+    day: "24 h",
+    week: "7 d",
+    month: "30 d",
+    alerts: "Alerts",
+    noAlerts: "Nothing to look at.",
+    alertsUnknown: "The machine is silent: nobody knows what else there is.",
+    kinds: {
+      silent: "Silent machine", unreadable: "Unreadable GPU", xid: "Error of the driver (Xid)", heat: "Heat", slowdown: "Slowed down",
+      "memory-errors": "Memory errors", "wrong-gpu": "Wrong GPU", "without-lease": "Without a lease", unowned: "Memory of nobody", "idle-holder": "Idle holder",
+    },
+    alertSince: (time) => `since ${time}`,
     wait: "waiting for the machine",
     live: "live",
     gap: "the machine does not answer",
@@ -73,6 +100,23 @@ const TEXTS = {
     queue: "Qui détient et qui attend",
     metrics: "Métriques",
     shown: "Affiché : les 10 dernières minutes, depuis l’ouverture de cette page",
+    past: (span) => `Affiché : ${span}, pour autant que l’historique le sache`,
+    asking: "L’historique est interrogé.",
+    noPast: (why) => `L’historique ne dit rien : ${why}`,
+    range: "Période affichée",
+    live10: "10 min",
+    hour: "1 h",
+    day: "24 h",
+    week: "7 j",
+    month: "30 j",
+    alerts: "Alertes",
+    noAlerts: "Rien à examiner.",
+    alertsUnknown: "La machine est muette : personne ne sait s’il y a autre chose.",
+    kinds: {
+      silent: "Machine muette", unreadable: "GPU illisible", xid: "Erreur du pilote (Xid)", heat: "Chaleur", slowdown: "Ralenti",
+      "memory-errors": "Erreurs de mémoire", "wrong-gpu": "Mauvais GPU", "without-lease": "Sans réservation", unowned: "Mémoire de personne", "idle-holder": "Détenteur inactif",
+    },
+    alertSince: (time) => `depuis ${time}`,
     wait: "en attente de la machine",
     live: "en direct",
     gap: "la machine ne répond pas",
@@ -125,13 +169,13 @@ const SYMBOLS = { right: "✓", wrong: "✗", unmanaged: "○" };
 
 /** What is drawn of a GPU. `most` is what the line is compared with, where that is known. */
 const SERIES = [
-  { name: "memory", field: "memory_used", of: (gpu) => gpu.memory_used, most: (gpu) => gpu.vram, text: bytes },
-  { name: "busy", field: "utilization", of: (gpu) => gpu.utilization, most: () => 100, text: (it) => `${number(it)} %` },
-  { name: "heat", field: "temperature", of: (gpu) => gpu.temperature, most: (gpu) => gpu.shutdown_temperature ?? 100, text: (it) => `${number(it)} °C` },
-  { name: "power", field: "power", of: (gpu) => gpu.power, most: (gpu) => gpu.power_limit, text: (it) => `${number(it / 1000)} W` },
+  { name: "memory", metric: "memory-used", field: "memory_used", of: (gpu) => gpu.memory_used, most: (gpu) => gpu.vram, text: bytes },
+  { name: "busy", metric: "utilization", field: "utilization", of: (gpu) => gpu.utilization, most: () => 100, text: (it) => `${number(it)} %` },
+  { name: "heat", metric: "temperature", field: "temperature", of: (gpu) => gpu.temperature, most: (gpu) => gpu.shutdown_temperature ?? 100, text: (it) => `${number(it)} °C` },
+  { name: "power", metric: "power", field: "power", of: (gpu) => gpu.power, most: (gpu) => gpu.power_limit, text: (it) => `${number(it / 1000)} W` },
 ];
 
-const state = { language: "en", state: "wait", lost: 0, moments: [], step: 1000, gpus: new Map() };
+const state = { language: "en", state: "wait", lost: 0, moments: [], step: 1000, gpus: new Map(), alerts: [], range: "live", past: null };
 let words = TEXTS.en;
 
 function number(value, digits = 0) {
@@ -196,17 +240,16 @@ function patch(it, wanted) {
 // Charts
 
 /** The path of a line through what is known; it is interrupted where nothing is. */
-function path(points, most, now) {
-  const span = Math.max(LEAST, now - points[0].at);
+function path(points, most, { now, span, step }) {
   const high = Math.max(most ?? 0, ...points.map((it) => it.value ?? 0)) || 1;
   let text = "";
   let last = null;
-  for (const { at, value } of points) {
+  for (const { at, value, isEnd } of points) {
     const isKnown = value !== null && value !== undefined;
     if (isKnown) {
       const x = (WIDTH * (1 - (now - at) / span)).toFixed(1);
       const y = (HEIGHT - 2 - (HEIGHT - 4) * (value / high)).toFixed(1);
-      const isNew = last === null || at - last > MISSING * state.step;
+      const isNew = last === null || (!isEnd && at - last > MISSING * step);
       // A point with nothing before and after it is a dot.
       text += isNew ? `M${x} ${y}h0` : `L${x} ${y}`;
     }
@@ -215,14 +258,25 @@ function path(points, most, now) {
   return text;
 }
 
+/** The points of a line, and the time that they are in. */
+function line(series, uuid) {
+  if (state.range !== "live") {
+    const { to, lines } = state.past ?? { to: Date.now(), lines: new Map() };
+    const points = lines.get(`${uuid} ${series.name}`) ?? [];
+    return { points, now: to, span: RANGES[state.range].span, step: state.step };
+  }
+  const now = state.moments.at(-1).at;
+  const points = state.moments.map((it) => {
+    const then = it.gpus.get(uuid);
+    return { at: it.at, value: then === undefined ? null : then[series.name] };
+  });
+  return { points, now, span: Math.max(LEAST, now - points[0].at), step: state.step };
+}
+
 /** What is known of a GPU's past, and of now if it answers. */
 function drawing(series, card, gpu, answers) {
   const chart = card.querySelector(`[data-series="${series.name}"]`);
-  const now = state.moments.at(-1).at;
-  const points = state.moments.map((it) => {
-    const then = it.gpus.get(gpu.uuid);
-    return { at: it.at, value: then === undefined ? null : then[series.name] };
-  });
+  const drawn = line(series, gpu.uuid);
   const value = answers ? series.of(gpu) : null;
   const most = series.most(gpu);
   const lacks = answers && /not supported/i.test(gpu.silent?.[series.field] ?? "");
@@ -231,7 +285,7 @@ function drawing(series, card, gpu, answers) {
     text = series.text(value);
     if ((series.name === "memory" || series.name === "power") && most) text = words.of(text, series.text(most));
   }
-  const known = points.map((it) => it.value).filter((it) => it !== null && it !== undefined);
+  const known = drawn.points.flatMap((it) => [it.low ?? it.value, it.high ?? it.value]).filter((it) => it !== null && it !== undefined);
   const name = words[series.name];
   const label = known.length === 0
     ? words.empty(name)
@@ -239,7 +293,7 @@ function drawing(series, card, gpu, answers) {
   say(chart.querySelector("dt"), name);
   say(chart.querySelector(".now"), text);
   chart.querySelector("svg").setAttribute("aria-label", label);
-  chart.querySelector("path").setAttribute("d", path(points, most, now));
+  chart.querySelector("path").setAttribute("d", path(drawn.points, most, drawn));
 }
 
 function svg() {
@@ -309,6 +363,84 @@ function showGpus(machine) {
   const wanted = [...cards, ...silent];
   const isSame = wanted.length === place.children.length && cards.every((it, at) => place.children[at] === it);
   if (!isSame || silent.length > 0) place.replaceChildren(...wanted);
+}
+
+// The past
+
+/** Asks the history for the time shown. What is answered late, and of another time, is dropped. */
+async function ask() {
+  const { range } = state;
+  if (range === "live") return;
+  const to = Date.now();
+  const from = to - RANGES[range].span;
+  const lines = new Map();
+  let why = null;
+  const get = async (uuid, series) => {
+    const query = new URLSearchParams({ gpu: uuid, metric: series.metric, from, to, points: POINTS });
+    const answer = await fetch(`/api/v1/history/series?${query}`);
+    const said = await answer.json();
+    if (!answer.ok) throw new Error(said.error);
+    // A point is a line from the begin of its time to the end: one that is missing is a gap.
+    const points = said.points.flatMap(({ at, span, average, min, max }) => {
+      const point = { at, span, value: average, low: min, high: max };
+      return span > 1 ? [point, { ...point, at: at + span - 1, isEnd: true }] : [point];
+    });
+    lines.set(`${uuid} ${series.name}`, points);
+  };
+  try {
+    await Promise.all([...state.gpus.keys()].flatMap((uuid) => SERIES.map((it) => get(uuid, it))));
+  } catch (error) {
+    why = error.message;
+  }
+  if (state.range !== range) return;
+  state.past = { to, lines, why };
+  show();
+}
+
+let timer = null;
+
+function choose(range) {
+  state.range = range;
+  state.past = null;
+  clearInterval(timer);
+  if (range !== "live") timer = setInterval(ask, RANGES[range].again);
+  show();
+  ask();
+}
+
+function showPast() {
+  for (const it of document.querySelectorAll("[data-range]")) {
+    it.setAttribute("aria-pressed", String(it.dataset.range === state.range));
+  }
+  const isLive = state.range === "live";
+  say(get("shown"), isLive ? words.shown : words.past(words[state.range]));
+  const past = get("past");
+  past.hidden = isLive || state.past?.why === null;
+  say(past, state.past?.why ? `▲ ${words.noPast(state.past.why)}` : words.asking);
+}
+
+// Alerts
+
+function showAlerts(machine) {
+  const place = get("alerts");
+  if (state.state === "away") {
+    fill(place, element("p", { class: "none" }, words.nothingKnown));
+    return;
+  }
+  const none = machine === null ? words.alertsUnknown : words.noAlerts;
+  const note = machine !== null && state.alerts.length > 0 ? null : element("p", { class: "none" }, none);
+  const alerts = state.alerts.map((it) =>
+    element("li", {},
+      element("span", { "aria-hidden": "true" }, "▲ "),
+      element("span", { class: "kind" }, words.kinds[it.kind] ?? it.kind),
+      element("span", { lang: "en" }, ` ${it.text} `),
+      element("span", { class: "since" }, words.alertSince(date(it.since)))));
+  fill(place, alerts.length > 0 ? element("ul", { class: "alerts", role: "list" }, ...alerts) : null, note);
+}
+
+/** A time that may be of another day. */
+function date(milliseconds) {
+  return new Intl.DateTimeFormat(state.language, { dateStyle: "short", timeStyle: "medium" }).format(new Date(milliseconds));
 }
 
 // Tables
@@ -414,6 +546,7 @@ function show() {
   say(now.querySelector(".text"), words[state.state]);
   // Only what changes is said aloud, never figures.
   say(get("news"), state.lost > 0 ? words.lost(state.lost) : words[state.state]);
+  showPast();
   const moment = state.last;
   if (moment === undefined) return;
   const machine = state.state === "away" ? null : moment.machine;
@@ -429,6 +562,7 @@ function show() {
     banner.hidden = kind === "measured";
     say(banner, kind === "simulated" ? `▲ ${words.simulated(source)}` : `▲ ${words.other(kind)}`);
   }
+  showAlerts(machine);
   showGpus(machine);
   showProcesses(machine);
   if (state.state === "away") fill(get("leases"), element("p", { class: "none" }, words.nothingKnown));
@@ -486,10 +620,18 @@ for (const button of document.querySelectorAll("[data-language]")) {
   });
 }
 
+for (const button of document.querySelectorAll("[data-range]")) {
+  button.addEventListener("click", () => choose(button.dataset.range));
+}
+
 speak(remembered() ?? (navigator.language.startsWith("fr") ? "fr" : "en"));
 
 const events = new EventSource("/api/v1/stream");
 events.addEventListener("moment", (event) => hear(JSON.parse(event.data)));
+events.addEventListener("alerts", (event) => {
+  state.alerts = JSON.parse(event.data).alerts;
+  show();
+});
 events.addEventListener("lost", (event) => {
   state.lost += JSON.parse(event.data).count;
   show();

@@ -8,7 +8,10 @@ use super::{About, PROCESSES, Scrape, text};
 use crate::{
     moment::{Moment, Ticket, VERSION},
     people::Place,
-    serve::hub::Hub,
+    serve::{
+        hub::Hub,
+        keep::{Recording, State},
+    },
     snapshot::{GpuNow, ProcessNow, snapshot},
 };
 
@@ -33,8 +36,8 @@ fn metrics(scene: &str, change: impl FnOnce(&mut Moment)) -> String {
 }
 
 fn of(moment: Moment) -> String {
-    let hub = Hub::default();
-    hub.publish(Arc::new(moment));
+    let hub = Hub::new(Kind::Simulated);
+    drop(hub.publish(Arc::new(moment)));
     let about = About {
         version: "1.2.3",
         kind: Kind::Simulated,
@@ -42,7 +45,8 @@ fn of(moment: Moment) -> String {
         snapshot_schema: "{}",
     };
     let last = hub.latest();
-    let scrape = Scrape { about, last: last.as_deref(), is_current: true, xids: &hub.xids() };
+    let (xids, kept) = (&hub.xids(), State { recording: Recording::Keeping, dropped: 2 });
+    let scrape = Scrape { about, last: last.as_deref(), is_current: true, xids, kept: &kept };
     text(&scrape)
 }
 
@@ -224,7 +228,13 @@ fn what_was_is_not_told_as_if_it_were() {
         snapshot_schema: "{}",
     };
     let xids = BTreeMap::from([((GPU.parse().unwrap(), 79), 2)]);
-    let metrics = text(&Scrape { about, last: None, is_current: false, xids: &xids });
+    let metrics = text(&Scrape {
+        about,
+        last: None,
+        is_current: false,
+        xids: &xids,
+        kept: &State::default(),
+    });
     let lines: Vec<_> = metrics.lines().filter(|it| !it.starts_with('#')).collect();
     expect![[r#"
         gpupin_build_info{version="1.2.3",kind="measured"} 1

@@ -42,7 +42,7 @@ ExecStart=@COMMAND@
 Restart=on-failure
 RestartSec=5
 
-# A user that exists only while it runs, sees everything that all users see, and can change nothing. Programs' arguments are readable
+# A user that exists only while it runs, sees everything that all users see, and can change nothing but its history. Programs' arguments are readable
 # to all users, their working directories are not: of which project a program is stays unknown. A user named here instead (`User=`) sees
 # the projects of programs of its own.
 DynamicUser=yes
@@ -75,6 +75,11 @@ PrivateDevices=no
 
 # Leases that all users share, if the administrator made such a directory. Of others nothing is known here.
 ReadWritePaths=-/run/gpupin -/var/lib/gpupin
+
+# What is kept of the past lies in /var/lib/gpupin-history/gpupin; `gpupin history info --history FILE` reads it, as root.
+StateDirectory=gpupin-history
+StateDirectoryMode=0700
+Environment=XDG_STATE_HOME=/var/lib/gpupin-history
 
 [Install]
 WantedBy=multi-user.target
