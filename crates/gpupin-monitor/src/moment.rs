@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use gpupin_policy::GpuUuid;
@@ -59,17 +59,13 @@ pub struct XidNow {
     pub number: u64,
 }
 
-/// Who has held a GPU for longer than this, in milliseconds, and used it for less than so much of it, holds it idly.
-const LONG: u64 = 10 * 60_000;
-const LITTLE: u64 = 20;
-
 impl Ticket {
     /// Whether it holds a GPU and hardly uses it, as far as somebody watches. Who is not watched may use it all the time.
     pub fn is_idle(&self) -> bool {
         let (Some(held), Some((used, noted))) = (self.held, self.used) else { return false };
         // What was used after it was noted is not known.
-        let until = noted.saturating_sub(held);
-        self.position == 0 && until > LONG && used < until / LITTLE
+        let until = Duration::from_millis(noted.saturating_sub(held));
+        self.position == 0 && lease::is_idle(until, Duration::from_millis(used))
     }
 }
 

@@ -42,7 +42,7 @@ use crate::process::ProcessId;
 pub use self::{
     directory::{Directory, DirectoryError, Scope},
     leftover::leftovers,
-    line::{Holder, Place, earlier, line, lines},
+    line::{Holder, Place, earlier, is_idle, line, lines},
     nested::Outer,
 };
 

@@ -46,6 +46,13 @@ pub enum Place {
     Waits(usize),
 }
 
+/// Whether somebody who used a GPU for so long while it was held hardly uses it. Who is not watched may use it all the time.
+pub fn is_idle(held: Duration, used: Duration) -> bool {
+    const LONG: Duration = Duration::from_mins(10);
+    const LITTLE: u32 = 20;
+    held > LONG && used < held / LITTLE
+}
+
 /// The live tickets of every GPU that has any, in order.
 pub fn lines(directory: &Directory) -> Result<BTreeMap<GpuUuid, Vec<Holder>>, DirectoryError> {
     let mut gpus: Vec<_> = directory.tickets()?.into_iter().map(|it| it.gpu).collect();

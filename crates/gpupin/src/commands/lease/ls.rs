@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use gpupin_device::{Kind, Machine};
 use gpupin_policy::{GpuUuid, Inventory};
 use gpupin_run::{
-    lease::{Directory, Holder, Place, Scope, earlier, leftovers, lines},
+    lease::{Directory, Holder, Place, Scope, earlier, is_idle, leftovers, lines},
     process::Process,
 };
 use serde::Serialize;
@@ -44,10 +44,6 @@ pub(crate) struct Args {
     #[command(flatten)]
     machine: MachineArgs,
 }
-
-/// A holder that has a GPU for longer than this and used it for less than a twentieth of the time is told.
-const LONG: Duration = Duration::from_mins(10);
-const LITTLE: u32 = 20;
 
 /// How often it is looked for changes.
 const PACE: Duration = Duration::from_secs(1);
@@ -288,8 +284,7 @@ fn idle(holder: &Holder, now: SystemTime) -> Option<String> {
     let (used, noted) = holder.used?;
     // What was used after it was noted is not known.
     let until = noted.duration_since(holder.held?).ok()?;
-    let is_idle = until > LONG && used < until / LITTLE;
-    is_idle.then(|| format!("held {}, GPU used {}", time(held), minutes(used)))
+    is_idle(until, used).then(|| format!("held {}, GPU used {}", time(held), minutes(used)))
 }
 
 /// `0.4 min`.
