@@ -285,6 +285,79 @@ def runs(base, name):
     return table
 
 
+PACKAGE = {
+    "pinned, required": """
+import gpupin.auto
+import torch
+torch.randn(1, device="cuda")
+import gpupin
+print(gpupin.require().name, torch.cuda.device_count())
+""",
+    "pinned after PyTorch has started CUDA": """
+import torch
+torch.randn(1, device="cuda")
+import gpupin
+gpupin.pin()
+""",
+    "another GPU required": """
+import torch
+torch.randn(1, device="cuda")
+import gpupin
+gpupin.require(profile="other")
+""",
+    "lease": """
+import gpupin
+with gpupin.lease(timeout="10s") as held:
+    print(len(held.gpus))
+""",
+    "guard, nothing leaks": """
+import gpupin.auto
+import torch
+import gpupin
+g = gpupin.guard("clean", repeat=True, mode="dev")
+@g
+def work():
+    torch.randn(1 << 20, device="cuda")
+work()
+print(g.verdict.outcome, g.verdict.text)
+""",
+    "guard, tensors leak": """
+import gpupin.auto
+import torch
+import gpupin
+kept = []
+g = gpupin.guard("leak", repeat=True, mode="dev")
+@g
+def work():
+    kept.append(torch.randn(5 << 20, device="cuda"))
+work()
+print(g.verdict.outcome, g.verdict.text, g.verdict.hints[:1])
+""",
+}
+
+
+def package(base, name):
+    table = Table(
+        "The Python package, with PyTorch",
+        "What a program printed last, or its error. A leak of 20 MiB a call has to be found, and no leak where there is none.",
+        "program", "exit", "what it said",
+    )
+    directory = policy(
+        base / "package", "[gpu]", f'name = "{name}"', "[profiles.other.gpu]", 'name = "RTX 5060 Ti"', "[guard]", 'leak-threshold = "50 MB"'
+    )
+    state = base / "state-package"
+    state.mkdir(mode=0o700, exist_ok=True)
+    paths = [str(HERE / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "GPUPIN_BINARY": GPUPIN, "GPUPIN_STATE_DIR": str(state)}
+    for number, (title, script) in enumerate(PACKAGE.items()):
+        file = directory / f"program{number}.py"
+        file.write_text(script)
+        status, out, err = run([sys.executable, str(file)], timeout=90, cwd=directory, env=variables)
+        said = out.strip().splitlines() if status == 0 else [it for it in err.splitlines() if it.startswith("gpupin.")] or err.splitlines()
+        table.row(title, status, code((said or [""])[-1][:300]))
+    return table
+
+
 def given_back(base):
     table = Table(
         "How late a killed program gives its GPU back",
@@ -373,7 +446,8 @@ def main():
     if earlier:
         asked = {**libraries_from(Path(earlier), uuid), **asked}
     tables = [
-        attempt(identity, uuid), attempt(runs, base, smi("name").removeprefix("NVIDIA ")), attempt(given_back, base),
+        attempt(identity, uuid), attempt(runs, base, smi("name").removeprefix("NVIDIA ")),
+        attempt(package, base, smi("name").removeprefix("NVIDIA ")), attempt(given_back, base),
         attempt(masks, asked), attempt(orders, asked), attempt(freezes, asked), attempt(allocator, asked),
     ]
     written = {"machine": machine(), "tables": [it.json() for it in tables], "facts": asked}

@@ -1,6 +1,6 @@
 //! What needs a real GPU: one bundle to carry to a machine that has one, and the record of what it said.
 //!
-//! The machine needs neither Rust nor a network. `cargo xtask gpu` fills `target/gpu`: gpupin, a project, and Python scripts
+//! The machine needs neither Rust nor a network. `cargo xtask gpu` fills `target/gpu`: gpupin, its Python package, and scripts
 //! that need the standard library only and use PyTorch and its kin where they are installed. There,
 //! `python3 target/gpu/checks.py OUT` runs everything and writes `OUT/hardware.json`; `cargo xtask gpu record FILE` makes
 //! `docs/hardware.md` of it.
@@ -38,6 +38,15 @@ fn bundle() -> Result<()> {
     for script in SCRIPTS {
         fs::copy(root().join("xtask/gpu").join(script), bundle.join(script))
             .with_context(|| format!("failed to copy `{script}`"))?;
+    }
+    let package = bundle.join("python/gpupin");
+    drop(fs::remove_dir_all(&package));
+    fs::create_dir_all(&package).context("failed to make the bundle")?;
+    for entry in fs::read_dir(root().join("python/gpupin"))? {
+        let path = entry?.path();
+        if path.is_file() {
+            fs::copy(&path, package.join(path.file_name().context("it has a name")?))?;
+        }
     }
     println!("carry `{BUNDLE}`, and run there: python3 {BUNDLE}/checks.py OUT");
     Ok(())
