@@ -231,7 +231,7 @@ impl Offer {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(libc_nofollow())
+            .custom_flags(nofollow())
             .open(directory.join(format!("moments-{user}.lock")))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -295,7 +295,7 @@ fn give(
     }
 }
 
-fn libc_nofollow() -> i32 {
+fn nofollow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
 }
 
