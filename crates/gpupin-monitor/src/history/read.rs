@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use gpupin_policy::GpuUuid;
-use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
+use rusqlite::{Connection, Row as SqlRow, params};
 
+use self::process::{Folded, Said};
 use super::{
-    Event, HistoryError, Level, Metric, Point, database,
-    fold::{Fold, Row, Stretch, average},
-    integer, natural, roll, schema,
-    write::SPAN,
+    Event, HistoryError, Level, Metric, Point, database, integer, natural, schema, write::SPAN,
 };
 use crate::people::Place;
+
+mod levels;
+mod process;
 
 /// Asks a history, also while it is written.
 #[derive(Debug)]
@@ -158,12 +159,6 @@ pub struct Rows {
     pub range: Option<Range>,
 }
 
-/// Where a level ends: it may begin after what is asked for, and what is newest is not rolled up.
-struct Coverage {
-    from: u64,
-    to: u64,
-}
-
 impl Reader {
     /// Opens a history that somebody writes, or wrote.
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
@@ -204,7 +199,8 @@ impl Reader {
         range: Range,
         resolution: Resolution,
     ) -> Result<Series, HistoryError> {
-        let points = self.points(gpu, metric, range, resolution).map_err(database(&self.path))?;
+        let points = levels::points(&self.connection, gpu, metric, range, resolution)
+            .map_err(database(&self.path))?;
         let mut gaps = self.gaps(range)?;
         gaps.retain(|it| it.what != "leases");
         Ok(Series { points, gaps })
@@ -259,7 +255,7 @@ impl Reader {
         range: Range,
         resolution: Resolution,
     ) -> Result<Vec<ProcessPoint>, HistoryError> {
-        let step = step(range, resolution);
+        let step = levels::step(range, resolution);
         let mut points: Vec<Folded> = Vec::new();
         let spans = self.rows(
             "SELECT at, at + span, samples, memory, utilization, leased, place FROM process_samples \
@@ -411,306 +407,5 @@ impl Reader {
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let of = |(from, to)| Range { from: natural(from), to: natural(to) + level.unit() };
         Ok(from.zip(to).map(of))
-    }
-
-    fn points(
-        &self,
-        gpu: &GpuUuid,
-        metric: Metric,
-        range: Range,
-        resolution: Resolution,
-    ) -> rusqlite::Result<Vec<Point>> {
-        // One moment of the file for all that follows, whatever is written meanwhile.
-        let transaction = self.connection.unchecked_transaction()?;
-        let id: Option<i64> = transaction
-            .prepare_cached("SELECT id FROM gpus WHERE uuid = ?")?
-            .query_row([gpu.as_str()], |row| row.get(0))
-            .optional()?;
-        let Some(id) = id else { return Ok(Vec::new()) };
-        let level = match resolution {
-            Resolution::Finest => Level::Raw,
-            Resolution::Points(_) => level(range, step(range, resolution)),
-        };
-        let mut look = Look {
-            connection: &transaction,
-            gpu: id,
-            metric,
-            step: step(range, resolution),
-            fold: Fold::default(),
-        };
-        let Range { from, to } = range;
-        let coverage = look.coverage(level, from)?;
-        let covered = look.head(level, from, coverage.from.min(to))?;
-        let from = from.max(covered);
-        look.body(level, level.start(from).max(coverage.from), to.min(coverage.to))?;
-        look.tail(level, from.max(coverage.to), to)?;
-        Ok(look.fold.finish())
-    }
-}
-
-/// Milliseconds of a point.
-fn step(range: Range, resolution: Resolution) -> u64 {
-    // Up to three levels, each with a point at both ends that is there only in part.
-    const ENDS: u32 = 6;
-    match resolution {
-        Resolution::Finest => 1,
-        Resolution::Points(most) => {
-            let span = range.to.saturating_sub(range.from);
-            let step = span.div_ceil(u64::from(most.max(16) - ENDS)).max(1);
-            // Samples come every second or so: equally many should be in each point.
-            if step > 1000 { step.next_multiple_of(1000) } else { step }
-        }
-    }
-}
-
-/// The finest level that does not have to be read for too long.
-fn level(range: Range, step: u64) -> Level {
-    // Rows a second for raw samples; some 20,000 of any level are read in 10 ms.
-    const MOST: u64 = 20_000;
-    let span = range.to.saturating_sub(range.from);
-    let is_quick = |level: Level, row| {
-        level.coarser().is_some_and(|it| step < it.unit()) && span / row <= MOST
-    };
-    if is_quick(Level::Raw, 1000) {
-        Level::Raw
-    } else if is_quick(Level::Minute, Level::Minute.unit()) {
-        Level::Minute
-    } else {
-        Level::Hour
-    }
-}
-
-/// One metric of one GPU, read at one moment of the file.
-struct Look<'a> {
-    connection: &'a Connection,
-    gpu: i64,
-    metric: Metric,
-    step: u64,
-    fold: Fold,
-}
-
-impl Look<'_> {
-    /// From when to when a level can be used by somebody who asks from a time on.
-    fn coverage(&self, level: Level, from: u64) -> rusqlite::Result<Coverage> {
-        let end = |which: &str| -> rusqlite::Result<Option<u64>> {
-            let at: Option<i64> = match level {
-                Level::Raw => self
-                    .connection
-                    .prepare_cached(&format!("SELECT {which}(at) FROM samples WHERE gpu = ?"))?
-                    .query_row([self.gpu], |row| row.get(0))?,
-                Level::Minute | Level::Hour => self
-                    .connection
-                    .prepare_cached(&format!(
-                        "SELECT {which}(at) FROM {} WHERE gpu = ? AND metric = ?",
-                        table(level)
-                    ))?
-                    .query_row([self.gpu, self.metric.code()], |row| row.get(0))?,
-            };
-            Ok(at.map(natural))
-        };
-        let first = end("min")?;
-        if level == Level::Raw {
-            return Ok(Coverage { from: first.unwrap_or(u64::MAX), to: u64::MAX });
-        }
-        let (Some(first), Some(last)) = (first, end("max")?) else {
-            return Ok(Coverage { from, to: from });
-        };
-        let unrolled: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT min(at) FROM unrolled WHERE level = ? AND at > ?")?
-            .query_row([roll::code(level), integer(from) - integer(level.unit())], |row| {
-                row.get(0)
-            })?;
-        let to = unrolled.map_or(u64::MAX, natural).min(last + level.unit());
-        // After a clock was set back, what is not rolled up may be older than what is.
-        Ok(Coverage { from: first.min(to), to })
-    }
-
-    /// What is older than a level has, from coarser ones. Says until when that is.
-    fn head(&mut self, level: Level, from: u64, to: u64) -> rusqlite::Result<u64> {
-        let Some(coarser) = level.coarser().filter(|_| from < to) else { return Ok(from) };
-        let coverage = self.coverage(coarser, from)?;
-        let covered = self.head(coarser, from, coverage.from.min(to))?;
-        let to = to.min(self.needed_until(coarser, level, to)?);
-        // A row is about all of its hour, also where only its end is asked for.
-        let start = coarser.start(from.max(covered));
-        let end = self.body(coarser, start, to)?;
-        Ok(end.unwrap_or(covered).max(covered))
-    }
-
-    /// Until when a level knows more than a finer one that begins in the middle of a row: everything there was may have begun there.
-    fn needed_until(&self, level: Level, finer: Level, to: u64) -> rusqlite::Result<u64> {
-        let start = level.start(to);
-        let end = start + level.unit();
-        let samples = |level: Level| -> rusqlite::Result<i64> {
-            let (count, metric) = match level {
-                Level::Raw => ("count(*)", "?2 = ?2"),
-                Level::Minute | Level::Hour => ("coalesce(sum(count + unknown), 0)", "metric = ?2"),
-            };
-            let sql = format!(
-                "SELECT {count} FROM {} WHERE gpu = ?1 AND {metric} AND at >= ?3 AND at < ?4",
-                table(level)
-            );
-            self.connection
-                .prepare_cached(&sql)?
-                .query_row([self.gpu, self.metric.code(), integer(start), integer(end)], |row| {
-                    row.get(0)
-                })
-        };
-        let more = start < to && samples(level)? > samples(finer)?;
-        Ok(if more { to } else { start })
-    }
-
-    /// Rows of one level. Says until when the last is.
-    fn body(&mut self, level: Level, from: u64, to: u64) -> rusqlite::Result<Option<u64>> {
-        if from >= to {
-            return Ok(None);
-        }
-        let step = self.step.next_multiple_of(level.unit());
-        let stretch = Stretch { level, step, from, to };
-        let mut last = None;
-        let mut add = |fold: &mut Fold, row: Row| {
-            last = Some(row.at + level.unit());
-            fold.add(stretch, row);
-        };
-        let (from, to) = (integer(from), integer(to));
-        match level {
-            Level::Raw => {
-                let sql = format!(
-                    "SELECT at, {} FROM samples WHERE gpu = ? AND at >= ? AND at < ? ORDER BY at",
-                    self.metric.sql()
-                );
-                let mut statement = self.connection.prepare_cached(&sql)?;
-                let mut rows = statement.query([self.gpu, from, to])?;
-                while let Some(row) = rows.next()? {
-                    let value: Option<i64> = row.get(1)?;
-                    let count = u64::from(value.is_some());
-                    let at = natural(row.get(0)?);
-                    let sum = value.unwrap_or_default();
-                    let row = Row { at, count, unknown: 1 - count, sum, min: value, max: value };
-                    add(&mut self.fold, row);
-                }
-            }
-            Level::Minute | Level::Hour => {
-                let sql = format!(
-                    "SELECT at, count, unknown, sum, min, max FROM {} WHERE gpu = ? AND metric = ? AND at >= ? AND at < ? ORDER BY at",
-                    table(level)
-                );
-                let mut statement = self.connection.prepare_cached(&sql)?;
-                let mut rows = statement.query([self.gpu, self.metric.code(), from, to])?;
-                while let Some(row) = rows.next()? {
-                    let row = Row {
-                        at: natural(row.get(0)?),
-                        count: natural(row.get(1)?),
-                        unknown: natural(row.get(2)?),
-                        sum: row.get::<_, Option<i64>>(3)?.unwrap_or_default(),
-                        min: row.get(4)?,
-                        max: row.get(5)?,
-                    };
-                    add(&mut self.fold, row);
-                }
-            }
-        }
-        Ok(last)
-    }
-
-    /// What is newer than a level has, from finer ones.
-    fn tail(&mut self, level: Level, from: u64, to: u64) -> rusqlite::Result<()> {
-        let Some(finer) = level.finer().filter(|_| from < to) else { return Ok(()) };
-        let coverage = self.coverage(finer, from)?;
-        self.body(finer, finer.start(from).max(coverage.from), to.min(coverage.to))?;
-        self.tail(finer, from.max(coverage.to), to)
-    }
-}
-
-fn table(level: Level) -> &'static str {
-    match level {
-        Level::Raw => "samples",
-        Level::Minute => "minutes",
-        Level::Hour => "hours",
-    }
-}
-
-/// Samples of a process that said the same.
-struct Said {
-    at: u64,
-    until: u64,
-    samples: u64,
-    memory: Option<u64>,
-    utilization: Option<u32>,
-    leased: Option<bool>,
-    place: Option<Place>,
-}
-
-impl Said {
-    fn of(row: &SqlRow<'_>) -> rusqlite::Result<Self> {
-        let place: Option<i64> = row.get(6)?;
-        Ok(Self {
-            at: natural(row.get(0)?),
-            until: natural(row.get(1)?),
-            samples: natural(row.get(2)?),
-            memory: row.get::<_, Option<i64>>(3)?.map(natural),
-            utilization: row.get(4)?,
-            leased: row.get(5)?,
-            place: place.and_then(|it| match it {
-                0 => Some(Place::Right),
-                1 => Some(Place::Wrong),
-                _ => None,
-            }),
-        })
-    }
-}
-
-/// A point of a process that more is added to.
-struct Folded {
-    point: ProcessPoint,
-    memory: (i128, u64),
-    utilization: (i128, u64),
-}
-
-impl Folded {
-    fn of(said: &Said) -> Self {
-        let point = ProcessPoint {
-            at: said.at,
-            until: said.until,
-            samples: 0,
-            memory_min: None,
-            memory_average: None,
-            memory_max: None,
-            utilization_average: None,
-            utilization_max: None,
-            leased: None,
-            place: None,
-        };
-        let mut folded = Self { point, memory: (0, 0), utilization: (0, 0) };
-        folded.add(said);
-        folded
-    }
-
-    fn add(&mut self, said: &Said) {
-        let point = &mut self.point;
-        point.until = said.until;
-        point.samples += said.samples;
-        point.memory_min = [point.memory_min, said.memory].into_iter().flatten().min();
-        point.memory_max = point.memory_max.max(said.memory);
-        point.utilization_max = point.utilization_max.max(said.utilization);
-        point.leased = [point.leased, said.leased].into_iter().flatten().min();
-        if point.place != Some(Place::Wrong) {
-            point.place = said.place.or(point.place);
-        }
-        let weighed = |sums: &mut (i128, u64), value: Option<u64>| {
-            if let Some(value) = value {
-                sums.0 += i128::from(value) * i128::from(said.samples);
-                sums.1 += said.samples;
-            }
-        };
-        weighed(&mut self.memory, said.memory);
-        weighed(&mut self.utilization, said.utilization.map(u64::from));
-    }
-
-    fn finish(mut self) -> ProcessPoint {
-        self.point.memory_average = average(self.memory.0, self.memory.1);
-        self.point.utilization_average = average(self.utilization.0, self.utilization.1);
-        self.point
     }
 }
