@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use expect_test::{Expect, expect};
+use expect_test::expect;
 use gpupin_monitor::moment::Moment;
 use gpupin_run::process::ProcessId;
 use ratatui::{
@@ -58,19 +58,9 @@ fn lines(buffer: &Buffer) -> String {
     text
 }
 
-/// What stands on a terminal of 80 times 24 after these keys.
-#[track_caller]
-fn check(keys: &str, expected: &Expect) {
-    let mut app = app();
-    press(&mut app, keys);
-    expected.assert_eq(&lines(&drawn(&app, PLAIN, 80, 24)));
-}
-
 #[test]
 fn everything_fits_on_the_smallest_terminal() {
-    check(
-        "",
-        &expect![[r#"
+    let expected = expect![[r#"
             workstation · driver 580.65.06 · everything here is simulated       19:16:33 UTC
             0  RTX 5060 Ti       forbidden ███░░░░░ 5.6 GiB of 16 GiB  61 °C  ? of 180 W
                busy  55 % ▅
@@ -95,70 +85,22 @@ fn everything_fits_on_the_smallest_terminal() {
             1. for RTX 3090: `python -m assistant.tts` waits for 21 s
 
             ? help  / filter  m b g p sort  arrows choose  x end  space pause  q leave
-        "#]],
-    );
+        "#]];
+    expected.assert_eq(&lines(&drawn(&app(), PLAIN, 80, 24)));
 }
 
 #[test]
 fn a_filter_leaves_what_has_the_text_in_it() {
-    check(
-        "/TRAIN⏎",
-        &expect![[r#"
-            workstation · driver 580.65.06 · everything here is simulated       19:16:33 UTC
-            0  RTX 5060 Ti       forbidden ███░░░░░ 5.6 GiB of 16 GiB  61 °C  ? of 180 W
-               busy  55 % ▅
-            1  RTX 3090          meant     ███████░ 20 GiB of 24 GiB  71 °C  312 of 350 W
-               busy  95 % █
-            alerts
-            ! RTX 3090 reported Xid 13
-            ! `python serve.py --port 8000` (pid 4242) works on RTX 5060 Ti, which its proj…
-              … 2 more
-            GPU       PID USER       MEMORY↓   BUSY  PLACE      LEASE  COMMAND
-            /home/ada/assistant (1)
-            1        4245 ada         18 GiB   90 %  right      held   python train.py --ep…
-            leases
-            RTX 3090 is held by `python train.py --epochs 10` for 60 s
-            1. for RTX 3090: `python -m assistant.tts` waits for 21 s
-
-
-
-
-
-
-
-
-            only what has `TRAIN` in it; Esc shows all   ? help   q leave
-        "#]],
-    );
-    check(
-        "/nothing⏎",
-        &expect![[r#"
-            workstation · driver 580.65.06 · everything here is simulated       19:16:33 UTC
-            0  RTX 5060 Ti       forbidden ███░░░░░ 5.6 GiB of 16 GiB  61 °C  ? of 180 W
-               busy  55 % ▅
-            1  RTX 3090          meant     ███████░ 20 GiB of 24 GiB  71 °C  312 of 350 W
-               busy  95 % █
-            alerts
-            ! RTX 3090 reported Xid 13
-            ! `python serve.py --port 8000` (pid 4242) works on RTX 5060 Ti, which its proj…
-              … 2 more
-            GPU       PID USER       MEMORY↓   BUSY  PLACE      LEASE  COMMAND
-            no process has `nothing` in it
-            leases
-            RTX 3090 is held by `python train.py --epochs 10` for 60 s
-            1. for RTX 3090: `python -m assistant.tts` waits for 21 s
-
-
-
-
-
-
-
-
-
-            only what has `nothing` in it; Esc shows all   ? help   q leave
-        "#]],
-    );
+    let shown = |keys: &str| {
+        let mut app = app();
+        press(&mut app, keys);
+        text(&app, PLAIN, 80)
+    };
+    let filtered = shown("/TRAIN⏎");
+    assert!(filtered.contains("/home/ada/assistant (1)\n1        4245 ada"), "{filtered}");
+    assert!(!filtered.contains("4246 ada"), "{filtered}");
+    let nothing = shown("/nothing⏎");
+    assert!(nothing.contains("no process has `nothing` in it"), "{nothing}");
     let mut app = app();
     press(&mut app, "/train⏎");
     assert_eq!(app.processes().len(), 1);
